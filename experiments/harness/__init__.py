@@ -1,0 +1,29 @@
+"""What the experiments share: runs, tables, figures, statistics, claims.
+
+    from experiments.harness import Claim, Run, figures, interval, judge, main, replicate
+
+docs/add_an_experiment.md shows a whole experiment. Nothing here imports torch or matplotlib before it is needed.
+"""
+
+from experiments.harness import figures
+from experiments.harness.claims import Claim, judge
+from experiments.harness.cli import main
+from experiments.harness.runs import SCALES, Evaluation, Run, Seeds, replicate, run_id
+from experiments.harness.stats import Interval, interval, paired_interval, sign_flip_test
+
+__all__ = [
+    "SCALES",
+    "Claim",
+    "Evaluation",
+    "Interval",
+    "Run",
+    "Seeds",
+    "figures",
+    "interval",
+    "judge",
+    "main",
+    "paired_interval",
+    "replicate",
+    "run_id",
+    "sign_flip_test",
+]

@@ -1,0 +1,202 @@
+"""The command lines: one experiment (`python experiments/NN_name.py`) and all of them (`python -m experiments`).
+
+Bad input ends with one line on standard error and status 2. Nothing heavy is imported before it is needed.
+"""
+
+import argparse
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments.harness.pool import EXECUTORS, Plan, run_all
+from experiments.harness.runs import SCALES, Run
+from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
+from synth.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and the nearest flag."""
+
+    def __init__(self, **options: Any) -> None:
+        self.flags: list[str] = []
+        super().__init__(**options, allow_abbrev=False)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        self.flags += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], self.flags, 1)
+            self.error(f"unknown argument {unknown[0]}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _folders(parser: argparse.ArgumentParser, root: Path) -> None:
+    parser.add_argument("--results", type=Path, default=root / "results", help="folder of tables and figures")
+    parser.add_argument("--runs", type=Path, default=root / "runs", help="folder of finished and unfinished runs")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", choices=SCALES, default="laptop", help="how large to run (default: laptop)")
+    parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
+    parser.add_argument("--measure", action="store_true", help="with --dry-run: time a few training steps")
+    parser.add_argument("--plot-only", action="store_true", help="draw the figure from the table of this scale")
+    parser.add_argument("--seeds", type=_natural, help="seeds per configuration (default: the scale's own)")
+    parser.add_argument("--jobs", type=_natural, help="processes at a time (default: one per core; one with a GPU)")
+    parser.add_argument("--executor", choices=EXECUTORS, default="inline", help="where runs are carried out")
+
+
+def main(file: str, argv: Sequence[str] | None = None) -> None:
+    """The command line of one experiment; call it as main(__file__)."""
+    experiment = Experiment(Path(file).resolve())
+    parser = Parser(prog=f"python experiments/{experiment.path.name}", description=experiment.title)
+    _run_options(parser)
+    _folders(parser, experiment.path.parents[1])
+    options = parser.parse_args(argv)
+    _guarded(lambda: run_experiment(experiment, options), options.runs)
+
+
+def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
+    """The command line over all experiments."""
+    parser = Parser(prog="python -m experiments", description="All experiments: list, run, plot, claims, cost.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    def command(name: str, does: Callable[[argparse.Namespace], None], help: str) -> Parser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(does=does, folder=folder)
+        if name != "claims":
+            sub.add_argument("experiments", nargs="*", metavar="NN", help="numbers or names (default: all)")
+        _folders(sub, folder.parent)
+        return sub
+
+    command("list", _list, "list the experiments and the scales that have results")
+    _run_options(command("run", _run, "run experiments"))
+    plot = command("plot", _plot, "draw every figure again from its committed table")
+    plot.add_argument("--into", type=Path, help="another folder for the figures (default: beside the tables)")
+    claims = command("claims", _claims, "the ledger of all claims")
+    claims.add_argument("--json", action="store_true", help="one object a line")
+    claims.add_argument("--write", action="store_true", help="write it to results/README.md")
+    claims.add_argument("--check", action="store_true", help="fail unless results/README.md is up to date")
+    cost = command("cost", _cost, "what runs cost, at every scale")
+    cost.add_argument("--scale", choices=SCALES, help="one scale only")
+    cost.add_argument("--seeds", type=_natural, help="seeds per configuration")
+    cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
+    options = parser.parse_args(argv)
+    _guarded(lambda: options.does(options), options.runs)
+
+
+def _guarded(work: Callable[[], None], runs: Path) -> None:
+    """Do the work; errors that a user can mend become one line."""
+    from experiments.harness.files import disk_full
+
+    try:
+        work()
+    except UserError as error:
+        problem = str(error)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None  # the reader, such as head, has seen enough
+    except OSError as error:
+        if error.errno != errno.ENOSPC and not disk_full(error, runs):
+            raise
+        problem = f"the disk of {error.filename or runs} is full; free some space and run the same command again"
+    else:
+        return
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
+    """Run (or dry-run, or plot) one experiment at one scale. Raises UserError where it has no runs."""
+    folder = options.results / experiment.name / options.scale
+    if options.plot_only:
+        return _draw_committed(experiment, options.scale, options.results, folder)
+    runs = experiment.runs(options.scale, options.seeds)
+    if not runs:
+        raise UserError(f"{experiment.name} has no runs at scale {options.scale}")
+    if options.dry_run:
+        return _print_cost(experiment, options.scale, runs, options.runs, options.measure)
+    from experiments.harness.progress import Report
+
+    report = Report(experiment, options.scale, runs, options.runs, options.results)
+    plan = Plan(experiment, options.scale, options.seeds, options.runs)
+    run_all(plan, runs, options.jobs, report.after)
+    report.finish()
+
+
+def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: Path) -> None:
+    from experiments.harness.table import read_table
+
+    table = read_table(results / experiment.name / scale / TABLE)
+    for path in draw(experiment, table, folder):
+        print(path)
+
+
+def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], root: Path, measure: bool) -> None:
+    from experiments.harness.cost import costs, report
+
+    print(report(experiment.name, scale, costs(runs, root, measure)))
+
+
+def _list(options: argparse.Namespace) -> None:
+    for experiment in select(options.experiments, options.folder):
+        scales = ", ".join(experiment.scales_with_tables(options.results)) or "no results"
+        print(f"{experiment.name:28} {scales:24} {experiment.title}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    chosen = select(options.experiments, options.folder)
+    for experiment in chosen:
+        if len(chosen) > 1 and not options.plot_only and not experiment.runs(options.scale):
+            print(f"{experiment.name}: nothing to run at scale {options.scale}")
+            continue
+        run_experiment(experiment, options)
+
+
+def _plot(options: argparse.Namespace) -> None:
+    for experiment in select(options.experiments, options.folder):
+        for scale in experiment.scales_with_tables(options.results):
+            folder = (options.into or options.results) / experiment.name / scale
+            _draw_committed(experiment, scale, options.results, folder)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from experiments.harness import ledger
+    from experiments.harness.files import write_text
+
+    path = options.results / "README.md"
+    if options.write:
+        write_text(path, ledger.markdown(options.results, options.folder))
+        print(path)
+    elif options.check:
+        if not path.is_file() or path.read_text(encoding="utf-8") != ledger.markdown(options.results, options.folder):
+            raise UserError(f"{path} is not up to date; run `python -m experiments claims --write`")
+    elif options.json:
+        print("\n".join(ledger.json_lines(options.results, options.folder)))
+    else:
+        print(ledger.text(options.results, options.folder))
+
+
+def _cost(options: argparse.Namespace) -> None:
+    for experiment in select(options.experiments, options.folder):
+        for scale in [options.scale] if options.scale else SCALES:
+            if runs := experiment.runs(scale, options.seeds):
+                _print_cost(experiment, scale, runs, options.runs, options.measure)
+                print()

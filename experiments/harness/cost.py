@@ -1,0 +1,177 @@
+"""What runs will cost, before anything runs: parameters, tokens, FLOPs, memory, R_max and the time on this machine.
+
+Everything comes from formulas on shapes, so that the papers' sizes are counted as fast as the smallest. FLOPs follow
+PaLM (arXiv 2204.02311, appendix B). R_max, the most bits per parameter that the data allows: Part 3.3 (arXiv
+2404.05405), section 3.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from experiments.harness.execute import finished
+from experiments.harness.runs import Run, configuration_id
+
+# share of the matmul rate that training of models this small reached; --measure replaces it by timed steps
+EFFICIENCY = {"cpu": 0.35, "cuda": 0.25}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one configuration: per run, except runs and finished (over its seeds). memory in bytes; seconds expected."""
+
+    label: str
+    runs: int
+    finished: int
+    parameters: int
+    steps: int
+    tokens: int
+    flops: float
+    memory: float
+    seconds: float
+    r_max: float | None
+
+    @property
+    def left(self) -> float:
+        """Seconds that the runs without a result will take."""
+        return self.seconds * (self.runs - self.finished)
+
+
+def costs(runs: Sequence[Run], root: Path, measure: bool = False) -> list[Cost]:
+    """The cost of every distinct configuration; with measure=True a few steps of each are timed on this machine."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(configuration_id(run), []).append(run)
+    return [_cost(group, root, measure) for group in groups.values()]
+
+
+def _cost(group: Sequence[Run], root: Path, measure: bool) -> Cost:
+    run = group[0]
+    done = sum(finished(each, root) for each in group)
+    parameters, per_token = _size(run)
+    batch = run.train.batch * run.train.window if run.train else 0
+    tokens = batch * run.steps
+    # a forward pass, which evaluations need, is a third of a training step
+    flops = per_token * (tokens + sum(_tokens(e, run) for e in run.evaluations) / 3)
+    seconds = flops / speed()
+    if measure and run.train:
+        seconds = _time_of_a_step(run) * run.steps * (flops / (per_token * tokens))
+    bits = getattr(run.task, "bits", None)
+    r_max = bits() / parameters if bits and parameters else None
+    return Cost(run.label, len(group), done, parameters, run.steps, tokens, flops, _memory(run), seconds, r_max)
+
+
+def _tokens(evaluation: Any, run: Run) -> int:
+    return evaluation.tokens(run.task) if hasattr(evaluation, "tokens") else 0
+
+
+def _size(run: Run) -> tuple[int, float]:
+    """Parameters, and FLOPs to train on one token."""
+    if run.model is None:
+        return 0, 0.0
+    import torch
+
+    from lm.model import Decoder
+    from lm.parameters import count_parameters, flops_per_token
+
+    vocab = run.task.vocab().size
+    with torch.device("meta"):
+        parameters = count_parameters(Decoder(run.model, vocab))["total"]
+    return parameters, flops_per_token(run.model, vocab, run.train.window if run.train else run.model.context)
+
+
+def _memory(run: Run) -> float:
+    """Bytes of weights, gradients and Adam's two moments (fp32), activations of a micro-batch, and a KV cache.
+
+    Activations: per layer about 8 D + 2 M floats a token are kept for the backward pass (M the width of the MLP), and
+    about 3 V for the loss; a cache holds 2 L D floats for each of the 256 sequences that are sampled together.
+    """
+    if run.model is None:
+        return 0.0
+    model, vocab = run.model, run.task.vocab().size
+    tokens = run.train.batch // run.train.accumulate * run.train.window if run.train else 0
+    kept = tokens * (model.layers * (8 * model.width + 2 * model.hidden_width) + 3 * vocab)
+    cache_ = 2 * model.layers * model.width * model.context * 256
+    return 4.0 * (4 * _size(run)[0] + max(kept, cache_))
+
+
+@cache
+def speed() -> float:
+    """Training FLOPs a second expected of this machine, from 0.3 s of matrix products and a measured efficiency."""
+    import torch
+
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if kind == "cuda" else torch.float32
+    n = 4096 if kind == "cuda" else 512
+    a = torch.randn(n, n, device=kind, dtype=dtype)
+    for _ in range(3):
+        a @ a
+    products, begin = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - begin) < 0.3:
+        float((a @ a)[0, 0])  # waits for the device
+        products += 1
+    return EFFICIENCY[kind] * products * 2 * n**3 / seconds
+
+
+def _time_of_a_step(run: Run, steps: int = 12) -> float:
+    """Median seconds of a training step, the first ones (which compile and warm up) left out."""
+    from lm.model import build
+    from lm.train import train
+
+    assert run.model is not None and run.train is not None
+    moments: list[float] = []
+    train(
+        build(run.model, run.task.vocab().size, 0),
+        run.task,
+        replace(run.train, steps=steps),
+        data_seed=0,
+        log_every=1,
+        progress=lambda *_: moments.append(time.perf_counter()),
+    )
+    return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
+
+
+def report(name: str, scale: str, found: Sequence[Cost]) -> str:
+    """The dry run's table, and the expected time of all runs."""
+    head = ["configuration", "runs", "done", "parameters", "steps", "tokens", "FLOPs", "memory", "R_max", "time each"]
+    rows = [head] + [
+        [
+            cost.label,
+            str(cost.runs),
+            str(cost.finished),
+            _short(cost.parameters),
+            _short(cost.steps),
+            _short(cost.tokens),
+            f"{cost.flops:.2e}",
+            _short(cost.memory) + "B",
+            "-" if cost.r_max is None else f"{cost.r_max:.3g}",
+            duration(cost.seconds),
+        ]
+        for cost in found
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [f"{name} at scale {scale}"]
+    lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    total = sum(cost.left for cost in found)
+    flops = sum(cost.flops * cost.runs for cost in found)
+    lines.append(f"all: {flops:.2e} FLOPs, about {duration(total)} left on this machine")
+    return "\n".join(lines)
+
+
+def _short(number: float) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit that fits."""
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

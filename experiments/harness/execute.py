@@ -1,0 +1,150 @@
+"""Carry out one run, once: train, measure, write everything under a temporary name, rename.
+
+    runs/<id>.partial/   work in progress: the checkpoints from which a killed run goes on
+    runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
+    runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
+"""
+
+import dataclasses
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.files import disk_full, locked, read_json, sync, sync_tree, write_json
+from experiments.harness.provenance import provenance
+from experiments.harness.runs import Rows, Run, run_id
+from synth.streams import canonical
+
+Progress = Callable[[int], None]
+CHECKPOINTS = 20  # per run: a killed process loses at most a twentieth of a training
+RESERVED = frozenset(
+    ["run", "experiment", "scale", "data_seed", "init_seed", "order_seed", "evaluation"]
+    + ["parameters", "exposures", "tokens", "steps", "train_loss", "git_commit", "device", "seconds"]
+)
+
+
+def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None) -> Rows | None:
+    """The rows of a run, from its folder when it is finished, else by doing it (or going on with it).
+
+    progress is called with the number of optimizer steps done. Another process's run is waited for, or, with
+    wait=False, given up: the result is then None. Raises UserError on a damaged folder, OSError on a full disk.
+    """
+    identity = run_id(run)
+    if (root / identity).exists():
+        return read_rows(run, root)
+    with locked(root / ".locks" / identity, wait) as mine:
+        if not mine:
+            return None
+        if not (root / identity).exists():  # the process that we waited for may have finished it
+            try:
+                _work(run, root, progress or (lambda step: None))
+            except Exception as error:
+                if disk_full(error, root):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root)) from error
+                raise
+    return read_rows(run, root)
+
+
+def read_rows(run: Run, root: Path) -> Rows:
+    """The rows of a finished run. Raises UserError when the file is not whole."""
+    return read_json(root / run_id(run) / "rows.json")
+
+
+def finished(run: Run, root: Path) -> bool:
+    """Whether the run has a result already."""
+    return (root / run_id(run)).exists()
+
+
+def _work(run: Run, root: Path, progress: Progress) -> None:
+    final = root / run_id(run)
+    partial = final.with_suffix(".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    record = provenance()
+    model, history = _train(run, partial / "checkpoint", progress)
+    begin = time.perf_counter()
+    measured = _measure(run, model)
+    seconds = time.perf_counter() - begin + (history[-1]["seconds"] if history else 0.0)
+    constant = {**_training_columns(run, model, history), **_code_columns(record), "seconds": round(seconds, 3)}
+    write_json(partial / "history.json", history)
+    write_json(partial / "run.json", {"id": run_id(run), "run": canonical(run), **record, "seconds": seconds})
+    if model is not None:
+        from lm.checkpoint import save
+
+        shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
+        save(model, partial / "model")
+    write_json(partial / "rows.json", [{**_run_columns(run), **row, **constant} for row in measured])
+    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+    sync_tree(partial)
+    os.rename(partial, final)
+    sync(root)
+
+
+def _train(run: Run, checkpoint: Path, progress: Progress) -> tuple[Any, Any]:
+    if run.model is None:
+        return None, []
+    from lm.model import build
+    from lm.train import train
+
+    model = build(run.model, run.task.vocab().size, run.seeds.init)
+    if run.train is None:
+        return model, []
+    every = max(1, run.train.steps // CHECKPOINTS)
+    history = train(
+        model,
+        run.task,
+        run.train,
+        data_seed=run.seeds.data,
+        order_seed=run.seeds.order,
+        folder=checkpoint,
+        checkpoint_every=every,
+        progress=lambda step, steps, loss: progress(step),
+    )
+    return model, history
+
+
+def _measure(run: Run, model: Any) -> Rows:
+    """The rows of all evaluations, each with the evaluation's name and plain settings; one bare row without any."""
+    rows: Rows = []
+    for evaluation in run.evaluations:
+        settings = {"evaluation": type(evaluation).__name__, **_plain_fields(evaluation)}
+        answer = evaluation.measure(model, run.task, run.seeds.data, run.seeds.init)
+        for row in [answer] if isinstance(answer, dict) else answer:
+            if reserved := row.keys() & RESERVED:
+                raise ValueError(f"{settings['evaluation']} measures {sorted(reserved)}, a column of the harness")
+            rows.append(settings | {key: _plain(value) for key, value in row.items()})
+    return rows or [{}]
+
+
+def _plain_fields(evaluation: Any) -> dict[str, Any]:
+    values = {f.name: getattr(evaluation, f.name) for f in dataclasses.fields(evaluation)}
+    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python has it, so that numpy and torch scalars go into json."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _run_columns(run: Run) -> dict[str, Any]:
+    seeds = {f"{name}_seed": value for name, value in dataclasses.asdict(run.seeds).items()}
+    return {"run": run_id(run), "experiment": run.experiment, **dict(run.tags), **seeds}
+
+
+def _training_columns(run: Run, model: Any, history: Any) -> dict[str, Any]:
+    """Size and cost; for a task with fixed items also how often each reached the optimizer, on average."""
+    last = history[-1] if history else {"tokens": 0, "loss": None}
+    columns = {"parameters": None, "tokens": last["tokens"], "steps": run.steps, "train_loss": last["loss"]}
+    if model is not None:
+        from lm.parameters import count_parameters
+
+        columns["parameters"] = count_parameters(model)["total"]
+    exposures = getattr(history, "exposures", None)
+    return columns if exposures is None else columns | {"exposures": float(exposures.mean())}
+
+
+def _code_columns(record: dict[str, Any]) -> dict[str, Any]:
+    return {"git_commit": record["git_commit"], "device": record["device"]}

@@ -1,0 +1,97 @@
+"""Files that are whole or absent: atomic writes, a checksum, a lock per run, and the sign of a full disk."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synth.errors import UserError
+
+NEARLY_FULL = 1 << 20  # libraries report a full disk in their own ways; below this many free bytes we know the cause
+
+
+def sync(path: Path) -> None:
+    """Ask the system to bring a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """The same for everything in a folder."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that a reader finds old or new, never half; a failure leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for text, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value together with a checksum of it."""
+    text = json.dumps(value, indent=1)
+    write_text(path, json.dumps({"checksum": _checksum(text)}) + "\n" + text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote. Raises UserError that names the folder to delete when the file is not whole."""
+    try:
+        head, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if json.loads(head)["checksum"] == _checksum(text.removesuffix("\n")):
+            return json.loads(text)
+        problem = "was altered or cut short"
+    except FileNotFoundError:
+        problem = "is missing"
+    except (ValueError, KeyError, TypeError):
+        problem = "was cut short"
+    raise UserError(f"{path} {problem}; delete the folder {path.parent} and run the same command again")
+
+
+def _checksum(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def locked(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a lock that the system frees when the process ends however it ends; yields False when it is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether an error came from a full disk."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free < NEARLY_FULL

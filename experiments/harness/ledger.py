@@ -1,0 +1,121 @@
+"""The ledger of claims: every claim of the suite, with every scale at which it was measured, or "not built"."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from experiments.harness.claims import VERDICTS, Claim
+from experiments.harness.study import FOLDER, Experiment, committed_claims, discover
+from synth.errors import UserError
+
+INDEX = Path(__file__).with_name("claims_index.csv")
+PARTS = {
+    "1": "Part 1: context-free grammars",
+    "2": "Part 2: grade-school mathematics",
+    "3": "Part 3: knowledge",
+    "4": "Part 4: architecture",
+    "B": "Background: language-model theory and the cost of attention",
+}
+HEAD = """# Claims
+
+Written by `python -m experiments claims --write` from the tables beside it; do not edit.
+Each line holds a paper's claim against what was measured here. The interval is Student's 95% interval over n seeds.
+The verdict comes from a threshold that stands in the experiment: *reproduced* when the whole interval lies on the
+claimed side of it, *contradicted* when it lies wholly on the other, *undecided* in between, *not testable here* where
+the scale is too small for the claim to show, *not built* where there is no result yet.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One claim of the suite: its number, its words, the paper's number, what is measured, the experiment."""
+
+    id: str
+    claim: str
+    paper: str
+    measured_by: str
+    exp: str
+
+
+@cache
+def index() -> tuple[Entry, ...]:
+    """Every claim of the suite, in order."""
+    with open(INDEX, newline="", encoding="utf-8") as handle:
+        entries = (Entry(**row) for row in csv.DictReader(handle))
+        return tuple(sorted(entries, key=lambda entry: _order(entry.id)))
+
+
+def _order(number: str) -> tuple[str, int]:
+    part, _, rest = number.partition(".")
+    return part, int(rest)
+
+
+def ledger(results: Path, folder: Path = FOLDER) -> list[tuple[Entry, Claim]]:
+    """Every claim with each of its results, at least one line each. Raises UserError on a claim that has no entry."""
+    entries = {entry.id: entry for entry in index()}
+    found: dict[str, list[Claim]] = {}
+    for experiment in discover(folder):
+        for claim in committed_claims(experiment, results):
+            if claim.id not in entries:
+                raise UserError(f"{experiment.path} makes claim {claim.id!r}, which {INDEX.name} lacks; add it there")
+            found.setdefault(claim.id, []).append(claim)
+    return [(entry, claim) for entry in entries.values() for claim in found.get(entry.id) or [_not_built(entry)]]
+
+
+def _not_built(entry: Entry) -> Claim:
+    return Claim(entry.id, entry.claim, exp=entry.exp, paper=entry.paper, verdict="not built")
+
+
+def json_lines(results: Path, folder: Path = FOLDER) -> Iterator[str]:
+    """One object a line: id, exp, scale, value, low, high, n, paper, verdict; null where there is none."""
+    for _, claim in ledger(results, folder):
+        yield json.dumps({key: None if value == "" else value for key, value in claim.record().items()})
+
+
+def markdown(results: Path, folder: Path = FOLDER) -> str:
+    """The text of results/README.md; the same for the same tables."""
+    lines = ledger(results, folder)
+    counts = Counter(str(claim.verdict) for _, claim in lines)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    parts = [HEAD, f"{len(index())} claims, {len(lines)} lines: {summary}.\n"]
+    names = {experiment.number: experiment for experiment in discover(folder)}
+    for key, title in PARTS.items():
+        parts.append(f"## {title}\n")
+        parts.append("| id | claim | exp | scale | paper | ours | 95% interval | n | threshold | verdict |")
+        parts.append("|---|---|---|---|---|---|---|---|---|---|")
+        parts += [_line(entry, claim, names) for entry, claim in lines if entry.id.startswith(f"{key}.")]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _line(entry: Entry, claim: Claim, names: dict[str, Experiment]) -> str:
+    experiment = names.get(entry.exp)
+    link = entry.exp
+    if claim.scale and experiment:
+        link = f"[{entry.exp}]({experiment.name}/{claim.scale}/figure.png)"
+    words = entry.claim if claim.statement == entry.claim else f"{entry.claim}: *{claim.statement}*"
+    limits = "" if claim.low is None else f"{_number(claim.low)} to {_number(claim.high)}"
+    cells = [entry.id, words, link, claim.scale, _number(claim.paper), _number(claim.value), limits]
+    cells += ["" if claim.n is None else str(claim.n), claim.threshold, claim.verdict]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _number(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def text(results: Path, folder: Path = FOLDER) -> str:
+    """The ledger for a terminal, a line a result."""
+    rows = [("id", "exp", "scale", "paper", "ours", "interval", "n", "verdict", "what")]
+    for entry, claim in ledger(results, folder):
+        limits = "" if claim.low is None else f"{_number(claim.low)}..{_number(claim.high)}"
+        n = "" if claim.n is None else str(claim.n)
+        paper = _number(claim.paper)[:24]
+        value = _number(claim.value)
+        rows.append((entry.id, entry.exp, claim.scale, paper, value, limits, n, claim.verdict, claim.statement))
+    widths = [max(len(row[i]) for row in rows) for i in range(8)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[8]]) for row in rows)

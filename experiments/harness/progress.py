@@ -1,0 +1,57 @@
+"""What a reader sees while an experiment runs: a first figure early, then the table, the figure and the ledger."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.harness import ledger
+from experiments.harness.execute import finished, read_rows
+from experiments.harness.files import disk_full, write_text
+from experiments.harness.runs import Run
+from experiments.harness.study import TABLE, Experiment, draw
+from experiments.harness.table import read_table, to_table, write_table
+
+
+class Report:
+    """Keeps the results of one experiment at one scale up to date.
+
+    Until all runs are there, table and figure stand in so_far/, which git ignores: a committed table is only ever
+    replaced by a complete one.
+    """
+
+    def __init__(self, experiment: Experiment, scale: str, runs: Sequence[Run], root: Path, results: Path) -> None:
+        self.experiment, self.scale, self.runs, self.root, self.results = experiment, scale, runs, root, results
+        self.folder = results / experiment.name / scale
+        self.told = False
+
+    def after(self, run: Run) -> None:
+        """Redraw with the runs so far."""
+        done = [each for each in self.runs if finished(each, self.root)]
+        if len(done) == len(self.runs):
+            return
+        from tqdm import tqdm
+
+        try:
+            paths = self._write(done, self.folder / "so_far", f"{len(done)} of {len(self.runs)} runs so far")
+        except Exception as error:  # a figure that needs more runs must not end the ones under way
+            if disk_full(error, self.results):
+                raise
+            tqdm.write(f"no figure of {len(done)} runs: {type(error).__name__}: {error}")
+        else:
+            if not self.told:
+                tqdm.write(f"first figure, redrawn after every run: {paths[0]}")
+            self.told = True
+
+    def finish(self) -> None:
+        """Write the complete table, the figure and the ledger, and say where they are."""
+        paths = self._write(self.runs, self.folder, "")
+        shutil.rmtree(self.folder / "so_far", ignore_errors=True)
+        page = self.results / "README.md"
+        write_text(page, ledger.markdown(self.results, self.experiment.path.parent))
+        for path in [*paths, self.folder / TABLE, page]:
+            print(path)
+
+    def _write(self, runs: Sequence[Run], folder: Path, note: str) -> list[Path]:
+        table = to_table([read_rows(run, self.root) for run in runs], self.scale)
+        write_table(table, folder / TABLE)
+        return draw(self.experiment, read_table(folder / TABLE), folder, note)

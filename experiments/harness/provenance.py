@@ -1,0 +1,68 @@
+"""Where a number comes from: code, machine and library versions, as they stand when a run begins."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("synth", "lm", "probing", "experiments")
+
+
+@cache
+def git_commit() -> str:
+    """Twelve characters of the commit, "-dirty" appended when the code differs from it; "unknown" outside git."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD").strip()
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@cache
+def device_name() -> str:
+    """The model of the GPU where there is one, else of the processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def provenance() -> dict[str, Any]:
+    """Code, machine, threads, library versions and date (UTC)."""
+    import torch
+
+    return {
+        "git_commit": git_commit(),
+        "device": device_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("torch", "numpy", "numba", "transformers")},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

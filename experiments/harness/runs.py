@@ -1,0 +1,112 @@
+"""What one run is: a task, a model, a training, some evaluations and three seeds, all frozen.
+
+A run's id is the hash of all of its fields and of the task's version, so that two different runs never share a result
+and an unknown setting raises where it is written.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from synth.errors import UserError
+from synth.streams import digest
+from synth.task import Task
+
+if TYPE_CHECKING:
+    from lm import ModelConfig, TrainConfig
+
+SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """data: the world and the documents; init: the weights at the start; order: the order in which items are shown."""
+
+    data: int = 0
+    init: int = 0
+    order: int = 0
+
+    @classmethod
+    def numbered(cls, k: int) -> "Seeds":
+        """The k-th repetition: all three seeds are k, and their streams differ by what they are for."""
+        return cls(k, k, k)
+
+
+class Evaluation(Protocol):
+    """A frozen dataclass that asks a trained model something; its fields are its configuration.
+
+    Its plain fields (numbers, text) become columns of the table beside what `measure` gives. It may also have
+    `tokens(task) -> int`, how many tokens the model reads or writes, which the dry run counts.
+    """
+
+    def measure(self, model: Any, task: Task, data_seed: int, seed: int) -> dict[str, Any] | Rows:
+        """One row of metrics, or several (one per slice).
+
+        model: an lm Decoder, or None when the run has none; data_seed: the world of the run; seed: for the evaluation's
+        own draws (the run's init seed).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what is measured after it.
+
+    train None: the model is measured as it was initialised (a control); model None: only the task is measured.
+    tags: columns that name this run in tables and figures, e.g. {"architecture": "rotary"}.
+    """
+
+    experiment: str
+    task: Task
+    model: "ModelConfig | None"
+    train: "TrainConfig | None"
+    evaluations: tuple[Any, ...] = ()
+    seeds: Seeds = Seeds()
+    tags: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", tuple(dict(self.tags).items()))
+        object.__setattr__(self, "evaluations", tuple(self.evaluations))
+        if self.model is None and self.train is not None:
+            raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
+
+    @property
+    def label(self) -> str:
+        """The tags in words."""
+        return ", ".join(f"{key} {value}" for key, value in dict(self.tags).items()) or self.experiment
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps; 0 without a training."""
+        return self.train.steps if self.train else 0
+
+
+def run_id(run: Run) -> str:
+    """Twelve hexadecimal characters that stand for everything that decides the run's result."""
+    return digest([run, run.task.version], size=6)
+
+
+def configuration_id(run: Run) -> str:
+    """The id of a run whatever its seeds: repetitions of one configuration share it."""
+    return run_id(replace(run, seeds=Seeds()))
+
+
+def replicate(runs: Iterable[Run], seeds: int) -> list[Run]:
+    """Every distinct configuration with the seeds numbered 0..seeds-1; seed 0 of every configuration comes first."""
+    if seeds < 1:
+        raise UserError(f"{seeds} seeds give no run; ask for at least 1")
+    configurations = {configuration_id(run): run for run in runs}.values()
+    return [replace(run, seeds=Seeds.numbered(k)) for k in range(seeds) for run in configurations]
+
+
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """The runs without repetitions, the first seed of every configuration before any second one."""
+    waves: dict[int, list[Run]] = defaultdict(list)
+    seen: dict[str, int] = defaultdict(int)
+    for run in {run_id(run): run for run in runs}.values():
+        configuration = configuration_id(run)
+        waves[seen[configuration]].append(run)
+        seen[configuration] += 1
+    return [run for wave in sorted(waves) for run in waves[wave]]

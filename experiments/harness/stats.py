@@ -1,0 +1,65 @@
+"""Intervals over seeds and paired tests between architectures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+
+import numpy as np
+
+EXACT = 16  # up to this many pairs all sign patterns are listed (65,536); beyond, as many are drawn
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence limits over n seeds; the limits are NaN when one seed says nothing about spread."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}] (n={self.n})"
+
+
+def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Student's t-interval of the mean of independent repetitions (n,). Raises ValueError on none or on NaN."""
+    from scipy.special import stdtrit
+
+    sample = np.asarray(values, float)
+    n, mean = len(sample), float(sample.mean()) if len(sample) else np.nan
+    if not np.isfinite(mean):
+        raise ValueError(f"no interval of {n} values with mean {mean}; drop the rows that lack the metric")
+    if n == 1:
+        return Interval(mean, np.nan, np.nan, 1)
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(sample.std(ddof=1)) / sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """The t-interval of the mean of a - b, where a[k] and b[k] (n,) share seed k. Raises ValueError on other shapes."""
+    return interval(_differences(a, b), level)
+
+
+def sign_flip_test(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+    """Two-sided p-value of "a and b are exchangeable within a pair" (n,): the share of sign patterns as extreme.
+
+    Exact up to 16 pairs; its smallest value is 2 / 2**n, so that five seeds cannot give less than 0.0625.
+    """
+    differences = _differences(a, b)
+    n = len(differences)
+    if n <= EXACT:
+        signs = np.array(list(product((-1.0, 1.0), repeat=n)))
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(1 << EXACT, n))
+    sums = np.abs(signs @ differences)
+    observed = abs(differences.sum())
+    as_extreme = int((sums >= observed * (1 - 1e-12)).sum())
+    return as_extreme / len(signs) if n <= EXACT else (as_extreme + 1) / (len(signs) + 1)
+
+
+def _differences(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:
+    if len(a) != len(b) or not len(a):
+        raise ValueError(f"pairs need equally many values, not {len(a)} and {len(b)}")
+    return np.asarray(a, float) - np.asarray(b, float)

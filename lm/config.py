@@ -1,0 +1,137 @@
+"""The two frozen configurations of the room: what a model is, and how it is trained.
+
+Defaults of training follow Part 1 (Physics of Language Models, arXiv 2305.13673, section 4 and appendix: AdamW with
+betas 0.9 and 0.98, weight decay 0.1, linear decay without warm-up, windows of 512 tokens).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from synth.errors import UserError
+
+Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
+Norm = Literal["layer", "rms"]
+MLP = Literal["gelu", "swiglu"]
+Packing = Literal["cut", "whole", "none"]
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+BOUNDED = ("learned", "relative", "position_only")  # these hold a table with one row per position or distance
+
+
+def _choose(where: str, value: Any, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise UserError(f"{where}={value!r} is unknown; choose one of {', '.join(map(str, get_args(kind)))}")
+
+
+def _at_least(config: Any, least: float, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise UserError(f"{name}={getattr(config, name)} is too small; give at least {least:g}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Every switch of the decoder (docs/architectures.md says where each comes from).
+
+    layers, heads, width: L, H, D; context: the longest sequence of positions modes that hold a table; mlp_width: hidden
+    width of the MLP, by default 4 D for gelu and 8/3 D for swiglu; rotary_fraction: share of each head that is rotated.
+
+    Raises UserError for a value that no model can have.
+    """
+
+    layers: int = 2
+    heads: int = 4
+    width: int = 64
+    context: int = 512
+    positions: Positions = "rotary"
+    norm: Norm = "layer"
+    mlp: MLP = "gelu"
+    mlp_width: int | None = None
+    bias: bool = True
+    tied: bool = True
+    rotary_fraction: float = 1.0
+    rotary_base: float = 10000.0
+
+    def __post_init__(self) -> None:
+        _choose("positions", self.positions, Positions)
+        _choose("norm", self.norm, Norm)
+        _choose("mlp", self.mlp, MLP)
+        _at_least(self, 1, "layers", "heads", "width", "context")
+        if self.mlp_width is not None:
+            _at_least(self, 1, "mlp_width")
+        if self.width % self.heads:
+            raise UserError(f"width={self.width} does not split into heads={self.heads}; make it a multiple of heads")
+        if self.positions == "rotary":
+            if not 0 < self.rotary_fraction <= 1:
+                raise UserError(f"rotary_fraction={self.rotary_fraction} must lie in (0, 1]; use positions=none for 0")
+            if self.rotary_width < 2:
+                raise UserError(f"heads of width {self.head_width} leave nothing to rotate; use fewer heads")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def rotary_width(self) -> int:
+        """How many of a head's coordinates are rotated: an even number, as they turn in pairs."""
+        return int(self.head_width * self.rotary_fraction) // 2 * 2
+
+    @property
+    def hidden_width(self) -> int:
+        """Hidden width of the MLP."""
+        return self.mlp_width or (4 * self.width if self.mlp == "gelu" else 8 * self.width // 3)
+
+    @classmethod
+    def gpt2(cls, layers: int, heads: int, width: int, **changes: Any) -> "ModelConfig":
+        """GPT-2: learned positions, layer norm, gelu, biases, tied embeddings."""
+        return replace(cls(layers, heads, width, positions="learned"), **changes)
+
+    @classmethod
+    def llama(cls, layers: int, heads: int, width: int, **changes: Any) -> "ModelConfig":
+        """LLaMA: rotary positions, RMS norm, swiglu, no biases, separate output embedding."""
+        llama = cls(layers, heads, width, norm="rms", mlp="swiglu", bias=False, tied=False)
+        return replace(llama, **changes)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    batch: rows of one optimizer step, over all ranks; accumulate: into how many micro-batches a rank cuts its rows (the
+    result is that of the whole batch); warmup: steps of linear rise; final_lr: the rate at the end as a share of lr;
+    clip: largest gradient norm, 0 for none; isolate: documents of one row do not see each other and positions restart;
+    precision "auto": bf16 autocast on a GPU, fp32 elsewhere; compile "auto": torch.compile on a GPU.
+
+    Raises UserError for a value that cannot be trained with.
+    """
+
+    steps: int
+    batch: int = 32
+    window: int = 512
+    packing: Packing = "cut"
+    isolate: bool = False
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    warmup: int = 0
+    schedule: Schedule = "linear"
+    final_lr: float = 0.0
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: Precision = "auto"
+    compile: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        _choose("packing", self.packing, Packing)
+        _choose("schedule", self.schedule, Schedule)
+        _choose("precision", self.precision, Precision)
+        if self.compile not in (True, False, "auto"):
+            raise UserError(f"compile={self.compile!r} is unknown; choose True, False or auto")
+        _at_least(self, 1, "steps", "batch", "window", "accumulate")
+        _at_least(self, 0, "lr", "eps", "weight_decay", "warmup", "final_lr", "clip")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas={self.betas} must both lie in [0, 1)")
+        if self.batch % self.accumulate:
+            raise UserError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")

@@ -1,0 +1,70 @@
+"""Batches of a Corpus, prepared one thread ahead of the optimizer."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.config import TrainConfig
+from synth.corpus import Corpus, Cursor
+
+IGNORED = -100  # the target that cross_entropy leaves out by default
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One optimizer step's data: inputs, targets (B, T) int64 (-100 where not trained on), documents (B, T) or None.
+
+    `cursor` is where the next batch begins: stored once this one has reached the optimizer, it makes resume exact.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    documents: Tensor | None
+    trained: int  # targets that count
+    tokens: int  # inputs that are not padding
+    ended: int  # documents whose last token is a target of this batch
+    items: np.ndarray
+    cursor: Cursor
+
+
+def feed(corpus: Corpus, config: TrainConfig, cursor: Cursor) -> Feed:
+    """The batch at `cursor`."""
+    batch, after = corpus.batch(cursor, config.batch)
+    targets = np.where(batch.loss_mask, batch.targets, IGNORED).astype(np.int64)
+    isolated = config.isolate or config.packing != "cut"  # padding is a document too: nothing may attend to it
+    return Feed(
+        torch.from_numpy(batch.inputs.astype(np.int64)),
+        torch.from_numpy(targets),
+        torch.from_numpy(np.ascontiguousarray(batch.documents)) if isolated else None,
+        int(batch.loss_mask.sum()),
+        int((batch.inputs != corpus.vocab.pad).sum()),
+        int((batch.targets == corpus.vocab.eos).sum()),
+        batch.items,
+        after,
+    )
+
+
+def feeds(corpus: Corpus, config: TrainConfig, cursor: Cursor, steps: int, ahead: int = 2) -> Iterator[Feed]:
+    """The next `steps` batches. A thread samples `ahead` of them while the optimizer works (numba frees the lock)."""
+
+    def draw() -> Feed:
+        nonlocal cursor
+        drawn = feed(corpus, config, cursor)
+        cursor = drawn.cursor
+        return drawn
+
+    pool = ThreadPoolExecutor(1)  # one worker: batches are drawn in order, each from the cursor of the one before
+    try:
+        waiting = deque(pool.submit(draw) for _ in range(min(ahead, steps)))
+        for number in range(steps):
+            ready = waiting.popleft().result()
+            if number + ahead < steps:
+                waiting.append(pool.submit(draw))
+            yield ready
+    finally:
+        pool.shutdown(cancel_futures=True)

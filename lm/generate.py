@@ -1,0 +1,151 @@
+"""Sampling: many sequences at once, one token of all of them a step, with the mixers' memories as cache.
+
+Protocol of Part 1 (arXiv 2305.13673, section 4): multinomial sampling at temperature 1, no beam.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.attention import State
+from lm.model import Decoder
+from synth.errors import UserError
+
+Prompts = Sequence[Sequence[int] | np.ndarray] | np.ndarray
+
+
+def generate(
+    model: Decoder,
+    prompts: Prompts,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    eos: int | None = None,
+    seed: int = 0,
+    first: int = 0,
+    batch: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[np.ndarray]:
+    """Continue every prompt; returns the new tokens of each (n_i,) int32, the prompt not included, `eos` included.
+
+    prompts: (B, c) ids or a list of id sequences of any lengths >= 1. A sequence ends with `eos` or after
+    max_new_tokens. temperature 0 takes the most likely token. Sequence i draws from a stream of its own, keyed by
+    (seed, first + i, position), so a set cut in pieces (give each its `first`) is the set drawn at once, up to the
+    rounding of logits. `batch` sequences are sampled together; progress(done, all) is called after each such group, and
+    without it a terminal shows a bar.
+
+    Raises UserError for an empty prompt, an id outside the vocabulary, or sequences longer than the model's context.
+    """
+    ids = _checked(model, prompts, max_new_tokens, temperature)
+    report = progress or _bar(len(ids))
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: more is read in one pass
+    done: list[np.ndarray] = [np.zeros(0, np.int32)] * len(ids)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            group = np.array(order[start : start + batch])
+            drawn = _Sampler(model, [ids[i] for i in group], group + first, max_new_tokens, temperature, eos, seed).run()
+            for i, tokens in zip(group, drawn, strict=True):
+                done[i] = tokens
+            report(start + len(group), len(ids))
+    model.train(was_training)
+    return done
+
+
+def _checked(model: Decoder, prompts: Prompts, max_new_tokens: int, temperature: float) -> list[np.ndarray]:
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens={max_new_tokens} asks for nothing; give at least 1")
+    if temperature < 0:
+        raise UserError(f"temperature={temperature} is negative; give 0 for the most likely token, 1 to sample")
+    ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
+    for number, prompt in enumerate(ids):
+        if prompt.ndim != 1 or len(prompt) == 0:
+            raise UserError(f"prompt {number} has no tokens; begin every prompt with <bos>")
+        if prompt.min() < 0 or prompt.max() >= model.vocab_size:
+            raise UserError(f"prompt {number} holds an id outside 0..{model.vocab_size - 1}; use the model's vocabulary")
+    if ids:
+        model.check_length(max(map(len, ids)) + max_new_tokens - 1)
+    return ids
+
+
+def _bar(total: int) -> Callable[[int, int], None]:
+    if not sys.stderr.isatty():
+        return lambda done, total: None
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, unit="sequence", desc="generate")
+
+    def report(done: int, total: int) -> None:
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return report
+
+
+class _Sampler:
+    """One group of sequences, all at the same position t. A row still inside its prompt takes the prompt's token."""
+
+    def __init__(
+        self, model: Decoder, prompts: list[np.ndarray], numbers: np.ndarray,
+        budget: int, temperature: float, eos: int | None, seed: int,
+    ) -> None:  # fmt: skip
+        device = model.embed.weight.device
+        self.model, self.temperature, self.eos = model, temperature, eos
+        self.lengths = np.array([len(p) for p in prompts])
+        self.budget, self.last = budget, int(self.lengths.max()) + budget - 1
+        tokens = np.zeros((len(prompts), self.last + 1), np.int64)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)] = prompt
+        self.tokens = torch.from_numpy(tokens).to(device)
+        self.prompt = torch.from_numpy(self.lengths).to(device)
+        self.rows = torch.arange(len(prompts), device=device)  # the row of `tokens` behind every row still alive
+        draws = np.stack([np.random.Generator(np.random.Philox(key=[seed, n])).random(budget) for n in numbers])
+        self.draws = torch.from_numpy(draws).float().to(device)
+
+    def run(self) -> list[np.ndarray]:
+        common = int(self.lengths.min())
+        states = self.model.states(len(self.rows), self.last)
+        logits = self.model(self.tokens[:, :common], states=states)[:, -1]
+        for t in range(common, self.last + 1):
+            alive = self._take(logits, t)
+            if t == self.last or not len(self.rows):
+                break
+            if alive is not None:
+                for state in states:
+                    state.keep(alive)
+            logits = self.model.step(self.tokens[self.rows, t], states, t)
+        return self._cut()
+
+    def _take(self, logits: Tensor, t: int) -> Tensor | None:
+        """Write token t of every living row; returns the rows to keep when some have ended."""
+        new = self._choose(logits, t)
+        inside = self.prompt[self.rows] > t
+        self.tokens[self.rows, t] = torch.where(inside, self.tokens[self.rows, t], new)
+        ended = t + 1 - self.prompt[self.rows] >= self.budget
+        if self.eos is not None:
+            ended |= (new == self.eos) & ~inside
+        if not bool(ended.any()):
+            return None
+        alive = (~ended).nonzero()[:, 0]
+        self.rows = self.rows[alive]
+        return alive
+
+    def _choose(self, logits: Tensor, t: int) -> Tensor:
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        draw = self.draws[self.rows, (t - self.prompt[self.rows]).clamp_min(0)]
+        below = (logits.float() / self.temperature).softmax(-1).cumsum(-1) < draw[:, None]
+        return below.sum(-1).clamp_max(logits.shape[-1] - 1)
+
+    def _cut(self) -> list[np.ndarray]:
+        done = []
+        for row, length in zip(self.tokens.cpu().numpy(), self.lengths, strict=True):
+            new = row[length : length + self.budget].astype(np.int32)
+            stop = np.flatnonzero(new == self.eos) if self.eos is not None else ()
+            done.append(new[: stop[0] + 1] if len(stop) else new)
+        return done

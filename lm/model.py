@@ -1,0 +1,161 @@
+"""The one decoder of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2 and LLaMA, docs/architectures.md)."""
+
+import math
+from hashlib import blake2b
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lm.attention import Mixer, SoftmaxAttention, State
+from lm.config import BOUNDED, ModelConfig
+from lm.fixed import PositionAttention, UniformAttention
+from lm.mlp import MLPS
+from lm.places import Places, angles_at, locate
+from lm.relative import RelativeAttention
+from synth.errors import UserError
+
+MIXERS: dict[str, type[Mixer]] = {
+    "learned": SoftmaxAttention,
+    "rotary": SoftmaxAttention,
+    "none": SoftmaxAttention,
+    "relative": RelativeAttention,
+    "position_only": PositionAttention,
+    "uniform": UniformAttention,
+}
+NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+EPSILON = {"layer": 1e-5, "rms": 1e-6}  # the defaults of GPT-2 and LLaMA in transformers
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    norm = NORMS[config.norm](config.width, eps=EPSILON[config.norm])
+    if config.norm == "layer" and not config.bias:
+        norm.register_parameter("bias", None)
+    return norm
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mixer_norm = make_norm(config)
+        self.mixer = MIXERS[config.positions](config)
+        self.mlp_norm = make_norm(config)
+        self.mlp = MLPS[config.mlp](config)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
+    ) -> Float[Tensor, "B T D"]:
+        x = x + self.mixer(self.mixer_norm(x), places, state)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
+        x = x + self.mixer.step(self.mixer_norm(x), state, t, places)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Decoder(nn.Module):
+    """A causal language model; `config` and `vocab_size` are its whole description. Made by `build`."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.embed = nn.Embedding(vocab_size, config.width)
+        if config.positions in BOUNDED:
+            self.positions = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = make_norm(config)
+        if not config.tied:
+            self.head = nn.Linear(config.width, vocab_size, bias=False)
+
+    def places(self, length: int, documents: Int[Tensor, "B T"] | None = None, start: int = 0) -> Places:
+        """The places of positions start..length-1. Raises UserError beyond the context of a model with a table."""
+        self.check_length(length)
+        index, allowed = locate(self.config, length, documents, self.embed.weight.device)
+        index = index[..., start:]
+        angles = angles_at(self.config, index, length) if self.config.positions == "rotary" else None
+        shared = self.config.positions in ("relative", "position_only")
+        return Places(index, allowed, angles, self.positions.weight if shared else None)
+
+    def check_length(self, length: int) -> None:
+        """Raise UserError when the positions mode holds a table shorter than `length`."""
+        if self.config.positions in BOUNDED and length > self.config.context:
+            raise UserError(
+                f"{length} tokens do not fit context={self.config.context} of positions={self.config.positions}; "
+                f"build the model with context={length} or use rotary, none or uniform positions"
+            )
+
+    def embedded(self, inputs: Tensor, index: Tensor | int) -> Tensor:
+        """Token embeddings, with learned positions added."""
+        x = F.embedding(inputs, self.embed.weight)
+        return x + self.positions.weight[index] if self.config.positions == "learned" else x
+
+    def logits(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Final norm and output embedding."""
+        return F.linear(self.norm(x), self.embed.weight if self.config.tied else self.head.weight)
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None = None,
+        states: list[State] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """Logits of the next token at every position.
+
+        documents: the number of the document each token belongs to; tokens of different documents do not see each other
+        and positions restart at each. states: filled with what `step` needs to go on from here.
+        Raises UserError when the sequence is longer than the model's table of positions.
+        """
+        places = self.places(inputs.shape[1], documents)
+        x = self.embedded(inputs, places.index)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, places, states[layer] if states else None)
+        return self.logits(x)
+
+    def states(self, rows: int, length: int) -> list[State]:
+        """Empty memories of all layers for `rows` sequences of at most `length` tokens."""
+        places = self.places(length)
+        return [block.mixer.state(rows, length, places) for block in self.blocks]
+
+    def step(self, tokens: Int[Tensor, " B"], states: list[State], t: int) -> Float[Tensor, "B V"]:
+        """Logits after one more token, the t-th of every sequence."""
+        places = self.places(t + 1, start=t)
+        x = self.embedded(tokens, t)
+        for state, block in zip(states, self.blocks, strict=True):
+            x = block.step(x, state, t, places)
+        return self.logits(x)
+
+
+def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
+    """A decoder whose weights are a pure function of (config, vocab_size, seed); the global RNG is not touched.
+
+    Raises UserError for an empty vocabulary.
+    """
+    if vocab_size < 1:
+        raise UserError(f"vocab_size={vocab_size} leaves nothing to predict; give at least 1")
+    with torch.device("meta"):
+        model = Decoder(config, vocab_size)
+    model.to_empty(device="cpu")
+    initialise(model, seed)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: Decoder, seed: int) -> None:
+    """GPT-2's rule: normal(0.02), matrices that write to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
+
+    Every parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+            continue
+        std = 0.02
+        if name.endswith(("mixer.out.weight", "mlp.down.weight")):
+            std /= math.sqrt(2 * model.config.layers)
+        if name == "positions.weight" and model.config.positions == "position_only":
+            std = 1.0  # scores are products of two tables: with both near zero neither would learn
+        key = int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()) >> 1
+        parameter.normal_(0.0, std, generator=torch.Generator().manual_seed(key))

@@ -1,0 +1,37 @@
+"""How large a model is and what a trained token costs. FLOPs as in PaLM (arXiv 2204.02311, appendix B)."""
+
+import torch
+
+from lm.config import ModelConfig
+from lm.model import MIXERS, Decoder
+
+
+def count_parameters(model: Decoder) -> dict[str, int]:
+    """Parameters: total = embedding + non_embedding.
+
+    embedding: the token table, the positions table and the untied output table; non_embedding: everything else.
+    A tied table counts once. Capacity (bits per parameter) is stated against `total`.
+    """
+    embedding = sum(p.numel() for name, p in model.named_parameters() if _is_table(name))
+    total = sum(p.numel() for p in model.parameters())
+    non_embedding = sum(p.numel() for p in model.blocks.parameters()) + sum(p.numel() for p in model.norm.parameters())
+    assert total == embedding + non_embedding, "a parameter is in no group or in two"
+    return {"total": total, "embedding": embedding, "non_embedding": non_embedding}
+
+
+def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
+    """FLOPs to train on one token: 6 for each parameter that is multiplied, plus attention.
+
+    Multiplied are all matrices of the blocks and the output embedding (also when tied), not looked-up tables, norms or
+    biases, nor projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for softmax attention, which does not halve for causality.
+    """
+    with torch.device("meta"):
+        model = Decoder(config, vocab_size)
+    per_token = [p for name, p in model.blocks.named_parameters() if p.ndim > 1 and ".distance" not in name]
+    matrices = sum(p.numel() for p in per_token) + vocab_size * config.width
+    attention = 3 * MIXERS[config.positions].attention_flops * config.layers * config.width * window
+    return float(6 * matrices + attention)
+
+
+def _is_table(name: str) -> bool:
+    return name.startswith(("embed.", "positions.", "head."))

@@ -1,0 +1,101 @@
+"""Checkpoints of a training run that survive a kill at any moment.
+
+A checkpoint is a folder `step-N` with tensors (safetensors) and state.json, which holds a digest of the tensors. It is
+written under a temporary name, forced to disk and renamed, and only then is the one before it removed.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from synth.errors import UserError
+
+TENSORS, STATE = "tensors.safetensors", "state.json"
+
+
+def digest(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def durable(path: Path, data: bytes) -> None:
+    """Write a file and force it to disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old bytes or the new ones, never a part."""
+    scratch = path.with_name(f".{path.name}.part")
+    durable(scratch, data)
+    scratch.replace(path)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # the rename itself must reach the disk
+    finally:
+        os.close(handle)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write `step-N` and remove older ones. On failure the last checkpoint stays, and UserError says what to mend."""
+    scratch, final = folder / f".step-{step}.part", folder / f"step-{step}"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        data = safetensors.torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()})
+        durable(scratch / TENSORS, data)
+        body = json.dumps(state)
+        durable(scratch / STATE, json.dumps({"digests": {TENSORS: digest(data), STATE: digest(body.encode())}, "state": body}).encode())
+        _sync_folder(scratch)
+        if final.exists():
+            shutil.rmtree(final)
+        scratch.rename(final)
+        _sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        mend = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
+        raise UserError(
+            f"cannot write the checkpoint of step {step} to {folder} ({error.strerror or error}); {mend} and run again: "
+            "training goes on from the last checkpoint"
+        ) from error
+    for old in checkpoints(folder)[:-1]:
+        shutil.rmtree(old)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint folder. Raises UserError when a file is missing, cut or altered."""
+    name = STATE
+    try:
+        outer = json.loads((path / STATE).read_bytes())
+        body, digests = outer["state"], outer["digests"]
+        if digest(body.encode()) != digests[STATE]:
+            raise ValueError("its digest differs")
+        name = TENSORS
+        data = (path / TENSORS).read_bytes()
+        if digest(data) != digests[TENSORS]:
+            raise ValueError("its digest differs")
+        return safetensors.torch.load(data), json.loads(body)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise UserError(
+            f"the checkpoint file {path / name} is missing, cut or altered; delete the folder {path} to train again "
+            "from the checkpoint before it, or from the start where there is none"
+        ) from error

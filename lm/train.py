@@ -1,0 +1,316 @@
+"""The one training loop. Protocol of Part 1 (arXiv 2305.13673): AdamW, linear decay, windows of concatenated documents."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lm.config import TrainConfig
+from lm.data import IGNORED, Feed, feeds
+from lm.model import Decoder
+from lm.resume import checkpoints, read_checkpoint, replace_file, write_checkpoint
+from synth.corpus import Corpus, Cursor
+from synth.errors import UserError
+from synth.task import Task
+
+Progress = Callable[[int, int, float], None]  # step, steps, loss
+METRICS = "metrics.jsonl"
+
+
+class History(list[dict[str, float]]):
+    """Rows {step, tokens, documents, loss (mean since the last row, nats), lr, seconds}, and what was trained on.
+
+    tokens: inputs that were not padding; documents: those whose last token was a target; exposures (n,) int64: how often
+    each fixed item's document ended in a batch that reached the optimizer (None for a task without fixed items).
+    """
+
+    tokens: int = 0
+    documents: int = 0
+    seconds: float = 0.0
+    exposures: np.ndarray | None = None
+
+
+class Objective(nn.Module):
+    """Sum of the losses (nats) of the targets that count: what is compiled and what data parallel wraps."""
+
+    def __init__(self, model: Decoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
+        logits = self.model(inputs, documents)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, beside the weights."""
+
+    optimizer: torch.optim.Optimizer
+    cursor: Cursor
+    step: int = 0
+    pending: float = 0.0  # losses since the last row
+    history: History = field(default_factory=History)
+
+
+def train(
+    model: Decoder,
+    task: Task,
+    config: TrainConfig,
+    data_seed: int,
+    order_seed: int = 0,
+    folder: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int = 10,
+    progress: Progress | None = None,
+) -> History:
+    """Train `model` in place on the training split of `task` and return its history.
+
+    With a folder, rows go to metrics.jsonl as they come and a checkpoint is written every `checkpoint_every` steps and
+    at the end; the same call with the same folder goes on from the last checkpoint and ends with the same weights, bit
+    for bit (on a CPU, with the same number of threads). Under `accelerate launch` each rank trains on its rows of the
+    same global batch. `progress(step, steps, loss)` is called at every row; without it a terminal shows a bar.
+
+    Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs to
+    another run or is damaged, and when one cannot be written.
+    """
+    from accelerate import PartialState
+
+    place = PartialState()
+    corpus = Corpus(task, data_seed, "train", config.window, config.packing, order_seed)
+    _check(model, corpus, config, place.num_processes)
+    model.to(place.device)
+    run = Run(make_optimizer(model, config), corpus.start())
+    if corpus.items is not None:
+        run.history.exposures = np.zeros(corpus.items, np.int64)
+    home = Path(folder) if folder is not None else None
+    identity = _identity(model, task, config, data_seed, order_seed, log_every) if home else {}
+    if home:
+        _restore(home, identity, model, run)
+        place.wait_for_everyone()
+    with ExitStack() as stack:
+        record = stack.enter_context(_Recorder(home if place.is_main_process else None, run, config, progress))
+        step = _stepper(model, config, run.optimizer, place)
+        began = time.perf_counter() - run.history.seconds
+        for data in feeds(corpus, config, run.cursor, config.steps - run.step):
+            loss = step(data, run.step)
+            _advance(run, data, loss)
+            last = run.step == config.steps
+            if run.step % log_every == 0 or last:
+                run.history.seconds = time.perf_counter() - began
+                _log(run, config, log_every)
+                record()
+            if home and place.is_main_process and (last or (checkpoint_every and run.step % checkpoint_every == 0)):
+                run.history.seconds = time.perf_counter() - began
+                _save(home, identity, model, run)
+    return run.history
+
+
+def _check(model: Decoder, corpus: Corpus, config: TrainConfig, ranks: int) -> None:
+    model.check_length(config.window)
+    if model.vocab_size < corpus.vocab.size:
+        raise UserError(
+            f"the model has {model.vocab_size} tokens and the task {corpus.vocab.size}; "
+            f"build it with vocab_size={corpus.vocab.size}"
+        )
+    if config.batch % (ranks * config.accumulate):
+        raise UserError(
+            f"batch={config.batch} does not split over {ranks} ranks and accumulate={config.accumulate}; "
+            f"make it a multiple of {ranks * config.accumulate}"
+        )
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and tables only, not on biases and norms."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The rate of step 0, 1, ...: a linear rise over `warmup` steps, then the schedule down to final_lr * lr."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    share = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
+    floor = 1.0 if config.schedule == "constant" else config.final_lr
+    return config.lr * (floor + (1 - floor) * share)
+
+
+def _stepper(
+    model: Decoder, config: TrainConfig, optimizer: torch.optim.Optimizer, place: Any
+) -> Callable[[Feed, int], Tensor]:
+    """The function that takes one optimizer step and returns the mean loss of the whole batch."""
+    device, ranks = place.device, place.num_processes
+    net: Any = Objective(model)
+    if ranks > 1:
+        net = nn.parallel.DistributedDataParallel(net)
+    hold = net.no_sync if ranks > 1 else nullcontext
+    if config.compile is True or (config.compile == "auto" and device.type == "cuda"):
+        net = torch.compile(net, mode="reduce-overhead" if device.type == "cuda" and ranks == 1 else None)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    share = config.batch // ranks
+    part = share // config.accumulate
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def step(data: Feed, number: int) -> Tensor:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, number)
+        total = torch.zeros((), device=device)
+        begin = place.process_index * share
+        for row in range(begin, begin + share, part):
+            cut = slice(row, row + part)
+            inputs, targets = data.inputs[cut].to(device), data.targets[cut].to(device)
+            documents = data.documents[cut].to(device) if data.documents is not None else None
+            with nullcontext() if row + part == begin + share else hold():
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    loss = net(inputs, targets, documents) / max(data.trained, 1)
+                (loss * ranks).backward()  # data parallel averages gradients over the ranks; the batch wants their sum
+            total += loss.detach()
+        if ranks > 1:
+            torch.distributed.all_reduce(total)
+        if config.clip:
+            nn.utils.clip_grad_norm_(parameters, config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return total
+
+    return step
+
+
+def _advance(run: Run, data: Feed, loss: Tensor) -> None:
+    run.step += 1
+    run.cursor = data.cursor
+    run.pending += float(loss)
+    run.history.tokens += data.tokens
+    run.history.documents += data.ended
+    if run.history.exposures is not None:
+        run.history.exposures += np.bincount(data.items, minlength=len(run.history.exposures))
+    if not math.isfinite(run.pending):
+        raise UserError(f"the loss of step {run.step} is not finite; lower lr, lengthen warmup or set clip to 1")
+
+
+def _log(run: Run, config: TrainConfig, log_every: int) -> None:
+    since = (run.step - 1) % log_every + 1
+    history = run.history
+    history.append(
+        {
+            "step": run.step,
+            "tokens": history.tokens,
+            "documents": history.documents,
+            "loss": run.pending / since,
+            "lr": learning_rate(config, run.step - 1),
+            "seconds": history.seconds,
+        }
+    )
+    run.pending = 0.0
+
+
+class _Recorder:
+    """Sends each new row to metrics.jsonl and to the progress call or bar."""
+
+    def __init__(self, home: Path | None, run: Run, config: TrainConfig, progress: Progress | None) -> None:
+        self.home, self.run, self.config, self.progress, self.bar = home, run, config, progress, None
+
+    def __enter__(self) -> Callable[[], None]:
+        if self.home:
+            rows = "".join(json.dumps(row) + "\n" for row in self.run.history)
+            replace_file(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
+        if self.progress is None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.config.steps, initial=self.run.step, unit="step", desc="train")
+        return self.row
+
+    def row(self) -> None:
+        row = self.run.history[-1]
+        if self.home:
+            with open(self.home / METRICS, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        if self.progress:
+            self.progress(self.run.step, self.config.steps, row["loss"])
+        elif self.bar is not None:
+            self.bar.set_postfix(loss=f"{row['loss']:.4f}")
+            self.bar.update(self.run.step - self.bar.n)
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _identity(
+    model: Decoder, task: Task, config: TrainConfig, data_seed: int, order_seed: int, log_every: int
+) -> dict[str, Any]:
+    """What must be equal for a checkpoint to be continued."""
+    weights = blake2b(digest_size=16)
+    for _, tensor in sorted(model.state_dict().items()):
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return json.loads(
+        json.dumps(
+            {
+                "model": asdict(model.config),
+                "vocab_size": model.vocab_size,
+                "initial_weights": weights.hexdigest(),
+                "task": task.key,
+                "train": asdict(config),
+                "data_seed": data_seed,
+                "order_seed": order_seed,
+                "log_every": log_every,
+            }
+        )
+    )
+
+
+def _save(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, state in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    history = run.history
+    if history.exposures is not None:
+        tensors["exposures"] = torch.from_numpy(history.exposures)
+    state = {
+        "identity": identity,
+        "step": run.step,
+        "cursor": asdict(run.cursor),
+        "pending": run.pending,
+        "rows": list(history),
+        "counts": {"tokens": history.tokens, "documents": history.documents, "seconds": history.seconds},
+    }
+    write_checkpoint(home, run.step, tensors, state)
+
+
+def _restore(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
+    """Load the newest checkpoint of `home` into model and run, if there is one."""
+    home.mkdir(parents=True, exist_ok=True)
+    found = checkpoints(home)
+    if not found:
+        return
+    tensors, state = read_checkpoint(found[-1])
+    for name, value in identity.items():
+        if state["identity"].get(name) != value:
+            raise UserError(f"{found[-1]} belongs to a run with another {name}; use another folder or delete it")
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    memory: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".")
+            memory.setdefault(int(number), {})[name] = tensor
+    run.optimizer.load_state_dict({"state": memory, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    run.step, run.pending, run.cursor = state["step"], state["pending"], Cursor(**state["cursor"])
+    run.history.extend(state["rows"])
+    run.history.tokens, run.history.documents = state["counts"]["tokens"], state["counts"]["documents"]
+    run.history.seconds = state["counts"]["seconds"]
+    if "exposures" in tensors:
+        run.history.exposures = tensors["exposures"].numpy()

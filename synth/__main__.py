@@ -1,0 +1,160 @@
+"""python -m synth: look at a task's data, export it, or score completions made elsewhere.
+
+  python -m synth list                              every task and preset
+  python -m synth show TASK [--n 1000]              samples, loss mask, lengths, difficulty, duplicates, overlap
+  python -m synth export TASK --n 10000 --to jsonl  documents for training elsewhere
+  python -m synth score TASK --in FILE [--detail]   scores for completions made elsewhere, one JSON object a line
+
+TASK is a name from `list`, or path/to/file.py:Class for a task of your own (also as --task path.py:Class).
+The fields of the task are options too: python -m synth show cfg --grammar cfg3f --root 13
+`python -m synth VERB TASK --help` lists them all.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from synth.errors import UserError
+from synth.task import Task
+
+
+@dataclass
+class Show:
+    """Print samples and a report on the first n documents."""
+
+    n: int = 1000
+    """documents in the report"""
+    samples: int = 3
+    """documents printed in full"""
+    seed: int = 0
+    split: Literal["train", "valid", "test"] = "train"
+    json: bool = False
+    """print the report as one JSON object"""
+
+    def run(self, task: Task) -> None:
+        from synth.report import measure, show
+
+        if self.n < 1:
+            raise UserError(f"--n {self.n} leaves nothing to report on; give at least 1")
+        if self.json:
+            print(json.dumps(measure(task, self.seed, self.n, self.split)))
+        else:
+            print(show(task, self.seed, self.n, self.split, self.samples))
+
+
+@dataclass
+class Export:
+    """Write the first n documents of a split."""
+
+    n: int = 1000
+    """documents to write"""
+    to: Literal["parquet", "jsonl", "txt"] = "jsonl"
+    out: Path | None = None
+    """file to write; TASK.FORMAT in this folder if not given"""
+    seed: int = 0
+    split: Literal["train", "valid", "test"] = "train"
+    labels: bool = False
+    """also write the labels of every position"""
+
+    def run(self, task: Task) -> None:
+        from synth.export import export
+
+        out = self.out or Path(f"{task.name}.{self.to}")
+        for path in export(task, self.n, self.to, out, self.seed, self.split, self.labels):
+            print(path)
+
+
+@dataclass
+class Score:
+    """Score completions: {"tokens": [...]} a line, ids or symbol names, with or without <bos> and <eos>."""
+
+    completions: Annotated[Path, tyro.conf.arg(name="in")]
+    """json lines; "index": i completes the prompt of document i, else tokens are a whole document"""
+    out: Path | None = None
+    """file for the results; standard output if not given"""
+    detail: bool = False
+    """print all that the exact oracle knows instead of the scores"""
+    seed: int = 0
+    split: Literal["train", "valid", "test"] = "test"
+
+    def run(self, task: Task) -> None:
+        from synth.export import replacing
+        from synth.scoring import score
+
+        found = score(task, self.completions, self.seed, self.split, self.detail)
+        if self.out is None:
+            for row in found:
+                print(json.dumps(row))
+            return
+        with replacing(self.out) as partial, partial.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in found)
+
+
+VERBS: dict[str, type[Any]] = {"show": Show, "export": Export, "score": Score}
+
+
+def list_tasks() -> None:
+    """Print every task with its presets and source."""
+    from synth.registry import installed_tasks
+
+    for name, cls in sorted(installed_tasks().items()):
+        presets = f"  presets: {' '.join(cls.presets)}" if cls.presets else ""
+        print(f"{name}{presets}\n    {cls.source}")
+
+
+def main(argv: list[str]) -> None:
+    """Run one command line; raises UserError on bad input."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return
+    verb, rest = argv[0], argv[1:]
+    if verb == "list":
+        return list_tasks()
+    if verb not in VERBS:
+        raise UserError(f"unknown verb {verb!r}; choose list, {', '.join(VERBS)}")
+    if "--task" in rest:
+        at = rest.index("--task")
+        rest = rest[at + 1 : at + 2] + rest[:at] + rest[at + 2 :]
+    if not rest or rest[0].startswith("-"):
+        if set(rest) & {"-h", "--help"}:
+            print(__doc__)
+            return
+        raise UserError(f"which task? python -m synth {verb} TASK; `python -m synth list` names them")
+    arguments(verb, rest[0], rest[1:])()
+
+
+def arguments(verb: str, spec: str, options: list[str]) -> Callable[[], None]:
+    """The parsed command: the options of the verb and the fields of the task, in one flat list of flags."""
+    from synth.registry import task_class
+
+    cls, preset = task_class(spec)
+    chosen = cls(**preset)
+    both = make_dataclass(
+        f"{verb}_{cls.__name__}",
+        [
+            ("options", tyro.conf.OmitArgPrefixes[VERBS[verb]]),
+            ("task", tyro.conf.OmitArgPrefixes[cls], field(default=chosen)),
+        ],
+    )
+    parsed = tyro.cli(both, prog=f"python -m synth {verb} {spec}", description=VERBS[verb].__doc__, args=options)
+    return lambda: parsed.options.run(parsed.task)
+
+
+def run() -> None:
+    """Entry point: errors that a user can mend are one line on standard error and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `... | head`
+        sys.stderr.close()
+
+
+if __name__ == "__main__":
+    run()

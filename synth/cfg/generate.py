@@ -1,0 +1,123 @@
+"""New random grammars under the papers' constraints (Physics of Language Models, Part 1, appendix A.1; Part 4.1)."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.cfg.grammar import Grammar
+from synth.errors import UserError
+
+TRIES = 1000
+
+
+@dataclass(frozen=True)
+class RandomGrammar:
+    """level_sizes: symbols per level, root (1) first, terminals last; degree: how many rules a nonterminal may have;
+    lengths: how long a right-hand side may be; distinct: no symbol twice in one right-hand side (as in cfg3b only).
+
+    Always: no two rules of a level share a right-hand side, and every symbol is used. Raises UserError where no grammar
+    can be so.
+    """
+
+    level_sizes: tuple[int, ...] = (1, 3, 3, 3, 3, 3, 3)
+    degree: tuple[int, ...] = (2,)
+    lengths: tuple[int, ...] = (2, 3)
+    distinct: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = self.level_sizes
+        if len(sizes) < 2 or sizes[0] != 1 or min(sizes) < 1:
+            raise UserError(f"level_sizes {sizes} must begin with the one root and name at least two levels of 1 or more")
+        for name, choices in (("degree", self.degree), ("lengths", self.lengths)):
+            if not choices or min(choices) < 1:
+                raise UserError(f"{name} {choices} must list whole numbers of at least 1")
+        for level, (size, below) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+            self._check(level, size, below)
+
+    def usable(self, below: int) -> list[int]:
+        """The lengths that a right-hand side over `below` symbols can have."""
+        return [length for length in self.lengths if length <= below or not self.distinct]
+
+    def _check(self, level: int, size: int, below: int) -> None:
+        lengths = set(self.usable(below))
+        if not lengths:
+            raise UserError(
+                f"level {level + 1} has {below} symbols, too few for {min(self.lengths)} distinct ones in a rule; "
+                "enlarge it, allow shorter lengths or set distinct=False"
+            )
+        room = sum(_arrangements(below, length, self.distinct) for length in lengths)
+        if room < size * min(self.degree):
+            raise UserError(
+                f"level {level} needs {size * min(self.degree)} different right-hand sides but {below} symbols make only "
+                f"{room}; enlarge level {level + 1} or lower the degree"
+            )
+        most = size * max(self.degree) * max(lengths)
+        if most < below:
+            raise UserError(
+                f"the rules of level {level} have room for {most} symbols but level {level + 1} has {below}; "
+                "raise the degree or the lengths"
+            )
+
+
+def _arrangements(symbols: int, length: int, distinct: bool) -> int:
+    return int(np.prod([symbols - k if distinct else symbols for k in range(length)], dtype=object))
+
+
+def random_grammar(settings: RandomGrammar = RandomGrammar(), seed: int = 0) -> Grammar:  # noqa: B008
+    """A grammar drawn with these settings; the same one for the same settings and seed.
+
+    Symbols are numbered as in the papers' release: terminals from 1, three numbers left out, nonterminals upwards.
+    """
+    rng = np.random.default_rng(seed)
+    levels = _names(settings.level_sizes)
+    rules = {}
+    for level, (parents, below) in enumerate(zip(levels, levels[1:], strict=False), 1):
+        for symbol, alternatives in zip(parents, _level(settings, level, len(below), rng), strict=True):
+            rules[symbol] = tuple(tuple(below[child] for child in rhs) for rhs in alternatives)
+    return Grammar(f"random{seed}", levels, rules)
+
+
+def _names(sizes: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+    firsts = np.cumsum([1, sizes[-1] + 3, *sizes[-2:0:-1]])
+    return tuple(
+        tuple(str(first + j) for j in range(size)) for first, size in zip(firsts[::-1], sizes, strict=True)
+    )
+
+
+def _level(settings: RandomGrammar, level: int, below: int, rng: np.random.Generator) -> list[list[tuple[int, ...]]]:
+    """Right-hand sides of each nonterminal of a level (counted from 1), over symbols 0 .. below - 1."""
+    for _ in range(TRIES):
+        degrees = rng.choice(settings.degree, settings.level_sizes[level - 1])
+        drawn = _distinct_rules(settings, int(degrees.sum()), below, rng)
+        if drawn is not None and sum(map(len, drawn)) >= below:
+            rules = iter(_use_all(drawn, below, rng))
+            return [[next(rules) for _ in range(degree)] for degree in degrees]
+    raise UserError(f"no rules of level {level} with these settings in {TRIES} draws; allow more lengths or degrees")
+
+
+def _distinct_rules(
+    settings: RandomGrammar, count: int, below: int, rng: np.random.Generator
+) -> list[tuple[int, ...]] | None:
+    """`count` different right-hand sides, or None when the draws run out (only where nearly all of them are needed)."""
+    lengths = settings.usable(below)
+    found: dict[tuple[int, ...], None] = {}
+    for _ in range(TRIES + 20 * count):
+        if len(found) == count:
+            break
+        length = int(rng.choice(lengths))
+        symbols = rng.permutation(below)[:length] if settings.distinct else rng.integers(0, below, length)
+        found.setdefault(tuple(symbols.tolist()))
+    return list(found) if len(found) == count else None
+
+
+def _use_all(rules: list[tuple[int, ...]], below: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Puts each unused symbol in place of one that occurs twice or more: a new symbol cannot make two rules equal."""
+    uses = Counter(child for rhs in rules for child in rhs)
+    for symbol in [symbol for symbol in range(below) if symbol not in uses]:
+        places = [(r, k) for r, rhs in enumerate(rules) for k, child in enumerate(rhs) if uses[child] > 1]
+        r, k = places[rng.integers(len(places))]
+        uses[rules[r][k]] -= 1
+        uses[symbol] += 1
+        rules[r] = (*rules[r][:k], symbol, *rules[r][k + 1 :])
+    return rules

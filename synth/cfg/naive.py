@@ -1,0 +1,73 @@
+"""The oracles again, slow and plainly from their definitions, to hold the fast ones against (fact sheet, section 1.7)."""
+
+from itertools import product
+
+import numpy as np
+
+from synth.cfg.grammar import Grammar
+
+
+def inside(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[str, np.ndarray]:
+    """For each symbol a matrix (T+1, T+1): [i, j] is the probability that it yields sentence[i:j] (or its number of parses)."""
+    size = len(sentence) + 1
+    matrices = {}
+    for number, terminal in enumerate(grammar.terminals):
+        matrices[terminal] = np.zeros((size, size))
+        for k in np.flatnonzero(np.asarray(sentence) == number):
+            matrices[terminal][k, k + 1] = 1
+    for symbol in reversed(grammar.rules):
+        matrices[symbol] = np.zeros((size, size))
+        for rhs, weight in zip(grammar.rules[symbol], grammar.weights[symbol], strict=True):
+            whole = np.eye(size)
+            for child in rhs:
+                whole = whole @ matrices[child]
+            matrices[symbol] += whole * (1 if count else weight)
+    return matrices
+
+
+def count_parses(grammar: Grammar, sentence: np.ndarray) -> int:
+    """Number of derivations of one sentence of terminal numbers (T,)."""
+    return round(inside(grammar, sentence, count=True)[grammar.root][0, -1]) if len(sentence) else 0
+
+
+def probability(grammar: Grammar, sentence: np.ndarray) -> float:
+    """Probability of one sentence of terminal numbers (T,)."""
+    return float(inside(grammar, sentence)[grammar.root][0, -1]) if len(sentence) else 0.0
+
+
+def next_token(grammar: Grammar, sentence: np.ndarray) -> np.ndarray:
+    """Rows (T+1, K+1) of one sentence: the next terminal, last column the end, after each prefix."""
+    size = len(sentence) + 1
+    matrices = inside(grammar, sentence)
+    starts = {symbol: np.zeros(size) for symbol in grammar.level_of}
+    starts[grammar.root][0] = 1
+    for symbol, alternatives in grammar.rules.items():
+        for rhs, weight in zip(alternatives, grammar.weights[symbol], strict=True):
+            here = starts[symbol] * weight
+            for child in rhs:
+                starts[child] += here
+                here = here @ matrices[child]
+    rows = np.stack([*(starts[terminal] for terminal in grammar.terminals), matrices[grammar.root][0]], axis=1)
+    rows[0, -1] = 0
+    for k, row in enumerate(rows):
+        prefix = 1 if k == 0 else starts[grammar.terminals[sentence[k - 1]]][k - 1]
+        row[:] = row / prefix if prefix > 0 else 0
+    return rows
+
+
+def language(grammar: Grammar, symbol: str | None = None) -> set[tuple[int, ...]]:
+    """All sentences, as tuples of terminal numbers: for tiny grammars only."""
+    symbol = symbol or grammar.root
+    if symbol not in grammar.rules:
+        return {(grammar.terminals.index(symbol),)}
+    return {
+        tuple(number for part in parts for number in part)
+        for rhs in grammar.rules[symbol]
+        for parts in product(*(language(grammar, child) for child in rhs))
+    }
+
+
+def edits(grammar: Grammar, sentence: np.ndarray) -> int:
+    """Least number of substituted terminals that makes the sentence valid, by trying every sentence; -1 if none fits."""
+    same = [other for other in language(grammar) if len(other) == len(sentence)]
+    return min((sum(a != b for a, b in zip(sentence, other, strict=True)) for other in same), default=-1)

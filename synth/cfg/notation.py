@@ -1,0 +1,123 @@
+"""nltk's grammar notation as text, ``A -> B 'c' [0.75] | 'd' [0.25]``; read without nltk, which takes a second to import."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from synth.errors import UserError
+
+TOKEN = re.compile(
+    r"""\s*(?:(?P<arrow>->|→)|(?P<bar>\|)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|\[(?P<weight>[^\]]*)\]"""
+    r"""|(?P<name>[\w/](?:[\w/^<>]|-(?!>))*))"""
+)
+
+
+@dataclass
+class Text:
+    """What a text says: root, rules and weights by left-hand side, and the symbols that it quotes."""
+
+    root: str = ""
+    rules: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    weights: dict[str, list[float]] = field(default_factory=dict)
+    terminals: set[str] = field(default_factory=set)
+
+
+def read(text: str, source: str = "grammar") -> Text:
+    """The root is the first left-hand side, unless a line ``%start X`` names it. Raises UserError with the line number."""
+    found = Text()
+    for number, line in _lines(text):
+        if line.startswith("%"):
+            words = line[1:].split()
+            if len(words) != 2 or words[0] != "start":
+                raise UserError(f"{source}, line {number}: only '%start SYMBOL' may begin with %, not: {line}")
+            found.root = words[1]
+        else:
+            _read_rule(line, f"{source}, line {number}", found)
+    if not found.rules:
+        raise UserError(f"{source} has no rules; write lines such as S -> A B | B A and A -> 'a'")
+    found.root = found.root or next(iter(found.rules))
+    return found
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    """Numbered lines, without blanks and comments; a backslash at the end joins a line to the next."""
+    lines, held = [], ""
+    for number, line in enumerate(text.splitlines(), 1):
+        line = held + line.strip()
+        held = line[:-1].rstrip() + " " if line.endswith("\\") else ""
+        if line and not held and not line.startswith("#"):
+            lines.append((number, line))
+    return lines
+
+
+def _tokens(line: str, where: str) -> list[tuple[str, str]]:
+    tokens, position = [], 0
+    while position < len(line):
+        match = TOKEN.match(line, position)
+        if match is None:
+            raise UserError(f"{where}: cannot read {line[position:].strip()!r}; write SYMBOL -> SYMBOL 'terminal' | ...")
+        tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
+        position = match.end()
+    return tokens
+
+
+def _read_rule(line: str, where: str, found: Text) -> None:
+    tokens = _tokens(line, where)
+    if len(tokens) < 2 or tokens[0][0] != "name" or tokens[1][0] != "arrow":
+        raise UserError(f"{where}: a rule begins with SYMBOL ->, not: {line}")
+    symbol = tokens[0][1]
+    rhs: list[str] = []
+    weight: float | None = None
+    for kind, value in [*tokens[2:], ("bar", "|")]:
+        if kind == "bar":
+            _add(symbol, rhs, weight, where, found)
+            rhs, weight = [], None
+        elif kind == "arrow" or weight is not None:
+            raise UserError(f"{where}: expected | or the end of the line before {value!r}")
+        elif kind == "weight":
+            weight = _number(value, where)
+        else:
+            rhs.append(value)
+            if kind != "name":
+                found.terminals.add(value)
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{where}: [{text}] is not a probability; write a number such as [0.25]") from None
+
+
+def _add(symbol: str, rhs: list[str], weight: float | None, where: str, found: Text) -> None:
+    if not rhs:
+        raise UserError(f"{where}: a rule of {symbol} has an empty right-hand side; give it symbols or delete it")
+    if "" in rhs:
+        raise UserError(f"{where}: a rule of {symbol} has the empty terminal ''; write its name or delete it")
+    given = found.weights.get(symbol, [])
+    if found.rules.get(symbol) and (weight is None) == bool(given):
+        raise UserError(f"{where}: some rules of {symbol} have a probability and some have none; give one to each or none")
+    found.rules.setdefault(symbol, []).append(tuple(rhs))
+    if weight is not None:
+        found.weights.setdefault(symbol, []).append(weight)
+
+
+def write(
+    rules: Mapping[str, Sequence[Sequence[str]]], weights: Mapping[str, Sequence[float]] | None, terminals: Sequence[str]
+) -> str:
+    """The text of the rules, root first, one left-hand side a line; with weights None without probabilities."""
+    quoted = {terminal: f'"{terminal}"' if "'" in terminal else f"'{terminal}'" for terminal in terminals}
+    lines = []
+    for symbol, alternatives in rules.items():
+        texts = [" ".join(quoted.get(child, child) for child in rhs) for rhs in alternatives]
+        if weights is not None:
+            texts = [f"{text} [{_decimal(w)}]" for text, w in zip(texts, weights[symbol], strict=True)]
+        lines.append(f"{symbol} -> " + " | ".join(texts))
+    return "\n".join(lines) + "\n"
+
+
+def _decimal(weight: float) -> str:
+    # nltk reads digits and a point only, no exponent.
+    return np.format_float_positional(weight, trim="0")

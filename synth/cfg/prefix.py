@@ -1,0 +1,21 @@
+"""The exact distribution of the next token after every prefix (Physics of Language Models, Part 1, sections 3.1 and A.3)."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from synth.cfg.grammar import Grammar
+from synth.cfg.kernels import all_prefix_rows
+from synth.cfg.ragged import checked
+
+
+def next_token(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
+    """Rows (N + n, K+1) float64 for tokens (N,) and offsets (n+1,): one row a prefix of each sentence, the empty one first.
+
+    Row offsets[i] + i + k holds Pr[next | the first k tokens of sentence i]: columns 0..K-1 are the terminals, column K
+    the end of the sentence. After a prefix that begins no sentence, rows are all zero. Raises UserError on a foreign token.
+    """
+    tokens, offsets = checked(grammar, tokens, offsets)
+    rows = np.zeros((len(tokens) + len(offsets) - 1, len(grammar.terminals) + 1))
+    log_weight = grammar.compiled.done_log
+    all_prefix_rows(tokens, offsets, grammar.compiled, np.exp(log_weight), log_weight, rows)
+    return rows

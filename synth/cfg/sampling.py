@@ -1,0 +1,179 @@
+"""Sentences of a grammar with the truth about every position (Physics of Language Models, Part 1, section 2.1).
+
+Sample i is a pure function of one 128-bit key and of i: a longer call begins with the sentences of a shorter one.
+"""
+
+import numpy as np
+from numba import njit
+
+from synth.cfg.compiled import Compiled
+from synth.cfg.grammar import Grammar
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def sample(
+    grammar: Grammar, rng: np.random.Generator, n: int, labels: bool = False
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None]:
+    """n sentences drawn from the grammar: (terminal numbers (N,) int32, offsets (n+1,) int64, labels or None).
+
+    Sentence i is tokens[offsets[i]:offsets[i+1]]. The labels, for the L levels of the grammar, root first:
+      ancestor (N, L) int16: the ancestor at each level, as its number within that level (grammar.levels[l][number]);
+      subtree (N, L) int32: which of its level's subtrees, counted from the left in its sentence, holds the position;
+      boundary (N,) int8: the paper's b#, the smallest level l in 2..L-1 (the root is level 1) whose subtree ends here,
+        or L where only the terminal itself ends. So b_l, "a subtree of level l ends here", is boundary <= l.
+    """
+    tokens, offsets, truth, _ = draw(grammar, rng, n, labels)
+    return tokens, offsets, truth
+
+
+def draw(
+    grammar: Grammar, rng: np.random.Generator, n: int, labels: bool = False
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
+    """`sample`, and the natural log probability (n,) of the derivation that each sentence was drawn by."""
+    key = rng.integers(0, 2**64, 2, np.uint64)
+    offsets = np.zeros(n + 1, np.int64)
+    offsets[1:] = np.cumsum(_lengths(grammar.compiled, key, n))
+    total = int(offsets[-1])
+    tokens = np.empty(total, np.int32)
+    shape = (total, grammar.depth) if labels else (0, grammar.depth)
+    ancestor, subtree, boundary = np.empty(shape, np.int16), np.empty(shape, np.int32), np.empty(shape[0], np.int8)
+    log_probability = _fill(grammar.compiled, key, offsets, tokens, ancestor, subtree, boundary)
+    truth = {"ancestor": ancestor, "subtree": subtree, "boundary": boundary} if labels else None
+    return tokens, offsets, truth, log_probability
+
+
+@njit(cache=True, nogil=True)
+def _mix(x):
+    """splitmix64's scrambler."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _seed(key, i, state):
+    """Sets the xoshiro256++ state of sample i."""
+    x = _mix(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1]
+    for word in range(4):
+        x += GOLDEN
+        state[word] = _mix(x)
+
+
+@njit(cache=True, nogil=True)
+def _next(state):
+    """The next 64 random bits of xoshiro256++."""
+    total = state[0] + state[3]
+    bits = ((total << np.uint64(23)) | (total >> np.uint64(41))) + state[0]
+    shifted = state[1] << np.uint64(17)
+    state[2] ^= state[0]
+    state[3] ^= state[1]
+    state[1] ^= state[2]
+    state[0] ^= state[3]
+    state[2] ^= shifted
+    state[3] = (state[3] << np.uint64(45)) | (state[3] >> np.uint64(19))
+    return bits
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _choose(rule_first, even, below, symbol, bits):
+    """A rule of the symbol; 32 bits times the number of rules leaves a bias below 1e-9 per rule."""
+    rule = np.int64(rule_first[symbol])
+    last = np.int64(rule_first[symbol + 1]) - 1
+    if even[symbol]:
+        rule += np.int64(((bits >> np.uint64(32)) * np.uint64(last + 1 - rule)) >> np.uint64(32))
+    else:
+        point = np.float64(bits >> np.uint64(11)) * 2.0**-53
+        while rule < last and point >= below[rule]:
+            rule += 1
+    return rule
+
+
+@njit(cache=True, nogil=True)
+def _grown(buffer, needed):
+    larger = np.empty((2, 2 * needed), np.int32)
+    larger[:, : buffer.shape[1]] = buffer
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _lengths(g: Compiled, key, n):
+    """Lengths (n,) of the samples: the same draws as in `_fill`, down to the last level of nonterminals."""
+    lengths = np.zeros(n, np.int64)
+    state = np.empty(4, np.uint64)
+    buffer = np.empty((2, 64), np.int32)  # the current level's symbols, and the next level's
+    depth = len(g.level_first) - 1
+    # Arrays taken out of the tuple once: numba counts references at each use of the tuple otherwise.
+    rule_first, even, below, rhs_first, rhs = g.rule_first, g.even, g.below, g.rhs_first, g.rhs
+    for i in range(n):
+        _seed(key, i, state)
+        buffer[0, 0] = 0
+        count = 1
+        for level in range(depth - 1):
+            made = 0
+            for node in range(count):
+                rule = _choose(rule_first, even, below, buffer[level % 2, node], _next(state))
+                start, stop = rhs_first[rule], rhs_first[rule + 1]
+                if level < depth - 2:
+                    if made + stop - start > buffer.shape[1]:
+                        buffer = _grown(buffer, made + stop - start)
+                    for k in range(start, stop):
+                        buffer[(level + 1) % 2, made + k - start] = rhs[k]
+                made += stop - start
+            count = made
+        lengths[i] = count
+    return lengths
+
+
+@njit(cache=True, nogil=True)
+def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary):
+    """Writes tokens and, where `ancestor` has rows, labels; returns the derivations' log probabilities (n,)."""
+    n = len(offsets) - 1
+    depth = len(g.level_first) - 1
+    labels = len(boundary) > 0
+    rule_first, even, below, rhs_first, rhs = g.rule_first, g.even, g.below, g.rhs_first, g.rhs
+    level_first, log_weight = g.level_first, g.log_weight
+    longest = 0
+    for i in range(n):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    symbols = np.empty((depth, longest), np.int32)
+    parents = np.empty((depth, longest), np.int32)
+    logs = np.zeros(n)
+    state = np.empty(4, np.uint64)
+    for i in range(n):
+        _seed(key, i, state)
+        symbols[0, 0] = 0
+        count = 1
+        for level in range(depth - 1):
+            made = 0
+            for node in range(count):
+                rule = _choose(rule_first, even, below, symbols[level, node], _next(state))
+                logs[i] += log_weight[rule]
+                for k in range(rhs_first[rule], rhs_first[rule + 1]):
+                    symbols[level + 1, made] = rhs[k]
+                    parents[level + 1, made] = node
+                    made += 1
+            count = made
+        for node in range(count):
+            tokens[offsets[i] + node] = symbols[depth - 1, node] - level_first[depth - 1]
+        if labels:
+            _label(level_first, symbols, parents, offsets[i], offsets[i + 1], ancestor, subtree, boundary)
+    return logs
+
+
+@njit(cache=True, nogil=True)
+def _label(level_first, symbols, parents, start, stop, ancestor, subtree, boundary):
+    """Climbs from every position to the root; a subtree ends where the next position climbs elsewhere."""
+    depth = len(symbols)
+    for row in range(start, stop):
+        node = row - start
+        for level in range(depth - 1, -1, -1):
+            subtree[row, level] = node
+            ancestor[row, level] = symbols[level, node] - level_first[level]
+            node = parents[level, node]
+    for row in range(start, stop):
+        lowest = depth
+        for level in range(depth - 2, 0, -1):
+            if row == stop - 1 or subtree[row, level] != subtree[row + 1, level]:
+                lowest = level + 1
+        boundary[row] = lowest

@@ -1,0 +1,240 @@
+"""The training stream of a task: documents addressed by number, windows cut from them, exposures counted.
+
+Document d is a pure function of (task, seed, split, d); windows are a pure function of the document stream and the
+packing, whatever the batch size, so a run can stop and go on at any cursor. For a task with fixed items (people) an
+epoch shows every item once in a fresh order, and a batch lists the items whose last token it trains on.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from synth.errors import UserError
+from synth.streams import rng
+from synth.task import Block, Task, check_split
+
+Packing = Literal["cut", "whole", "none"]
+BLOCK = 256  # documents drawn together; part of the addressing, so changing it changes every stream
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the next window begins: a document's number and the offset of a token in it."""
+
+    document: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of T positions. targets[b, t] is the token after inputs[b, t].
+
+    inputs, targets (B, T) int32; loss_mask (B, T) bool, True where the target counts; documents (B, T) int32, the
+    number of the document within its row; items (n,) int64, the fixed items whose last token is a target of this batch.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    loss_mask: np.ndarray
+    documents: np.ndarray
+    items: np.ndarray
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """The rows start..stop-1 (the items stay those of the whole batch)."""
+        cut = slice(start, stop)
+        return Batch(self.inputs[cut], self.targets[cut], self.loss_mask[cut], self.documents[cut], self.items)
+
+
+class Corpus:
+    """Windows of a task's documents.
+
+    packing "cut": documents end to end, cut into windows of `window` targets, as the papers train (Part 1, section 1.3
+    of its protocol); "whole": several whole documents a row, the rest padded; "none": one document a row, padded.
+    `order` seeds the epoch permutations of a task with fixed items and nothing else.
+
+    Raises UserError when a document does not fit a row that must hold it whole.
+    """
+
+    def __init__(
+        self, task: Task, seed: int, split: str = "train", window: int = 512, packing: Packing = "cut", order: int = 0
+    ) -> None:
+        check_split(split)
+        if packing not in ("cut", "whole", "none"):
+            raise UserError(f"unknown packing {packing!r}; choose cut, whole or none")
+        if window < 1:
+            raise UserError(f"a window of {window} tokens holds nothing; give a window of at least 1")
+        self.task, self.seed, self.split, self.window, self.packing, self.order = (
+            task, seed, split, window, packing, order,
+        )  # fmt: skip
+        self.world = task.world(seed)
+        self.vocab = task.vocab()
+        self.items = task.items(self.world)
+        self._epoch: tuple[int, np.ndarray] | None = None
+        self._blocks: OrderedDict[tuple[int, bool], Block] = OrderedDict()
+
+    # ---- documents ---------------------------------------------------------------------------------------------
+    def block(self, number: int, labels: bool = False) -> Block:
+        """Documents BLOCK*number .. BLOCK*(number+1)-1."""
+        key = (number, labels)
+        if key not in self._blocks:
+            self._blocks[key] = self._draw(number, labels)
+            if len(self._blocks) > 4:
+                self._blocks.popitem(last=False)
+        return self._blocks[key]
+
+    def _draw(self, number: int, labels: bool) -> Block:
+        stream = ("documents", self.task.key, self.seed, self.split)
+        if self.items is None:
+            block = self.task.sample_block(self.world, rng(*stream, number), self.split, BLOCK, labels)
+        else:
+            first = number * BLOCK
+            examples = []
+            for document, item in zip(range(first, first + BLOCK), self.items_of(first, first + BLOCK), strict=True):
+                child = rng(*stream, document // self.items, int(item))
+                examples.append(self.task.render(self.world, int(item), child, self.split))
+            block = Block.of(examples)
+        if len(block) != BLOCK:
+            raise UserError(f"task {self.task.name}: sample_block gave {len(block)} documents where {BLOCK} were asked")
+        return block
+
+    def items_of(self, start: int, stop: int) -> np.ndarray:
+        """The item (n,) int64 that each document start..stop-1 is about. Only for a task with fixed items."""
+        assert self.items is not None
+        numbers = np.arange(start, stop)
+        epochs = numbers // self.items
+        items = np.empty(len(numbers), np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            items[here] = self._permutation(int(epoch))[numbers[here] % self.items]
+        return items
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = rng("order", self.task.key, self.order, self.split, epoch).permutation(self.items or 0)
+            self._epoch = (epoch, order)
+        return self._epoch[1]
+
+    def documents(self, start: int, stop: int, labels: bool = False) -> Block:
+        """Documents start..stop-1 as one Block; any range gives the same bytes as part of any other range."""
+        parts = []
+        for number in range(start // BLOCK, max(-(-stop // BLOCK), start // BLOCK + 1)):
+            block, first = self.block(number, labels), number * BLOCK
+            parts.append(_cut(block, max(start - first, 0), min(stop - first, BLOCK)))
+        return _join(parts)
+
+    # ---- windows -----------------------------------------------------------------------------------------------
+    def start(self) -> Cursor:
+        """The cursor of the first window."""
+        return Cursor()
+
+    def batch(self, cursor: Cursor, rows: int) -> tuple[Batch, Cursor]:
+        """The next `rows` windows, and the cursor after them."""
+        return self._cut_batch(cursor, rows) if self.packing == "cut" else self._whole_batch(cursor, rows)
+
+    def _cut_batch(self, cursor: Cursor, rows: int) -> tuple[Batch, Cursor]:
+        need = rows * self.window + 1  # windows overlap by one token, so that no target is lost at a cut
+        tokens, mask, numbers = [], [], []
+        have, document, offset = 0, cursor.document, cursor.offset
+        while have < need:
+            number, inside = divmod(document, BLOCK)
+            block = self.block(number)
+            begin = int(block.offsets[inside]) + offset
+            tokens.append(block.tokens[begin:])
+            mask.append(block.loss_mask[begin:])
+            numbers.append(np.repeat(np.arange(document, (number + 1) * BLOCK), _lengths_from(block, inside, offset)))
+            have += len(tokens[-1])
+            document, offset = (number + 1) * BLOCK, 0
+        flat, kept, owner = (np.concatenate(part)[:need] for part in (tokens, mask, numbers))
+        after = self._cursor_at(cursor, owner, rows * self.window)
+        shape = (rows, self.window)
+        owners = owner[:-1].reshape(shape)
+        batch = Batch(
+            flat[:-1].reshape(shape),
+            flat[1:].reshape(shape),
+            kept[1:].reshape(shape),
+            (owners - owners[:, :1]).astype(np.int32),
+            self._ended(cursor, owner),
+        )
+        return batch, after
+
+    def _cursor_at(self, cursor: Cursor, owner: np.ndarray, position: int) -> Cursor:
+        document = int(owner[position])
+        first = int(np.searchsorted(owner, document))
+        return Cursor(document, position - first + (cursor.offset if document == cursor.document else 0))
+
+    def _ended(self, cursor: Cursor, owner: np.ndarray) -> np.ndarray:
+        """Items of the documents whose last token is among the targets owner[1:]."""
+        if self.items is None:
+            return np.zeros(0, np.int64)
+        last = int(owner[-1])
+        number, inside = divmod(last, BLOCK)
+        seen = int((owner == last).sum()) + (cursor.offset if last == cursor.document else 0)
+        stop = last + (seen == self.block(number).lengths[inside])
+        begin = cursor.document
+        if cursor.offset == self.block(begin // BLOCK).lengths[begin % BLOCK] - 1:
+            begin += 1  # its last token was the last target of the batch before
+        return self.items_of(begin, stop) if stop > begin else np.zeros(0, np.int64)
+
+    def _whole_batch(self, cursor: Cursor, rows: int) -> tuple[Batch, Cursor]:
+        width = self.window + 1
+        tokens = np.full((rows, width), self.vocab.pad, np.int32)
+        mask = np.zeros((rows, width), bool)
+        owner = np.full((rows, width), -1, np.int32)
+        row = used = count = 0
+        document = cursor.document
+        while True:
+            block, inside = self.block(document // BLOCK), document % BLOCK
+            span = slice(block.offsets[inside], block.offsets[inside + 1])
+            length = int(span.stop - span.start)
+            if length > width:
+                raise UserError(
+                    f"document {document} of {self.task.name} has {length} tokens and a row holds {width}; "
+                    f"use a window of at least {length - 1} or packing cut"
+                )
+            if count and (self.packing == "none" or used + length > width):
+                row, used, count = row + 1, 0, 0
+                if row == rows:
+                    break
+            tokens[row, used : used + length] = block.tokens[span]
+            mask[row, used : used + length] = block.loss_mask[span]
+            mask[row, 0] = False
+            owner[row, used : used + length] = count
+            used, count, document = used + length, count + 1, document + 1
+        owner[owner < 0] = 1 + owner.max()  # padding is a document of its own: nothing real attends to it
+        items = self.items_of(cursor.document, document) if self.items is not None else np.zeros(0, np.int64)
+        batch = Batch(tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items)
+        return batch, Cursor(document, 0)
+
+
+def _lengths_from(block: Block, inside: int, offset: int) -> np.ndarray:
+    lengths = block.lengths[inside:].copy()
+    lengths[0] -= offset
+    return lengths
+
+
+def _cut(block: Block, start: int, stop: int) -> Block:
+    span = slice(block.offsets[start], block.offsets[stop])
+    return Block(
+        block.tokens[span],
+        block.offsets[start : stop + 1] - block.offsets[start],
+        block.loss_mask[span],
+        block.prompt_lengths[start:stop],
+        {name: column[start:stop] for name, column in block.slices.items()},
+        {name: column[span] for name, column in block.labels.items()},
+    )
+
+
+def _join(parts: list[Block]) -> Block:
+    def joined(arrays: Any) -> np.ndarray:
+        return np.concatenate(list(arrays))
+
+    return Block(
+        joined(p.tokens for p in parts),
+        np.concatenate([[0], np.cumsum(joined(p.lengths for p in parts))]).astype(np.int64),
+        joined(p.loss_mask for p in parts),
+        joined(p.prompt_lengths for p in parts),
+        {name: joined(p.slices[name] for p in parts) for name in parts[0].slices},
+        {name: joined(p.labels[name] for p in parts) for name in parts[0].labels},
+    )

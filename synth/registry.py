@@ -1,0 +1,110 @@
+"""Finding tasks: files under synth/tasks/, entry points of installed packages, or a file given by path.
+
+There is no list to edit: a new file with one Task class in it is enough.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from synth.errors import UserError
+from synth.streams import digest
+from synth.task import Task
+
+GROUP = "physics_of_lms.tasks"
+
+
+def _defined_in(module: ModuleType) -> Iterator[type[Task]]:
+    for value in vars(module).values():
+        if inspect.isclass(value) and issubclass(value, Task) and value.__module__ == module.__name__:
+            if not inspect.isabstract(value):
+                yield value
+
+
+@cache
+def installed_tasks() -> dict[str, type[Task]]:
+    """Every task by name: those under synth/tasks/ and those that installed packages announce."""
+    import synth.tasks
+
+    found: list[type[Task]] = []
+    for info in pkgutil.iter_modules(synth.tasks.__path__):
+        found.extend(_defined_in(importlib.import_module(f"synth.tasks.{info.name}")))
+    found.extend(point.load() for point in entry_points(group=GROUP))
+    tasks: dict[str, type[Task]] = {}
+    for cls in found:
+        if cls.name in tasks and tasks[cls.name] is not cls:
+            raise UserError(f"two tasks are named {cls.name!r} ({tasks[cls.name]!r} and {cls!r}); rename one")
+        tasks[cls.name] = cls
+    return tasks
+
+
+def task_names() -> dict[str, tuple[type[Task], dict[str, Any]]]:
+    """Every name a task can be asked for by: its own and its presets', with the field values they stand for."""
+    names: dict[str, tuple[type[Task], dict[str, Any]]] = {}
+    for name, cls in sorted(installed_tasks().items()):
+        names[name] = (cls, {})
+        for preset, values in cls.presets.items():
+            names[preset] = (cls, dict(values))
+    return names
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"no file {path}; a task of your own is given as path/to/file.py:Class")
+    name = f"_task_{digest(str(path.resolve()), 6)}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file; a task of your own is given as path/to/file.py:Class")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def task_class(spec: str) -> tuple[type[Task], dict[str, Any]]:
+    """The class and preset values that a name or ``path.py:Class`` stands for. Raises UserError with the nearest name."""
+    if ".py" in spec:
+        path, _, name = spec.partition(":")
+        module = _load_file(Path(path))
+        classes = {cls.__name__: cls for cls in _defined_in(module)}
+        if not name and len(classes) == 1:
+            name = next(iter(classes))
+        if name not in classes:
+            raise UserError(f"{path} defines {', '.join(classes) or 'no task'}; name one as {path}:Class")
+        classes[name].origin = f"{Path(path).resolve()}:{name}"
+        return classes[name], {}
+    names = task_names()
+    if spec not in names:
+        near = difflib.get_close_matches(spec, names, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"no task named {spec!r}; {hint}the tasks: {', '.join(names)}; or path/to/file.py:Class")
+    return names[spec]
+
+
+def get_task(spec: str, **values: Any) -> Task:
+    """The task that a name, preset or ``path.py:Class`` stands for, with some fields set.
+
+    Raises UserError on an unknown name or field.
+    """
+    cls, preset = task_class(spec)
+    known = [f.name for f in fields(cls)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"task {cls.name} has no field {name!r}; its fields: {', '.join(known) or 'none'}")
+    return cls(**{**preset, **values})

@@ -1,0 +1,60 @@
+"""Scores for people who generate elsewhere: one JSON object a line in, one out."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synth.corpus import Corpus
+from synth.errors import UserError
+from synth.task import Task
+
+
+def read_completions(task: Task, path: Path) -> list[dict[str, Any]]:
+    """Rows of a completions file: {"tokens": [...]} with ids or symbol names, and optionally {"index": i} to say which
+    document's prompt was completed. Raises UserError that names the first bad line; nothing is scored before all is read.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; give a text file with one JSON object a line") from None
+    return [_parse(task, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse(task: Task, line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line") from None
+    if not isinstance(row, dict) or not isinstance(row.get("tokens"), list):
+        raise UserError(f'{where}: needs a list "tokens", as in {{"tokens": ["1", "2"]}}')
+    index = row.get("index")
+    if index is not None and (not isinstance(index, int) or isinstance(index, bool) or index < 0):
+        raise UserError(f'{where}: "index" must be the number of a document, 0 or more')
+    vocab = task.vocab()
+    tokens = row["tokens"]
+    try:
+        if all(isinstance(t, int) and not isinstance(t, bool) for t in tokens):
+            vocab.check(tokens)
+            ids = np.array(tokens, np.int32)
+        else:
+            ids = vocab.encode(tokens)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return {"ids": ids, "index": index}
+
+
+def score(
+    task: Task, path: Path, seed: int = 0, split: str = "test", detail: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Scores (or, with detail, all that the oracle knows) of every completion of a file, in its order."""
+    completions = read_completions(task, path)
+    corpus = Corpus(task, seed, split)
+    judge = task.detail if detail else task.score
+    for row in completions:
+        index = row["index"]
+        example = None if index is None else corpus.documents(index, index + 1)[0]
+        found = judge(corpus.world, example, row["ids"])
+        yield found if index is None else {"index": index, **found}

@@ -1,0 +1,19 @@
+"""Shared set-up: one torch thread a process, and --task to run the contract test on a task of your own."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--task", action="append", default=[], help="path/to/file.py:Class to run the task contract on")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "any_task" in metafunc.fixturenames:
+        from synth.registry import get_task, task_names
+
+        given = metafunc.config.getoption("--task")
+        metafunc.parametrize("any_task", [get_task(name) for name in given or task_names()], ids=given or [*task_names()])

@@ -1,0 +1,227 @@
+"""A run is done once, survives a kill at any moment, and is never read half."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_experiment import Coin, Score
+
+from experiments.harness import Run, files, replicate, run_id
+from experiments.harness import execute as module
+from experiments.harness.execute import execute, finished
+from experiments.harness.runs import Seeds
+from lm.config import ModelConfig, TrainConfig
+from synth import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = Run(
+    "01_fake",
+    Coin(),
+    ModelConfig(layers=1, heads=2, width=8, context=16),
+    TrainConfig(steps=20, batch=2, window=16),
+    (Score(),),
+    seeds=Seeds(0, 1, 2),
+    tags={"coin": "fair"},
+)
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """The file that every evaluation adds a line to."""
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("FAKE_LOG", str(path))
+    return path
+
+
+@pytest.fixture
+def script(tmp_path):
+    """The fake experiment as a reader would have it."""
+    path = tmp_path / "experiments" / "01_fake.py"
+    path.parent.mkdir()
+    shutil.copy(Path(__file__).with_name("fake_experiment.py"), path)
+    return path
+
+
+def start(script, *arguments, **environment):
+    command = [sys.executable, str(script), *arguments]
+    variables = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**variables, **environment}, **streams)
+
+
+def wait_for(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def lines(path):
+    return path.read_text().splitlines()
+
+
+def rows_without_cost(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_run_is_done_once_and_says_what_it_was(tmp_path, log):
+    told = []
+    rows = execute(RUN, tmp_path / "runs", progress=told.append)
+    assert execute(RUN, tmp_path / "runs") == rows
+    assert len(lines(log)) == 1 and told[-1] == 20
+    assert [(row["part"], row["score"], row["draws"]) for row in rows] == [(0, 51.0, 10), (1, 52.0, 10)]
+    first = rows[0]
+    assert (first["run"], first["coin"], first["init_seed"], first["steps"]) == (run_id(RUN), "fair", 1, 20)
+    assert first["parameters"] > 0 and first["tokens"] == 20 * 2 * 16 and first["train_loss"] > 0
+    folder = tmp_path / "runs" / run_id(RUN)
+    record = files.read_json(folder / "run.json")
+    assert record["run"]["train"]["lr"] == RUN.train.lr and record["versions"]["torch"] and record["threads"]
+    assert len(files.read_json(folder / "history.json")) == 2
+    assert (folder / "model").is_dir() and not (folder / "checkpoint").exists()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".locks", run_id(RUN)]
+
+
+def test_a_model_without_training_and_a_task_without_model_are_measured(tmp_path, log):
+    untrained = Run("01_fake", Coin(), RUN.model, None, (Score(),))
+    assert execute(untrained, tmp_path)[0]["steps"] == 0
+    alone = execute(Run("01_fake", Coin(), None, None, (Score(),)), tmp_path)[0]
+    assert alone["parameters"] is None and alone["score"] == 50.0
+    assert execute(Run("01_fake", Coin(), None, None), tmp_path)[0]["tokens"] == 0
+
+
+def test_an_evaluation_cannot_hide_a_column_of_the_harness(tmp_path):
+    class Bad(Score):
+        def measure(self, *_):
+            return {"seconds": 1}
+
+    with pytest.raises(ValueError, match="Bad measures .*seconds"):
+        execute(Run("01_fake", Coin(), None, None, (Bad(),)), tmp_path)
+
+
+def test_a_result_file_that_is_not_whole_is_never_read(tmp_path, log):
+    execute(RUN, tmp_path)
+    path = tmp_path / run_id(RUN) / "rows.json"
+    whole = path.read_bytes()
+    damaged = [whole[:cut] for cut in range(0, len(whole) - 1, 37)] + [whole.replace(b"51.0", b"59.0"), b"\xff" + whole]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path}.* delete the folder {path.parent}"):
+            execute(RUN, tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="is missing; delete the folder"):
+        execute(RUN, tmp_path)
+
+
+class Killed(BaseException):
+    """Ends a run like a kill: nothing may catch it."""
+
+
+@pytest.mark.parametrize("name", ["write_json", "sync_tree", "sync"])
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_a_kill_while_results_are_written_loses_nothing(tmp_path, log, monkeypatch, name, call):
+    real, calls = getattr(module, name), []
+
+    def dies(*arguments):
+        calls.append(arguments)
+        if len(calls) > call:
+            raise Killed
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, dies)
+        try:
+            execute(RUN, tmp_path)
+        except Killed:
+            assert name == "sync" or not finished(RUN, tmp_path)
+    rows = execute(RUN, tmp_path)
+    assert [row["score"] for row in rows] == [51.0, 52.0]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [".locks", run_id(RUN)]
+
+
+def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
+    other = replicate([RUN], 1)[0]
+    execute(other, tmp_path)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises((OSError, UserError), match="[Ss]pace"):
+            execute(RUN, tmp_path)
+    assert not finished(RUN, tmp_path) and execute(other, tmp_path)[0]["score"] == 50.0
+    assert execute(RUN, tmp_path)[0]["score"] == 51.0
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    files.write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError):
+        files.write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, script):
+    runs = tmp_path / "runs"
+    arguments = ("--scale", "smoke", "--jobs", "1")
+    process = start(script, *arguments, FAKE_STEPS="3000")
+    wait_for(lambda: list(runs.glob("*.partial/checkpoint/step-*")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (partial,) = runs.glob("*.partial")
+    saved = max(int(path.name.removeprefix("step-")) for path in partial.glob("checkpoint/step-*"))
+    assert 150 <= saved < 3000 and not list(runs.glob("*/rows.json"))[1:]
+    metrics = partial / "checkpoint" / "metrics.jsonl"
+    kept = [json.loads(line)["loss"] for line in lines(metrics)][: saved // 10]
+    assert start(script, *arguments, FAKE_STEPS="3000").wait() == 0
+    history = files.read_json(runs / partial.stem / "history.json")
+    assert [row["loss"] for row in history][: len(kept)] == kept and history[-1]["step"] == 3000
+    shutil.move(runs, tmp_path / "first")
+    assert start(script, *arguments, FAKE_STEPS="3000").wait() == 0
+    again = files.read_json(runs / partial.stem / "history.json")
+    assert [row["loss"] for row in again] == [row["loss"] for row in history]
+
+
+def test_two_commands_at_once_do_every_run_once(tmp_path, script, log):
+    hang = tmp_path / "hang"
+    hang.touch()
+    processes = [start(script, "--scale", "laptop", "--jobs", "1", FAKE_HANG=str(hang)) for _ in range(2)]
+    for process in processes:
+        wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial"))) == 2, process)  # each has taken another run
+    hang.unlink()
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len(lines(log)) == 6 and len(set(lines(log))) == 6
+
+
+def test_a_command_takes_over_when_the_one_it_waits_for_is_killed(tmp_path, script, log):
+    hang = tmp_path / "hang"
+    hang.touch()
+    first = start(script, "--scale", "smoke", "--jobs", "2", FAKE_HANG=str(hang))
+    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/checkpoint/step-20"))) == 2, first)
+    second = start(script, "--scale", "smoke", "--jobs", "1")
+    time.sleep(0.5)
+    os.kill(first.pid, signal.SIGKILL)  # its two workers end with it
+    output = second.communicate(timeout=60)
+    assert second.returncode == 0, output
+    assert len(lines(log)) == 2
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, script):
+    hang = tmp_path / "hang"
+    hang.touch()
+    process = start(script, "--scale", "smoke", "--jobs", "2", FAKE_HANG=str(hang))
+    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/checkpoint/step-20"))) == 2, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("stopped; run the same command to go on") and "Traceback" not in errors

@@ -1,0 +1,49 @@
+"""Figures: the same bytes for the same table, the paper's number and the seeds on them."""
+
+import numpy as np
+import pandas
+import pytest
+
+from experiments.harness import figures
+
+TABLE = pandas.DataFrame(
+    {"kind": ["a", "a", "b", "b", "c"], "size": ["s", "l", "s", "l", "s"], "score": [1.0, 3.0, 2.0, 4.0, np.nan]}
+)
+
+
+def draw(folder, note=""):
+    with figures.style():
+        figure, (left, right) = figures.canvas(columns=2)
+        drawn = figures.points(left, TABLE, "kind", "score", order=["a", "b", "c"])
+        figures.paper_marks(left, {"b": 3.5}, ["a", "b", "c"])
+        figures.points(right, TABLE, "kind", "score", hue="size")
+        figures.paper_line(right, 2.5)
+        figures.floor_line(right, 0.5)
+        return drawn, figure, figures.save(figure, folder, note)
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    _, _, first = draw(tmp_path / "a", "2 of 4 runs so far")
+    _, _, second = draw(tmp_path / "b", "2 of 4 runs so far")
+    assert [path.name for path in first] == ["figure.png", "figure.svg"]
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_points_draw_every_seed_and_return_the_interval(tmp_path):
+    drawn, figure, _ = draw(tmp_path)
+    assert drawn["a", None].mean == 2.0 and drawn["a", None].n == 2
+    assert ("c", None) not in drawn
+    dots = [line for line in figure.axes[0].lines if line.get_alpha() == 0.4]
+    assert sorted(y for line in dots for y in line.get_ydata()) == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_figure_does_not_depend_on_the_readers_settings(tmp_path):
+    import matplotlib
+
+    _, _, first = draw(tmp_path / "a")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        _, _, second = draw(tmp_path / "b")
+    assert first[0].read_bytes() == second[0].read_bytes()
+    with pytest.raises(ValueError):
+        figures.paper_marks(figures.canvas()[1][0], {"x": 1.0}, ["a"])

@@ -1,0 +1,177 @@
+"""The command line of synth: a newcomer's commands, the task of docs/add_a_task.md, and bad input."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synth import get_task
+from synth.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "synth", *args], capture_output=True, text=True, cwd=ROOT, **kwargs)
+
+
+@pytest.fixture
+def reverse(tmp_path: Path) -> str:
+    """The task that docs/add_a_task.md prints, in a file outside the repository."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/add_a_task.md").read_text(), re.S)
+    assert code
+    (tmp_path / "reverse.py").write_text(code.group(1))
+    return f"{tmp_path}/reverse.py:Reverse"
+
+
+def test_help_is_fast_and_free_of_torch() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "synth", "--help"]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0 and "python -m synth show" in done.stdout
+    assert not re.search(r"\| +(torch|numba|nltk|pandas|transformers)$", done.stderr, re.M)
+    assert min(seconds) < 1
+
+
+def test_show_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["show", "cfg3f", "--root", "13", "--n", "200"])
+    text = capsys.readouterr().out
+    for word in ("<bos>", "duplicates", "overlap", "length", "floors", "slice length"):
+        assert word in text
+    main(["show", "cfg", "--grammar", "cfg3b", "--n", "50", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["documents"] == 50 and found["length"]["0"] >= 140
+
+
+def test_a_task_from_a_file_is_shown_exported_and_scored(
+    reverse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["show", "--task", reverse, "--length", "3", "--n", "400"])
+    shown = capsys.readouterr().out
+    assert "fresh samples" in shown and "{'1':" in shown  # realised difficulty: how often each length occurs
+    out = tmp_path / "data.jsonl"
+    main(["export", reverse, "--n", "300", "--split", "test", "--out", str(out)])
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 300 and json.loads((tmp_path / "data.jsonl.vocab.json").read_text())["="] == 6
+    answers = [{"index": i, "tokens": r["tokens"][r["prompt_length"] :]} for i, r in enumerate(rows[:20])]
+    answers[7]["tokens"] = answers[7]["tokens"][:-1]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+    capsys.readouterr()
+    main(["score", reverse, "--in", str(tmp_path / "said.jsonl")])
+    scores = [json.loads(line)["accuracy"] for line in capsys.readouterr().out.splitlines()]
+    assert scores == [float(i != 7) for i in range(20)]
+
+
+def test_a_task_from_a_file_keeps_the_contract(reverse: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/test_task_contract.py", "--task", reverse]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "txt"])
+def test_exports_hold_the_same_documents(to: str, tmp_path: Path) -> None:
+    out = tmp_path / f"x.{to}"
+    main(["export", "cfg3f", "--root", "13", "--n", "300", "--to", to, "--out", str(out), "--labels"])
+    from synth import Corpus
+
+    block = Corpus(get_task("cfg3f", root="13"), 0).documents(0, 300, labels=True)
+    if to == "txt":
+        texts = [[int(t) for t in line.split()] for line in out.read_text().splitlines()]
+        assert all(np.array_equal(t, block[i].tokens[1:-1]) for i, t in enumerate(texts)) and len(texts) == 300
+        return
+    if to == "parquet":
+        import pandas as pd
+
+        rows = pd.read_parquet(out).to_dict("records")
+    else:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        assert np.array_equal(row["tokens"], block[i].tokens)
+        for name, values in block[i].labels.items():
+            assert np.array_equal(np.stack(row[name]), values)
+
+
+def test_score_of_a_grammar_in_detail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = [int(t) for t in "1 2 3".split()]
+    grammar = tmp_path / "tiny.cfg"
+    grammar.write_text("S -> A B | B A\nA -> '1' '2' | '3'\nB -> '3' | '1' '2'\n")
+    file = tmp_path / "in.jsonl"
+    lines = [{"tokens": truth}, {"tokens": ["<bos>", "1", "2", "3", "<eos>"]}, {"tokens": ["1", "3"]}, {"tokens": []}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main(["score", "cfg", "--grammar", str(grammar), "--in", str(file), "--detail"])
+    first, second, third, empty = map(json.loads, capsys.readouterr().out.splitlines())
+    # S -> A B -> (1 2)(3) and S -> B A -> (1 2)(3): each 1/2 * 1/2 * 1/2
+    assert first == second and first["valid"] is True and first["parses"] == 2
+    assert first["log2_probability"] == pytest.approx(-2) and first["edits"] == 0
+    assert np.allclose(first["next"], [[0.5, 0, 0.5, 0], [0, 1, 0, 0], [0.5, 0, 0.5, 0], [0, 0, 0, 1]])
+    assert third["valid"] is False and third["parses"] == 0 and third["log2_probability"] is None
+    assert third["edits"] == 1 and empty["edits"] is None
+    assert third["next"][2] == [0, 0, 0, 0]
+
+
+BAD = {
+    "unknown verb": (["shew", "cfg"], "choose list"),
+    "no task": (["show"], "which task"),
+    "unknown task": (["show", "cfg3ff"], "did you mean cfg3f"),
+    "unknown grammar": (["show", "cfg", "--grammar", "cfg9"], "cfg9"),
+    "unknown root": (["show", "cfg3f", "--root", "99"], "99"),
+    "unknown flag": (["show", "cfg3f", "--rooot", "13"], "--rooot"),
+    "no such file": (["score", "cfg3f", "--in", "nowhere.jsonl"], "nowhere.jsonl"),
+    "no such task file": (["show", "nowhere.py:Task"], "nowhere.py"),
+    "nothing to export": (["export", "cfg3f", "--n", "0"], "at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line(case: str) -> None:
+    args, word = BAD[case]
+    done = run(*args)
+    assert done.returncode == 2 and word in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    if case != "unknown flag":  # tyro frames its own message
+        assert done.stderr.count("\n") == 1
+
+
+BAD_LINES = {
+    "foreign id": ('{"tokens": [1, 9]}', "token 9 at position 1"),
+    "foreign symbol": ('{"tokens": ["1", "x"]}', "token 'x' at position 1"),
+    "mixed": ('{"tokens": ["1", 2]}', "position 1"),
+    "negative": ('{"tokens": [-1]}', "position 0"),
+    "huge": ('{"tokens": [99999999999999999999]}', "position 0"),
+    "not json": ('{"tokens": [1', "line 2: not JSON"),
+    "no tokens": ('{"text": "1 2"}', 'list "tokens"'),
+    "bad index": ('{"tokens": [1], "index": -1}', '"index"'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_bad_completions_name_the_line_and_leave_results_alone(case: str, tmp_path: Path) -> None:
+    line, word = BAD_LINES[case]
+    (tmp_path / "in.jsonl").write_text('{"tokens": [1, 2]}\n' + line + "\n")
+    (tmp_path / "out.jsonl").write_text("earlier\n")
+    done = run("score", "cfg3f", "--in", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl"))
+    assert done.returncode == 2 and word in done.stderr and "line 2" in done.stderr
+    assert done.stderr.count("\n") == 1 and (tmp_path / "out.jsonl").read_text() == "earlier\n"
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synth import UserError, export
+
+    out = tmp_path / "x.jsonl"
+    out.write_text("earlier\n")
+
+    def full(block: object, labels: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "rows", full)
+    with pytest.raises(UserError, match="No space left"):
+        export.export(get_task("cfg3f", root="13"), 10, "jsonl", out)
+    assert out.read_text() == "earlier\n" and list(tmp_path.iterdir()) == [out]
