@@ -1,17 +1,18 @@
 """Do small GPTs learn a hierarchical language from strings alone? (claims 1.1 to 1.4)
 
 Part 1 (arXiv 2305.13673), results 1 to 3, Figure 4: five kinds of attention are trained on the same number of fresh
-sentences of a locally ambiguous grammar and then write sentences of their own, from nothing and from a short true prefix.
-Left: how many are sentences of the grammar, by an exact chart. Middle: the entropy of what they write over the true
-entropy (1 = as diverse as the truth). Right: divergence of the next-token distribution from the exact one.
+sentences of a locally ambiguous grammar and then write sentences of their own, from nothing and from a short true
+prefix. Left: how many are sentences of the grammar, by an exact chart. Middle: the entropy of what they write over the
+true entropy (1 = as diverse as the truth). Right: divergence of the next-token distribution from the exact one.
 
-What one should see: learned absolute positions fall far behind; rotary and relative attention lead; attention that knows
-positions only, even in fixed uniform windows, comes close. The paper's own values for the full grammar are drawn in.
+What one should see: learned absolute positions fall far behind; rotary and relative attention lead; attention that
+knows positions only, even in fixed uniform windows, comes close. The paper's own values for the full grammar are
+drawn in.
 
-Grammars and cost: smoke, seconds; laptop, cfg3f rooted at 13 (three rule levels, 8 to 27 tokens, 17.6 bits, two to four
-rules a symbol), ten minutes on two cores; overnight, cfg3f rooted at 16 (20 to 81 tokens), under three hours on two cores;
-gpu, the full cfg3f with a smaller model and budget than the paper's, half an hour; paper, seven grammars, GPT-2 small,
-100k steps of 96 windows of 512 tokens.
+Grammars and cost: smoke, seconds; laptop, cfg3f rooted at 13 (three rule levels, 8 to 27 tokens, 17.6 bits, two to
+four rules a symbol), ten minutes on two cores; overnight, cfg3f rooted at 16 (20 to 81 tokens), under three hours on
+two cores; gpu, the full cfg3f with a smaller model and budget than the paper's, half an hour; paper, seven grammars,
+GPT-2 small, 100k steps of 96 windows of 512 tokens.
 """
 
 from pathlib import Path
@@ -25,12 +26,12 @@ from experiments.harness import figures
 from experiments.harness.claims import Claim, judge
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import Interval, interval, paired_interval
-from lm.config import ModelConfig, TrainConfig
+from lm.config import ModelConfig, Positions, TrainConfig
 from probing.validity import Validity
 from synth.tasks.cfg import Cfg
 
 NAME = Path(__file__).stem
-ARCHITECTURES = ("learned", "rotary", "relative", "position_only", "uniform")
+ARCHITECTURES: tuple[Positions, ...] = ("learned", "rotary", "relative", "position_only", "uniform")
 PAPER_GRAMMARS = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2")
 
 # Part 1, Figure 4, rows cfg3b and cfg3f; columns as ARCHITECTURES. Valid share at cut 0 and 50, bits over truth, KL.
@@ -50,7 +51,7 @@ PAPER = {
 }
 
 
-def configuration(scale: str, positions: str, grammar: str) -> Run:
+def configuration(scale: str, positions: Positions, grammar: str) -> Run:
     """One architecture at one scale: the same sentences, steps, batch and learning rate for all five."""
     if scale == "smoke":
         task, cut = Cfg("cfg3f", "10"), 2
@@ -170,7 +171,9 @@ def claims(table) -> list[Claim]:
         both = (column(a, "valid_0") - column(b, "valid_0")).dropna()
         return paired_interval(both, both * 0)
 
-    def claim(id: str, key: str, statement: str, found: Interval, paper: float, threshold: str, **limits: float) -> Claim:
+    def claim(
+        id: str, key: str, statement: str, found: Interval, paper: float, threshold: str, **limits: float
+    ) -> Claim:
         verdict = judge(found, **limits) if key in decides else "not testable here"
         return Claim.of(id, statement, found, paper, threshold, verdict)
 
@@ -190,8 +193,8 @@ def claims(table) -> list[Claim]:
               "at least 0.9 of rotary", above=0.9),
         claim("1.4", "1.4 entropy", "rotary, entropy of its sentences over the true entropy", interval(rotary), 1.015,
               "between 0.95 and 1.05", above=0.95, below=1.05),
-        claim("1.4", "1.4 kl", "rotary, KL to the exact next-token distribution, nats", interval(column("rotary", "kl")),
-              0.0006, "below 0.005", below=0.005),
+        claim("1.4", "1.4 kl", "rotary, KL to the exact next-token distribution, nats",
+              interval(column("rotary", "kl")), 0.0006, "below 0.005", below=0.005),
         claim("1.4", "1.4 entropy", "rotary, repeats among its sentences minus repeats among true ones",
               interval(column("rotary", "duplicates") - column("rotary", "duplicates_truth")), 0.0,
               "below 0.01", below=0.01),

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
+from lm.kernel import block_attention
 from lm.places import Places, rotate
 
 
@@ -70,6 +71,10 @@ class SoftmaxAttention(Mixer):
     def forward(
         self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
     ) -> Float[Tensor, "B T D"]:
+        if state is None and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+            qkv = self.qkv(x).unflatten(-1, (3 * self.heads, self.head_width))
+            if qkv.dtype == torch.float32:
+                return self.out(block_attention(qkv, places.allowed, places.angles).flatten(2))
         q, k, v = self.project(x, places)
         if state is not None:
             state["k"][:, :, : x.shape[1]], state["v"][:, :, : x.shape[1]] = k, v

@@ -11,8 +11,8 @@ TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the
 
 
 def ragged_batches(lengths: np.ndarray, tokens_a_batch: int = TOKENS_A_BATCH) -> Iterator[np.ndarray]:
-    """Index arrays that cover 0..n-1, documents of like length together, about `tokens_a_batch` tokens each."""
-    order = np.argsort(lengths, kind="stable")
+    """Index arrays that cover 0..n-1, documents of like length together, `tokens_a_batch` tokens or one document each."""
+    order = np.argsort(-lengths, kind="stable")  # the first of a batch is its longest
     start = 0
     while start < len(order):
         rows = max(1, tokens_a_batch // int(lengths[order[start]]))

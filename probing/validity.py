@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
-
 from lm.generate import generate
+from lm.model import Decoder
 from probing.likelihood import log_probabilities, target_log_probabilities
 from synth import Corpus, Task, UserError, cfg
 from synth.tasks.cfg import Cfg
@@ -37,7 +36,7 @@ class Validity:
                 f"{self}: samples and kl_sentences must be at least 1, cuts 0 or more, temperature above 0"
             )
 
-    def measure(self, model: nn.Module, task: Task, data_seed: int, seed: int) -> dict[str, Any]:
+    def measure(self, model: Decoder, task: Task, data_seed: int, seed: int) -> dict[str, Any]:
         """One row with, for each cut c: valid_c (share of prefix + completion that is a sentence) and unfinished_c;
         from cut 0 also bits (entropy of a generated sentence under the model), bits_truth, duplicates and
         duplicates_truth (share of repeats among as many true sentences); over true test sentences loss (nats a token),
@@ -50,7 +49,7 @@ class Validity:
             row |= self._generation(model, task, data_seed, seed, cut)
         return row | self._divergence(model, task, data_seed)
 
-    def _generation(self, model: nn.Module, task: Cfg, data_seed: int, seed: int, cut: int) -> dict[str, Any]:
+    def _generation(self, model: Decoder, task: Cfg, data_seed: int, seed: int, cut: int) -> dict[str, Any]:
         grammar, vocab = task.world(data_seed), task.vocab()
         if cut >= grammar.min_length:
             raise UserError(
@@ -77,7 +76,7 @@ class Validity:
             }
         return found
 
-    def _divergence(self, model: nn.Module, task: Cfg, data_seed: int) -> dict[str, Any]:
+    def _divergence(self, model: Decoder, task: Cfg, data_seed: int) -> dict[str, Any]:
         """KL(true next token || model's), averaged over every position of every sentence (result 3)."""
         grammar = task.world(data_seed)
         block = Corpus(task, data_seed, "test").documents(0, self.kl_sentences)

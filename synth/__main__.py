@@ -137,11 +137,11 @@ def arguments(verb: str, spec: str, options: list[str]) -> Callable[[], None]:
     both = make_dataclass(
         f"{verb}_{cls.__name__}",
         [
-            ("options", tyro.conf.OmitArgPrefixes[VERBS[verb]]),
-            ("task", tyro.conf.OmitArgPrefixes[cls], field(default=chosen)),
+            ("options", Annotated[VERBS[verb], tyro.conf.OmitArgPrefixes]),
+            ("task", Annotated[cls, tyro.conf.OmitArgPrefixes], field(default=chosen)),
         ],
     )
-    parsed = tyro.cli(both, prog=f"python -m synth {verb} {spec}", description=VERBS[verb].__doc__, args=options)
+    parsed: Any = tyro.cli(both, prog=f"python -m synth {verb} {spec}", description=VERBS[verb].__doc__, args=options)
     return lambda: parsed.options.run(parsed.task)
 
 

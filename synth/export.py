@@ -25,7 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another place") from error
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -78,7 +78,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def task_class(spec: str) -> tuple[type[Task], dict[str, Any]]:
-    """The class and preset values that a name or ``path.py:Class`` stands for. Raises UserError with the nearest name."""
+    """The class and preset values that a name or ``path.py:Class`` stands for. Raises UserError with the nearest."""
     if ".py" in spec:
         path, _, name = spec.partition(":")
         module = _load_file(Path(path))

@@ -58,7 +58,7 @@ def _column(values: np.ndarray) -> dict[str, Any]:
 
 
 def show_example(task: Task, example: Example, most: int = 64) -> str:
-    """A document as two aligned lines: the tokens, and under each '^' where it counts in the loss ('|' ends the prompt)."""
+    """A document as two aligned lines: tokens, and under each '^' where the loss counts it ('|' ends the prompt)."""
     names = task.vocab().decode(example.tokens[:most])
     marks = ["^" if kept else "." for kept in example.loss_mask[:most]]
     marks[example.prompt_length - 1] += "|" if example.prompt_length <= len(marks) else ""
@@ -84,7 +84,8 @@ def show(task: Task, seed: int, n: int, split: str, samples: int) -> str:
         ("prompt", _line(found["prompt"])),
     ]
     for name, column in found["slices"].items():
-        rows.append((f"slice {name}", _line(column["percentiles"]) if "percentiles" in column else str(column["counts"])))
+        shown = _line(column["percentiles"]) if "percentiles" in column else str(column["counts"])
+        rows.append((f"slice {name}", shown))
     rows += [
         ("duplicates", f"{found['duplicates']:.2%} of the documents repeat an earlier one"),
         ("overlap", f"{found['overlap']:.2%} of the {found['overlap_with']} documents also stand in {split}"),

@@ -14,7 +14,7 @@ from synth.task import Task
 
 def read_completions(task: Task, path: Path) -> list[dict[str, Any]]:
     """Rows of a completions file: {"tokens": [...]} with ids or symbol names, and optionally {"index": i} to say which
-    document's prompt was completed. Raises UserError that names the first bad line; nothing is scored before all is read.
+    document's prompt was completed. Raises UserError that names the first bad line, before anything is scored.
     """
     try:
         lines = path.read_text().splitlines()

@@ -1,7 +1,7 @@
 """The contract of a task: fixed facts, samples, scores and floors, in one file.
 
-A task is a frozen dataclass whose fields are its configuration. The smallest task defines `vocab`, `sample`, `score` and
-`floors`; everything else has a default. See docs/add_a_task.md.
+A task is a frozen dataclass whose fields are its configuration. The smallest task defines `vocab`, `sample`, `score`
+and `floors`; everything else has a default. See docs/add_a_task.md.
 """
 
 from abc import ABC, abstractmethod

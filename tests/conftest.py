@@ -16,4 +16,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from synth.registry import get_task, task_names
 
         given = metafunc.config.getoption("--task")
-        metafunc.parametrize("any_task", [get_task(name) for name in given or task_names()], ids=given or [*task_names()])
+        names = given or list(task_names())
+        metafunc.parametrize("any_task", [get_task(name) for name in names], ids=names)

@@ -19,6 +19,7 @@ def draw(folder, note=""):
         figures.points(right, TABLE, "kind", "score", hue="size")
         figures.paper_line(right, 2.5)
         figures.floor_line(right, 0.5)
+        figures.title(figure, "a title " * 40)
         return drawn, figure, figures.save(figure, folder, note)
 
 
@@ -34,6 +35,7 @@ def test_points_draw_every_seed_and_return_the_interval(tmp_path):
     drawn, figure, _ = draw(tmp_path)
     assert drawn["a", None].mean == 2.0 and drawn["a", None].n == 2
     assert ("c", None) not in drawn
+    assert figure.get_suptitle().count("\n") >= 1
     dots = [line for line in figure.axes[0].lines if line.get_alpha() == 0.4]
     assert sorted(y for line in dots for y in line.get_ydata()) == [1.0, 2.0, 3.0, 4.0]
 

@@ -53,6 +53,8 @@ def test_unknown_settings_raise():
         Run("01", Coin(), None, None, seed=3)
     with pytest.raises(TypeError):
         TrainConfig(steps=1, learning_rate=0.1)
+    with pytest.raises(UserError, match="'device', a column"):
+        Run("01", Coin(), None, None, tags={"device": "x"})
     with pytest.raises(UserError, match="no model"):
         Run("01", Coin(), None, TrainConfig(steps=1))
 

@@ -6,18 +6,19 @@ import pytest
 from experiments.harness.table import read_table, to_table, write_table
 from synth import UserError
 
-BASE = {"parameters": 10, "tokens": 5, "steps": 2, "train_loss": 0.5, "git_commit": "1234567", "device": "x", "seconds": 1}
+BASE = {"parameters": 10, "tokens": 5, "steps": 2, "train_loss": 0.5, "git_commit": "1234567", "device": "x"}
+BASE["seconds"] = 1
 
 
 def results():
-    first = {"run": "12345e678901", "experiment": "01", "kind": "None", "data_seed": 0, "score": 0.1 + 0.2, **BASE}
-    second = {"run": "000000000012", "experiment": "01", "kind": "NA", "data_seed": 1, "exact": 7, **BASE}
+    first = {"run": "12345e678901", "experiment": "01", "kind": "None", "seed_data": 0, "score": 0.1 + 0.2, **BASE}
+    second = {"run": "000000000012", "experiment": "01", "kind": "NA", "seed_data": 1, "exact": 7, **BASE}
     return [[first], [second, {**second, "exact": 8}]]
 
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     table = to_table(results(), "laptop")
-    assert list(table.columns) == ["run", "experiment", "scale", "kind", "data_seed", "score", "exact", *BASE]
+    assert list(table.columns) == ["run", "experiment", "scale", "kind", "seed_data", "score", "exact", *BASE]
     write_table(table, tmp_path / "table.csv")
     again = read_table(tmp_path / "table.csv")
     assert list(again.run) == ["12345e678901", "000000000012", "000000000012"]

@@ -16,8 +16,9 @@ from typing import Any
 from experiments.harness.execute import finished
 from experiments.harness.runs import Run, configuration_id
 
-# share of the matmul rate that training of models this small reached; --measure replaces it by timed steps
-EFFICIENCY = {"cpu": 0.35, "cuda": 0.25}
+# Share of the rate of large matrix products that training reached, by width of the model: medians of timed steps on
+# one CPU thread (batches of 256 to 4096 tokens). Small matrices are slower; --measure times the steps themselves.
+EFFICIENCY = {16: 0.03, 32: 0.12, 64: 0.27, 128: 0.41, 256: 0.63, 768: 0.7}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _cost(group: Sequence[Run], root: Path, measure: bool) -> Cost:
     tokens = batch * run.steps
     # a forward pass, which evaluations need, is a third of a training step
     flops = per_token * (tokens + sum(_tokens(e, run) for e in run.evaluations) / 3)
-    seconds = flops / speed()
+    seconds = flops / (matmul_rate() * efficiency(run.model.width)) if run.model else 0.0
     if measure and run.train:
         seconds = _time_of_a_step(run) * run.steps * (flops / (per_token * tokens))
     bits = getattr(run.task, "bits", None)
@@ -100,8 +101,8 @@ def _memory(run: Run) -> float:
 
 
 @cache
-def speed() -> float:
-    """Training FLOPs a second expected of this machine, from 0.3 s of matrix products and a measured efficiency."""
+def matmul_rate() -> float:
+    """FLOPs a second of large matrix products on this machine, all threads, from 0.3 s of them."""
     import torch
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,7 +115,14 @@ def speed() -> float:
     while (seconds := time.perf_counter() - begin) < 0.3:
         float((a @ a)[0, 0])  # waits for the device
         products += 1
-    return EFFICIENCY[kind] * products * 2 * n**3 / seconds
+    return products * 2 * n**3 / seconds
+
+
+def efficiency(width: int) -> float:
+    """Share of the matmul rate that training of a model of this width reaches, between the measured widths."""
+    import numpy as np
+
+    return float(np.interp(np.log(width), np.log(list(EFFICIENCY)), list(EFFICIENCY.values())))
 
 
 def _time_of_a_step(run: Run, steps: int = 12) -> float:

@@ -16,15 +16,11 @@ from typing import Any
 
 from experiments.harness.files import disk_full, locked, read_json, sync, sync_tree, write_json
 from experiments.harness.provenance import provenance
-from experiments.harness.runs import Rows, Run, run_id
+from experiments.harness.runs import RESERVED, Rows, Run, run_id
 from synth.streams import canonical
 
 Progress = Callable[[int], None]
-CHECKPOINTS = 20  # per run: a killed process loses at most a twentieth of a training
-RESERVED = frozenset(
-    ["run", "experiment", "scale", "data_seed", "init_seed", "order_seed", "evaluation"]
-    + ["parameters", "exposures", "tokens", "steps", "train_loss", "git_commit", "device", "seconds"]
-)
+CHECKPOINTS = 20  # per run: a killed process loses at most a twentieth of a training, or 50 steps
 
 
 def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None) -> Rows | None:
@@ -92,7 +88,7 @@ def _train(run: Run, checkpoint: Path, progress: Progress) -> tuple[Any, Any]:
     model = build(run.model, run.task.vocab().size, run.seeds.init)
     if run.train is None:
         return model, []
-    every = max(1, run.train.steps // CHECKPOINTS)
+    every = max(50, run.train.steps // CHECKPOINTS)
     history = train(
         model,
         run.task,
@@ -113,8 +109,8 @@ def _measure(run: Run, model: Any) -> Rows:
         settings = {"evaluation": type(evaluation).__name__, **_plain_fields(evaluation)}
         answer = evaluation.measure(model, run.task, run.seeds.data, run.seeds.init)
         for row in [answer] if isinstance(answer, dict) else answer:
-            if reserved := row.keys() & RESERVED:
-                raise ValueError(f"{settings['evaluation']} measures {sorted(reserved)}, a column of the harness")
+            if taken := row.keys() & (RESERVED | dict(run.tags).keys()):
+                raise ValueError(f"{settings['evaluation']} measures {sorted(taken)}, a column of the run; rename it")
             rows.append(settings | {key: _plain(value) for key, value in row.items()})
     return rows or [{}]
 
@@ -130,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def _run_columns(run: Run) -> dict[str, Any]:
-    seeds = {f"{name}_seed": value for name, value in dataclasses.asdict(run.seeds).items()}
+    seeds = {f"seed_{name}": value for name, value in dataclasses.asdict(run.seeds).items()}
     return {"run": run_id(run), "experiment": run.experiment, **dict(run.tags), **seeds}
 
 

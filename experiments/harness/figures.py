@@ -1,5 +1,6 @@
 """How figures look and are saved: one style, our points beside the paper's marks, every figure the same bytes again."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
@@ -94,11 +95,12 @@ def _point(axes: "Axes", place: float, values: Any, color: Any) -> Interval:
 
 
 def paper_marks(axes: "Axes", values: Mapping[Any, float], order: Sequence[Any]) -> None:
-    """The paper's number for some categories: a marked line across each, with the number beside it."""
+    """The paper's number for some categories: a marked line across each, with the number on it."""
     for category, value in values.items():
         place = list(order).index(category)
         axes.hlines(value, place - 0.35, place + 0.35, color=PAPER, linestyle="--", linewidth=1.5, zorder=4)
-        axes.annotate(f"{value:g}", (place + 0.36, value), color=PAPER, fontsize=9, va="center")
+        above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9}
+        axes.annotate(f"{value:.3g}", (place, value), (0, 2), color=PAPER, zorder=5, **above)  # type: ignore[arg-type]
     axes.plot([], [], "--", color=PAPER, label="paper")
 
 
@@ -118,10 +120,20 @@ def _line(axes: "Axes", value: float, label: str, color: str, dashes: str) -> No
     axes.text(1.0, value, label, transform=at_right, color=color, fontsize=9, va="bottom", ha="right")
 
 
+def title(figure: "Figure", text: str) -> None:
+    """A title above all panels, broken into lines that fit the figure."""
+    figure.suptitle(_wrapped(figure, text, 11), fontsize=11)
+
+
+def _wrapped(figure: "Figure", text: str, size: float) -> str:
+    letters = int(figure.get_figwidth() * 72 / (0.56 * size))  # a letter is about 0.56 of the font's size wide
+    return "\n".join(textwrap.wrap(text, letters))
+
+
 def save(figure: "Figure", folder: Path, note: str = "") -> list[Path]:
     """Write figure.png and figure.svg, the same bytes for the same figure; note: a line under the panels."""
     if note:
-        figure.supxlabel(note, fontsize=9, color=PAPER)
+        figure.supxlabel(_wrapped(figure, note, 9), fontsize=9, color=PAPER)
     paths = []
     for kind, metadata in {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}.items():
         picture = BytesIO()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
 Rows = list[dict[str, Any]]
+RESERVED = frozenset(
+    ["run", "experiment", "scale", "seed_data", "seed_init", "seed_order", "evaluation"]
+    + ["parameters", "exposures", "tokens", "steps", "train_loss", "git_commit", "device", "seconds"]
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Run:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", tuple(dict(self.tags).items()))
         object.__setattr__(self, "evaluations", tuple(self.evaluations))
+        if taken := RESERVED & dict(self.tags).keys():
+            raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
         if self.model is None and self.train is not None:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
 

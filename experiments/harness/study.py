@@ -52,14 +52,7 @@ class Experiment:
 
     def module(self) -> ModuleType:
         """Its module. Raises UserError when one of the three functions is missing."""
-        name = f"experiments.{self.name}"
-        if getattr(sys.modules.get(name), "__file__", None) == str(self.path):
-            return sys.modules[name]
-        spec = importlib.util.spec_from_file_location(name, self.path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up here
-        spec.loader.exec_module(module)
+        module = _load(f"experiments.{self.name}", self.path)
         for function, signature in FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
                 raise UserError(f"{self.path} has no function {signature}; docs/add_an_experiment.md shows one")
@@ -83,6 +76,20 @@ class Experiment:
     def scales_with_tables(self, results: Path) -> list[str]:
         """The scales whose table lies under `results`."""
         return [scale for scale in SCALES if (results / self.name / scale / TABLE).is_file()]
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    if getattr(sys.modules.get(name), "__file__", None) == str(path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def discover(folder: Path = FOLDER) -> list[Experiment]:

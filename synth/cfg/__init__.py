@@ -7,10 +7,10 @@ from synth.cfg.grammar import NAMES, Grammar, load
 
 if TYPE_CHECKING:
     from synth.cfg.chart import count_parses, derive, is_member, log_probability
-    from synth.cfg.hamming import edits
     from synth.cfg.entropy import derivation_entropy, sentence_entropy
-    from synth.cfg.prefix import next_token
     from synth.cfg.generate import RandomGrammar, random_grammar
+    from synth.cfg.hamming import edits
+    from synth.cfg.prefix import next_token
     from synth.cfg.sampling import sample
 
 # numba takes a third of a second to import, so what runs on it is fetched at first use. No submodule may have the

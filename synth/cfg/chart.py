@@ -1,4 +1,4 @@
-"""Membership, number of parses, probability and one derivation of sentences (Physics of Language Models, Part 1, A.3)."""
+"""Membership, parse counts, probabilities, derivations (Physics of Language Models, Part 1, Result 1 and Figure 4)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ EXACT = 2.0**53  # float64 counts whole numbers one by one up to here
 
 
 def is_member(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
-    """Whether (n,) each sentence of tokens (N,), offsets (n+1,) belongs to the grammar. Raises UserError on a foreign token."""
+    """Whether (n,) each sentence of tokens (N,), offsets (n+1,) is valid. Raises UserError on a foreign token."""
     return _counts(grammar, *checked(grammar, tokens, offsets)) > 0
 
 
 def count_parses(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
-    """Number (n,) of derivations of each sentence, exact: int64, or Python integers (dtype object) where one is larger."""
+    """Number (n,) of derivations of each sentence, exact: int64, or dtype object (Python integers) if one is larger."""
     tokens, offsets = checked(grammar, tokens, offsets)
     counts = _counts(grammar, tokens, offsets)
     large = np.flatnonzero(counts >= EXACT)
@@ -52,7 +52,11 @@ def derive(grammar: Grammar, sentence: ArrayLike) -> tuple | None:
     """
     tokens, _ = checked(grammar, sentence, [0, len(np.asarray(sentence))])
     ends = _ends(grammar, tokens)
-    return _tree(grammar, ends, grammar.root, 0, len(tokens)) if len(tokens) in ends[grammar.root, 0] else None
+    if len(tokens) not in ends[grammar.root, 0]:
+        return None
+    tree = _tree(grammar, ends, grammar.root, 0, len(tokens))
+    assert isinstance(tree, tuple)  # the root is no terminal
+    return tree
 
 
 def _counts(grammar: Grammar, tokens: np.ndarray, offsets: np.ndarray) -> np.ndarray:

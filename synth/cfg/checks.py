@@ -98,36 +98,38 @@ def check_reachable(root: str, rules: Rules) -> None:
         queue.extend(new)
     for symbol in rules:
         if symbol not in reached:
-            raise UserError(f"symbol {symbol} is unreachable from the root {root}; use it in a rule or delete its rules")
+            raise UserError(f"symbol {symbol} is unreachable from the root {root}; use it or delete its rules")
 
 
-def check_layers(levels: Sequence[Sequence[str]], rules: Rules) -> None:
-    """Every rule goes from one level to the next and the terminals are the last level. Levels count from 1 in words."""
+def check_levels(levels: Sequence[Sequence[str]]) -> None:
+    """One root, and no symbol twice."""
     if len(levels) < 2 or len(levels[0]) != 1:
         raise UserError("a grammar needs one root on its first level and its terminals on a later one")
     if len(levels) > 127 or max(map(len, levels)) > 32767:
         raise UserError("a grammar may have at most 127 levels and 32767 symbols a level; make it smaller")
-    level = {symbol: number for number, symbols in enumerate(levels) for symbol in symbols}
-    if len(level) < sum(map(len, levels)):
-        twice = next(s for symbols in levels for s in symbols if sum(s in other for other in levels) > 1)
-        raise UserError(f"symbol {twice} sits on two levels; give each level symbols of its own")
+    seen: set[str] = set()
+    for symbol in (symbol for symbols in levels for symbol in symbols):
+        if symbol in seen:
+            raise UserError(f"symbol {symbol} is listed twice in the levels; give each level symbols of its own")
+        seen.add(symbol)
+
+
+def check_descent(level: Mapping[str, int], rules: Rules) -> None:
+    """Every rule goes from one level to the next and the terminals are the last level. Levels count from 1 in words."""
     for symbol, alternatives in rules.items():
         for rhs in alternatives:
             for child in rhs:
                 if level[child] != level[symbol] + 1:
                     raise UserError(
-                        f"{show(symbol, rhs)} goes from level {level[symbol] + 1} to {child} on level {level[child] + 1}; "
-                        f"every rule must go to the next level, {level[symbol] + 2}"
+                        f"{show(symbol, rhs)} goes from level {level[symbol] + 1} to {child} on level "
+                        f"{level[child] + 1}; every rule must go to the next level, {level[symbol] + 2}"
                     )
-    _check_terminals_last(level, len(levels), rules)
-
-
-def _check_terminals_last(level: Mapping[str, int], depth: int, rules: Rules) -> None:
+    last = max(level.values())
     for symbol, number in level.items():
-        if symbol not in rules and number != depth - 1:
+        if symbol not in rules and number != last:
             raise UserError(
-                f"terminal {symbol} sits on level {number + 1} and the deepest terminal on level {depth}; "
-                f"every terminal must sit on the last level"
+                f"terminal {symbol} sits on level {number + 1} but the deepest terminal on level {last + 1}; "
+                "every terminal must sit on the last level: put symbols between, as in A -> B, B -> 'b'"
             )
 
 
@@ -144,7 +146,7 @@ def _checked(symbol: str, rhs: Sequence[Sequence[str]], given: Sequence[float] |
         raise UserError(f"symbol {symbol} has {len(rhs)} rules but {len(given)} probabilities; give one to each rule")
     for one, weight in zip(rhs, given, strict=True):
         if not (math.isfinite(weight) and weight > 0):
-            raise UserError(f"the probability of {show(symbol, one)} is {weight:g}; it must be positive: delete the rule?")
+            raise UserError(f"the probability of {show(symbol, one)} is {weight:g}; make it positive or drop the rule")
     total = math.fsum(given)
     if abs(total - 1) > 1e-5:
         raise UserError(f"the probabilities of the rules of {symbol} sum to {total:g}; they must sum to 1")

@@ -9,10 +9,10 @@ from synth.cfg.grammar import Grammar, read_file
 from synth.errors import UserError
 
 
-def from_nltk(grammar: Any, name: str = "grammar") -> Grammar:
+def from_nltk(grammar: Any, name: str = "grammar", keep_unreachable: bool = False) -> Grammar:
     """From an nltk CFG or PCFG, or a string in nltk's notation. Raises UserError when it is not layered."""
     if isinstance(grammar, str):
-        return Grammar.from_text(grammar, name)
+        return Grammar.from_text(grammar, name, keep_unreachable)
     if not hasattr(grammar, "productions"):
         raise UserError(f"expected an nltk CFG or PCFG or a string, not {type(grammar).__name__}")
     rules: dict[str, list[tuple[str, ...]]] = {str(grammar.start()): []}
@@ -25,7 +25,7 @@ def from_nltk(grammar: Any, name: str = "grammar") -> Grammar:
         rules.setdefault(symbol, []).append(tuple(map(str, rhs)))
         if hasattr(production, "prob"):
             weights.setdefault(symbol, []).append(production.prob())
-    return Grammar.build(name, str(grammar.start()), rules, weights, terminals)
+    return Grammar.build(name, str(grammar.start()), rules, weights, terminals, keep_unreachable)
 
 
 def to_nltk(grammar: Grammar, probabilities: bool = True) -> Any:
@@ -70,9 +70,9 @@ def from_json(source: Mapping | str | Path, name: str | None = None) -> Grammar:
         idx, nodes = source["idx"], source["all"]
         levels = tuple(tuple(str(number) for number in numbers) for numbers in idx)
         rules = {
-            levels[level][j]: tuple(tuple(_child(levels[level + 1], k) for k in rhs) for rhs in nodes[level][j]["children"])
+            symbol: tuple(tuple(_child(levels[level + 1], k) for k in rhs) for rhs in nodes[level][j]["children"])
             for level in range(len(levels) - 1)
-            for j in range(len(levels[level]))
+            for j, symbol in enumerate(levels[level])
         }
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(

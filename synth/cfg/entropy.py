@@ -8,7 +8,7 @@ from synth.cfg.sampling import draw
 
 
 def derivation_entropy(grammar: Grammar) -> float:
-    """Entropy of a derivation in bits, exact: sum over symbols of expected occurrences times entropy of the rule choice."""
+    """Entropy of a derivation in bits, exact: expected occurrences of each symbol times the entropy of its choice."""
     bits = {symbol: -float(np.dot(weights, np.log2(weights))) for symbol, weights in grammar.weights.items()}
     return sum(grammar.expected_counts[symbol] * value for symbol, value in bits.items())
 

@@ -1,5 +1,6 @@
-"""New random grammars under the papers' constraints (Physics of Language Models, Part 1, appendix A.1; Part 4.1)."""
+"""New random grammars under the papers' constraints (Physics of Language Models, Part 1, Figure 1; Part 4.1, Lano)."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class RandomGrammar:
     def __post_init__(self) -> None:
         sizes = self.level_sizes
         if len(sizes) < 2 or sizes[0] != 1 or min(sizes) < 1:
-            raise UserError(f"level_sizes {sizes} must begin with the one root and name at least two levels of 1 or more")
+            raise UserError(f"level_sizes {sizes} must begin with the one root and have two levels or more, none empty")
         for name, choices in (("degree", self.degree), ("lengths", self.lengths)):
             if not choices or min(choices) < 1:
                 raise UserError(f"{name} {choices} must list whole numbers of at least 1")
@@ -49,8 +50,8 @@ class RandomGrammar:
         room = sum(_arrangements(below, length, self.distinct) for length in lengths)
         if room < size * min(self.degree):
             raise UserError(
-                f"level {level} needs {size * min(self.degree)} different right-hand sides but {below} symbols make only "
-                f"{room}; enlarge level {level + 1} or lower the degree"
+                f"level {level} needs {size * min(self.degree)} different right-hand sides but {below} symbols make "
+                f"only {room}; enlarge level {level + 1} or lower the degree"
             )
         most = size * max(self.degree) * max(lengths)
         if most < below:
@@ -61,7 +62,7 @@ class RandomGrammar:
 
 
 def _arrangements(symbols: int, length: int, distinct: bool) -> int:
-    return int(np.prod([symbols - k if distinct else symbols for k in range(length)], dtype=object))
+    return math.perm(symbols, length) if distinct else symbols**length
 
 
 def random_grammar(settings: RandomGrammar = RandomGrammar(), seed: int = 0) -> Grammar:  # noqa: B008
@@ -80,9 +81,7 @@ def random_grammar(settings: RandomGrammar = RandomGrammar(), seed: int = 0) -> 
 
 def _names(sizes: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
     firsts = np.cumsum([1, sizes[-1] + 3, *sizes[-2:0:-1]])
-    return tuple(
-        tuple(str(first + j) for j in range(size)) for first, size in zip(firsts[::-1], sizes, strict=True)
-    )
+    return tuple(tuple(str(first + j) for j in range(size)) for first, size in zip(firsts[::-1], sizes, strict=True))
 
 
 def _level(settings: RandomGrammar, level: int, below: int, rng: np.random.Generator) -> list[list[tuple[int, ...]]]:

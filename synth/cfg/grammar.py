@@ -1,4 +1,4 @@
-"""Layered context-free grammars (Physics of Language Models, Part 1, section 2.1, Figure 1 and appendix A).
+"""Layered context-free grammars (Physics of Language Models, Part 1, Figure 1).
 
 Level 1 is the root, the last level holds the terminals, and every rule goes from one level to the next. Code counts
 levels from 0; papers, messages and the documentation count them from 1.
@@ -41,14 +41,15 @@ class Grammar:
 
     def __post_init__(self) -> None:
         levels = tuple(tuple(symbols) for symbols in self.levels)
+        object.__setattr__(self, "levels", levels)
         listed = [symbol for symbols in levels[:-1] for symbol in symbols]
         for symbol in self.rules:
             if symbol not in listed:
                 raise UserError(f"symbol {symbol} has rules but sits on no level above the last; add it to the levels")
         rules = {symbol: tuple(map(tuple, self.rules.get(symbol, ()))) for symbol in listed}
         checks.check_symbols(levels[0][0] if levels and levels[0] else "(none)", rules, levels[-1] if levels else ())
-        checks.check_layers(levels, rules)
-        object.__setattr__(self, "levels", levels)
+        checks.check_levels(levels)
+        checks.check_descent(self.level_of, rules)
         object.__setattr__(self, "rules", rules)
         object.__setattr__(self, "weights", checks.checked_weights(rules, self.weights))
 
@@ -75,6 +76,7 @@ class Grammar:
         if not keep_unreachable:
             checks.check_reachable(root, rules)
         found = checks.find_levels(root, rules, terminals)
+        checks.check_descent(found, rules)
         levels: list[list[str]] = [[] for _ in range(max(found.values()) + 1)]
         for symbol, level in found.items():
             levels[level].append(symbol)
@@ -87,11 +89,11 @@ class Grammar:
         return Grammar.build(name, found.root, found.rules, found.weights, found.terminals, keep_unreachable)
 
     @staticmethod
-    def from_nltk(grammar: object, name: str = "grammar") -> "Grammar":
+    def from_nltk(grammar: object, name: str = "grammar", keep_unreachable: bool = False) -> "Grammar":
         """From an nltk CFG or PCFG object, or a string in nltk's notation."""
         from synth.cfg import convert
 
-        return convert.from_nltk(grammar, name)
+        return convert.from_nltk(grammar, name, keep_unreachable)
 
     @staticmethod
     def from_json(source: Mapping | str | Path, name: str | None = None) -> "Grammar":
@@ -113,8 +115,8 @@ class Grammar:
     def rooted_at(self, symbol: str) -> "Grammar":
         """The grammar of one symbol's own phrases: that symbol as the root, and only what it reaches."""
         if symbol not in self.rules:
-            raise UserError(f"{symbol} is not a nonterminal of {self.name}; choose a root among: {' '.join(self.rules)}")
-        levels = [(symbol,)]
+            raise UserError(f"{symbol} is no nonterminal of {self.name}; choose a root among: {' '.join(self.rules)}")
+        levels: list[tuple[str, ...]] = [(symbol,)]
         while levels[-1][0] in self.rules:
             below = {child for parent in levels[-1] for rhs in self.rules[parent] for child in rhs}
             levels.append(tuple(child for child in self.levels[self.level_of[symbol] + len(levels)] if child in below))
@@ -223,9 +225,9 @@ def _load(name_or_path: str | Path) -> Grammar:
         # cfg3e1 was published with symbols that its root never reaches.
         return Grammar.from_text((FOLDER / f"{path}.cfg").read_text(), str(path), keep_unreachable=True)
     if not path.suffix and not path.exists():
-        close = difflib.get_close_matches(str(path), NAMES, 1)
+        close = difflib.get_close_matches(str(path).lower(), NAMES, 1)
         guess = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown grammar {path}; {guess}It is one of {' '.join(NAMES)}, or a path to .cfg, .txt or .json")
+        raise UserError(f"unknown grammar {path}; {guess}known: {' '.join(NAMES)}, or a path to .cfg, .txt or .json")
     if path.suffix == ".json":
         return Grammar.from_json(path)
     return Grammar.from_text(read_file(path), path.name)

@@ -1,4 +1,4 @@
-"""The chart that all exact oracles share, compiled by numba (Physics of Language Models, Part 1, appendix A.3).
+"""The chart that all exact oracles share, compiled by numba (Physics of Language Models, Part 1, Figure 4).
 
 A chart lists, for each level and start, the items (end, symbol, value): the symbol's value for the stretch of tokens
 between start and end. Most stretches are no phrase of most symbols, so the lists are short, and dense tables only
@@ -44,8 +44,8 @@ def fill(tokens, g, weight, log, space):
 
     Items of a level at a start are first[level, start] : last[level, start] of the three lists; the root's level has
     items at start 0 only. weight (R,) belongs to the rules in the order of `done_symbol`. space: the three lists of an
-    earlier call, used again. exact is False where a value came near underflow. Starts are filled from the right and
-    levels from the bottom, so every item is made of items already there.
+    earlier call, used again. exact is False, and the chart unfinished, where a value came near underflow. Starts are
+    filled from the right and levels from the bottom, so every item is made of items already there.
     """
     # Arrays taken out of the tuple once: numba counts references at each use of the tuple otherwise.
     level_first, state_first, step, longest = g.level_first, g.state_first, g.step, g.longest
@@ -61,7 +61,6 @@ def fill(tokens, g, weight, log, space):
     matched, total = np.full(room, zero), np.full(room, zero)  # by (state, span) and by (symbol, span)
     queue_state, queue_end, found = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int64)
     used = 0
-    exact = True
     for start in range(n - 1, -1, -1):
         first[depth - 1, start] = used
         if used == len(ends):
@@ -87,12 +86,12 @@ def fill(tokens, g, weight, log, space):
                         completed += 1
                     total[place] = _plus(total[place], _times(value, weight[done], log), log)
                     if not log and total[place] < TINY:
-                        exact = False
+                        return first, last, ends, symbols, values, False
                 if end == n or child_first[state] == child_last[state]:
                     continue
                 for item in range(first[level + 1, end], last[level + 1, end]):
                     after = step[state, symbols[item]]
-                    # A right-hand side is at most `longest` wide, so a place beyond the width cannot be reached.
+                    # The scratch is wide enough: what is matched is at most `longest` and n long.
                     if after >= 0:
                         place = (after - base) * width + ends[item] - start
                         if matched[place] == zero:
@@ -100,7 +99,7 @@ def fill(tokens, g, weight, log, space):
                             waiting += 1
                         matched[place] = _plus(matched[place], _times(value, values[item], log), log)
                         if not log and matched[place] < TINY:
-                            exact = False
+                            return first, last, ends, symbols, values, False
             first[level, start] = used
             while used + completed > len(ends):
                 ends, symbols, values = _doubled(ends), _doubled(symbols), _doubled(values)
@@ -110,7 +109,7 @@ def fill(tokens, g, weight, log, space):
                 total[place] = zero
                 used += 1
             last[level, start] = used
-    return first, last, ends, symbols, values, exact
+    return first, last, ends, symbols, values, True
 
 
 @njit(cache=True, nogil=True)
@@ -139,7 +138,7 @@ def root_values(tokens, offsets, g, weight, log):
 
 @njit(cache=True, nogil=True)
 def prefix_rows(tokens, g, weight, log, space):
-    """Next-token rows (T+1, K+1) of one sentence as in section 1.7 of the paper's facts: (rows, exact, space).
+    """Next-token rows (T+1, K+1) of one sentence : (rows, exact, space).
 
     starts[level][k, symbol] is the probability that tokens[:k] comes out and that the symbol begins at k. Within a
     level, what each rule would bring is summed up the trie (`ahead`), and every beginning of a right-hand side that
@@ -151,6 +150,9 @@ def prefix_rows(tokens, g, weight, log, space):
     child_first, child_last, longest = g.child_first, g.child_last, g.longest
     done_first, done_symbol = g.done_first, g.done_symbol
     first, last, ends, symbols, values, exact = fill(tokens, g, weight, log, space)
+    rows = np.zeros((n + 1, count + 1))
+    if not exact:
+        return rows, False, (ends, symbols, values)
     starts = np.full((n + 1, 1), zero)
     starts[0, 0] = one
     for level in range(depth - 1):
@@ -166,7 +168,10 @@ def prefix_rows(tokens, g, weight, log, space):
             ahead[:] = zero
             for state in range(states - 1, -1, -1):
                 for done in range(done_first[base + state], done_first[base + state + 1]):
-                    ahead[state] = _plus(ahead[state], _times(starts[start, done_symbol[done]], weight[done], log), log)
+                    begun = starts[start, done_symbol[done]]
+                    ahead[state] = _plus(ahead[state], _times(begun, weight[done], log), log)
+                    if not log and begun > 0 and ahead[state] < TINY:
+                        exact = False
                 if state > 0:
                     up = parent[base + state] - base
                     ahead[up] = _plus(ahead[up], ahead[state], log)
@@ -195,7 +200,6 @@ def prefix_rows(tokens, g, weight, log, space):
                             waiting += 1
                         matched[place] = _plus(matched[place], _times(value, values[item], log), log)
         starts = below
-    rows = np.zeros((n + 1, count + 1))
     whole = np.full(n + 1, zero)
     for item in range(first[0, 0], last[0, 0] if n > 0 else 0):
         whole[ends[item]] = values[item]

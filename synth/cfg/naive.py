@@ -1,4 +1,4 @@
-"""The oracles again, slow and plainly from their definitions, to hold the fast ones against (fact sheet, section 1.7)."""
+"""The oracles again, slow and plain, to hold the fast ones against (Physics of Language Models, Part 1, Figure 4)."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ from synth.cfg.grammar import Grammar
 
 
 def inside(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[str, np.ndarray]:
-    """For each symbol a matrix (T+1, T+1): [i, j] is the probability that it yields sentence[i:j] (or its number of parses)."""
+    """A matrix (T+1, T+1) for each symbol: [i, j] is the probability, or parse count, of sentence[i:j] under it."""
     size = len(sentence) + 1
     matrices = {}
     for number, terminal in enumerate(grammar.terminals):
@@ -68,6 +68,6 @@ def language(grammar: Grammar, symbol: str | None = None) -> set[tuple[int, ...]
 
 
 def edits(grammar: Grammar, sentence: np.ndarray) -> int:
-    """Least number of substituted terminals that makes the sentence valid, by trying every sentence; -1 if none fits."""
+    """Least number of substitutions that makes the sentence valid, by trying every sentence; -1 if none fits."""
     same = [other for other in language(grammar) if len(other) == len(sentence)]
     return min((sum(a != b for a, b in zip(sentence, other, strict=True)) for other in same), default=-1)

@@ -1,4 +1,4 @@
-"""nltk's grammar notation as text, ``A -> B 'c' [0.75] | 'd' [0.25]``; read without nltk, which takes a second to import."""
+"""nltk's grammar notation as text, ``A -> B 'c' [0.75] | 'd' [0.25]``; read without nltk, which is slow to import."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Text:
 
 
 def read(text: str, source: str = "grammar") -> Text:
-    """The root is the first left-hand side, unless a line ``%start X`` names it. Raises UserError with the line number."""
+    """The root is the first left-hand side, or named by a line ``%start X``. Raises UserError with the line number."""
     found = Text()
     for number, line in _lines(text):
         if line.startswith("%"):
@@ -57,7 +57,7 @@ def _tokens(line: str, where: str) -> list[tuple[str, str]]:
     while position < len(line):
         match = TOKEN.match(line, position)
         if match is None:
-            raise UserError(f"{where}: cannot read {line[position:].strip()!r}; write SYMBOL -> SYMBOL 'terminal' | ...")
+            raise UserError(f"{where}: cannot read {line[position:].strip()!r}; write S -> SYMBOL 'terminal' | ...")
         tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
         position = match.end()
     return tokens
@@ -98,14 +98,16 @@ def _add(symbol: str, rhs: list[str], weight: float | None, where: str, found: T
         raise UserError(f"{where}: a rule of {symbol} has the empty terminal ''; write its name or delete it")
     given = found.weights.get(symbol, [])
     if found.rules.get(symbol) and (weight is None) == bool(given):
-        raise UserError(f"{where}: some rules of {symbol} have a probability and some have none; give one to each or none")
+        raise UserError(f"{where}: only some rules of {symbol} have a probability; give one to each or to none")
     found.rules.setdefault(symbol, []).append(tuple(rhs))
     if weight is not None:
         found.weights.setdefault(symbol, []).append(weight)
 
 
 def write(
-    rules: Mapping[str, Sequence[Sequence[str]]], weights: Mapping[str, Sequence[float]] | None, terminals: Sequence[str]
+    rules: Mapping[str, Sequence[Sequence[str]]],
+    weights: Mapping[str, Sequence[float]] | None,
+    terminals: Sequence[str],
 ) -> str:
     """The text of the rules, root first, one left-hand side a line; with weights None without probabilities."""
     quoted = {terminal: f'"{terminal}"' if "'" in terminal else f"'{terminal}'" for terminal in terminals}

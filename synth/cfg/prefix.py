@@ -1,4 +1,4 @@
-"""The exact distribution of the next token after every prefix (Physics of Language Models, Part 1, sections 3.1 and A.3)."""
+"""Exact next-token distributions after every prefix (Physics of Language Models, Part 1, Result 3, Figure 4 right)."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,10 +9,11 @@ from synth.cfg.ragged import checked
 
 
 def next_token(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
-    """Rows (N + n, K+1) float64 for tokens (N,) and offsets (n+1,): one row a prefix of each sentence, the empty one first.
+    """Rows (N+n, K+1) float64 for tokens (N,), offsets (n+1,): one a prefix of each sentence, the empty one first.
 
     Row offsets[i] + i + k holds Pr[next | the first k tokens of sentence i]: columns 0..K-1 are the terminals, column K
-    the end of the sentence. After a prefix that begins no sentence, rows are all zero. Raises UserError on a foreign token.
+    the end of the sentence. Rows are all zero after a prefix that begins no sentence.
+    Raises UserError on a foreign token.
     """
     tokens, offsets = checked(grammar, tokens, offsets)
     rows = np.zeros((len(tokens) + len(offsets) - 1, len(grammar.terminals) + 1))

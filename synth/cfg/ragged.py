@@ -1,4 +1,4 @@
-"""Ragged batches of sentences: terminal numbers (N,) and offsets (n+1,); sentence i is tokens[offsets[i]:offsets[i+1]]."""
+"""Ragged batches: terminal numbers (N,) and offsets (n+1,); sentence i is tokens[offsets[i]:offsets[i+1]]."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,4 +1,4 @@
-"""Sentences of a grammar with the truth about every position (Physics of Language Models, Part 1, section 2.1).
+"""Sentences of a grammar with the truth about every position (Physics of Language Models, Part 1, Figures 1 and 6).
 
 Sample i is a pure function of one 128-bit key and of i: a longer call begins with the sentences of a shorter one.
 """
@@ -39,7 +39,9 @@ def draw(
     shape = (total, grammar.depth) if labels else (0, grammar.depth)
     ancestor, subtree, boundary = np.empty(shape, np.int16), np.empty(shape, np.int32), np.empty(shape[0], np.int8)
     log_probability = _fill(grammar.compiled, key, offsets, tokens, ancestor, subtree, boundary)
-    truth = {"ancestor": ancestor, "subtree": subtree, "boundary": boundary} if labels else None
+    truth: dict[str, np.ndarray] | None = (
+        {"ancestor": ancestor, "subtree": subtree, "boundary": boundary} if labels else None
+    )
     return tokens, offsets, truth, log_probability
 
 

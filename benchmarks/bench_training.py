@@ -1,0 +1,167 @@
+"""Training on the CFG task (Physics of Language Models, Part 1, section 4), against transformers.Trainer.
+
+Ours is lm.train as users call it, data drawn while it trains. The peer gets the same model, batch, windows, clipping
+and precision, its windows tokenised beforehand, sdpa attention, fused AdamW, and neither logging, saving nor worker
+processes. Both rates leave out the first steps. With CUDA the GPU cases run instead of the CPU's; CUDA_VISIBLE_DEVICES=
+hides it.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.peers import SIZES, TASK, counterpart, model_of, threads
+from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved
+from lm.config import TrainConfig
+from lm.model import Decoder
+from lm.parameters import flops_per_token
+from lm.train import train
+from synth.corpus import Corpus
+
+BARS = {"0.1M": 1.4, "0.8M": 1.2}  # GPT-2, tokens/s against the peer's
+GPU_SIZES = {"1M": (5, 128, 4), "25M": (8, 512, 8)}  # layers, width, heads
+SHARE = 0.75  # of the matmul rate, at 0.8M
+PEER = "transformers.Trainer"
+
+
+@dataclass(frozen=True)
+class Load:
+    """One training job: the first `warm` steps are not timed."""
+
+    batch: int
+    window: int
+    warm: int = 2
+    steps: int = 6
+
+    @property
+    def timed_tokens(self) -> int:
+        return (self.steps - self.warm) * self.batch * self.window
+
+
+def ours(make: Callable[[], Decoder], load: Load) -> float:
+    """Tokens/s of lm.train."""
+    config = TrainConfig(steps=load.steps, batch=load.batch, window=load.window)
+    history = train(make(), TASK, config, data_seed=0, log_every=load.warm, progress=lambda *_: None)
+    return load.timed_tokens / (history[-1]["seconds"] - history[0]["seconds"])
+
+
+def windows(load: Load) -> list[dict[str, torch.Tensor]]:
+    """The windows that ours is trained on, as the peer's data set."""
+    corpus = Corpus(TASK, 0, window=load.window)
+    batch, _ = corpus.batch(corpus.start(), load.batch * load.steps)
+    return [{"input_ids": row, "labels": row} for row in torch.from_numpy(batch.inputs.astype("int64"))]
+
+
+def trainer(make: Callable[[], Decoder], load: Load, data: Any, folder: str, callbacks: Any = ()) -> Any:
+    """transformers.Trainer for the same job, at its best ordinary settings."""
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    cuda = torch.cuda.is_available()
+    ours = TrainConfig(steps=load.steps)
+    model = counterpart(make())
+    model.config.use_cache = False  # else every step fills a cache that training never reads
+    arguments = TrainingArguments(
+        output_dir=folder, max_steps=load.steps, per_device_train_batch_size=load.batch, use_cpu=not cuda, bf16=cuda,
+        learning_rate=ours.lr, adam_beta1=ours.betas[0], adam_beta2=ours.betas[1], weight_decay=ours.weight_decay,
+        max_grad_norm=ours.clip, lr_scheduler_type="linear", optim="adamw_torch_fused", dataloader_num_workers=0,
+        dataloader_pin_memory=cuda, save_strategy="no", logging_strategy="no", eval_strategy="no", report_to=[],
+        disable_tqdm=True, remove_unused_columns=False, logging_nan_inf_filter=False,
+    )  # fmt: skip
+    made = Trainer(model, arguments, train_dataset=data, callbacks=list(callbacks))
+    made.remove_callback(PrinterCallback)  # it prints a summary among our rows
+    return made
+
+
+def theirs(make: Callable[[], Decoder], load: Load, data: Any) -> float:
+    """Tokens/s of transformers.Trainer."""
+    from transformers import TrainerCallback
+
+    times = {}
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step in (load.warm, load.steps):
+                finish()
+                times[state.global_step] = time.perf_counter()
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer(make, load, data, folder, [Clock()]).train()
+    return load.timed_tokens / (times[load.steps] - times[load.warm])
+
+
+def finish() -> None:
+    """Wait for what the GPU still has to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def matmul(size: int, device: str, kind: torch.dtype) -> Side:
+    """FLOP/s of one large square matrix product: what this machine can do at best."""
+    a, b = torch.randn(size, size, device=device, dtype=kind), torch.randn(size, size, device=device, dtype=kind)
+    repeats = 1 if device == "cpu" else 50
+
+    def side() -> float:
+        finish()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            torch.mm(a, b)
+        finish()
+        return repeats * 2 * size**3 / (time.perf_counter() - began)
+
+    return side
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """GPT-2 and LLaMA at two sizes, tokens/s; then model FLOPs of the larger GPT-2 against torch.mm."""
+    if torch.cuda.is_available():
+        yield from _gpu_cases(quick)
+        return
+    print("training: no CUDA device here, so the GPU cases are left out", file=sys.stderr)
+    rounds = 2 if quick else ROUNDS
+    with threads(2):
+        for flavour in ("gpt2", "llama"):
+            for size, (layers, width) in SIZES.items():
+                for load in [Load(2, 32, 1, 2)] if quick else [Load(16, 512), Load(32, 256)]:
+                    bar = BARS[size] if flavour == "gpt2" else None
+                    make = _maker(flavour, layers, width, 4, load.window)
+                    share = SHARE if (flavour, size) == ("gpt2", "0.8M") else None
+                    yield from _case(f"{flavour} {size}", make, load, rounds, bar, share, 64 if quick else 2048)
+
+
+def _maker(flavour: str, layers: int, width: int, heads: int, window: int) -> Callable[[], Decoder]:
+    return lambda: model_of(flavour, layers, width, window, heads)
+
+
+def _gpu_cases(quick: bool) -> Iterator[Row]:
+    for size, (layers, width, heads) in GPU_SIZES.items():
+        load = Load(4, 64, 2, 4) if quick else Load(96, 512, 20, 60)
+        make = _maker("gpt2", layers, width, heads, load.window)
+        yield from _case(f"gpt2 {size}", make, load, 2 if quick else 5, None, 0.0, 256 if quick else 8192)
+
+
+def _case(
+    name: str, make: Callable[[], Decoder], load: Load, rounds: int, bar: float | None, share: float | None, mm: int
+) -> Iterator[Row]:
+    """Tokens/s, and unless `share` is None the part of the matmul rate that it amounts to (0: no bar)."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    data = windows(load)
+    sides = [lambda: ours(make, load), lambda: theirs(make, load, data)]
+    if share is not None:
+        sides.append(matmul(mm, device, kind))
+    rates = interleaved(*sides, rounds=rounds)
+    about: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device}
+    where = f"{name}, {load.batch} x {load.window}"
+    yield compared(where, "tokens/s", rates[0], PEER, rates[1], bar=bar, **about)
+    if share is None:
+        return
+    model = make()
+    flops = flops_per_token(model.config, model.vocab_size, load.window) / 1e9
+    done, best = [rate * flops for rate in rates[0]], [rate / 1e9 for rate in rates[2]]
+    peer = f"torch.mm {mm}x{mm} {str(kind).removeprefix('torch.')}; FLOPs 6P + 12LDT, T not halved"
+    yield compared(f"{where}, model FLOPs", "GFLOP/s", done, peer, best, bar=share or None, **about)

@@ -1,0 +1,46 @@
+"""transformers as the public alternative: the same model, and a thread count for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lm import to_transformers
+from lm.config import ModelConfig
+from lm.model import Decoder, build
+from lm.parameters import count_parameters
+from synth.tasks.cfg import Cfg
+
+TASK = Cfg("cfg3b")
+SIZES = {"0.1M": (2, 64), "0.8M": (4, 128)}  # layers, width; parameters of the blocks
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """torch on `number` threads, within one operation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def model_of(flavour: str, layers: int, width: int, context: int, heads: int = 4) -> Decoder:
+    """Our model for the vocabulary of TASK."""
+    make = {"gpt2": ModelConfig.gpt2, "llama": ModelConfig.llama}[flavour]
+    return build(make(layers, heads, width, context=context), TASK.vocab().size, seed=0)
+
+
+def counterpart(model: Decoder) -> Any:
+    """transformers' own GPT2LMHeadModel or LlamaForCausalLM with the same weights, without dropout."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    peer = to_transformers(model)
+    ours = count_parameters(model)["total"]
+    assert sum(p.numel() for p in peer.parameters()) == ours, "the peer has another size"
+    assert peer.config._attn_implementation == "sdpa", "the peer's fastest ordinary attention on a CPU is sdpa"
+    return peer

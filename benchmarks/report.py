@@ -1,0 +1,98 @@
+"""Rows as text, as results/benchmarks/table.csv, and as a figure of the ratios with the bars drawn in."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.timing import Row
+from experiments.harness import figures
+from experiments.harness.files import write_text
+from experiments.harness.provenance import ROOT, cores, provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+FOLDER = ROOT / "results" / "benchmarks"
+FORMAT = "{:<10}  {:<44}  {:>10}  {:<11}  {:>10}  {:>8}  {:<15}  {}"
+HEAD = FORMAT.format("name", "case", "ours", "unit", "peer's", "ratio", "bar", "peer")
+
+
+def line(row: Row) -> str:
+    """One row of the readable table."""
+    bar = "" if row.bar is None else f"{_short(row.bar, row.bar_on)} {'met' if row.met else 'missed'}"
+    return FORMAT.format(
+        row.name, row.case, _short(row.value), row.unit, _short(row.peer_value), _short(row.ratio, "ratio"), bar,
+        row.peer or "",
+    ).rstrip()  # fmt: skip
+
+
+def _short(number: float | None, kind: str = "value") -> str:
+    if number is None:
+        return ""
+    return f"{number:.3g}x" if kind == "ratio" and number < 100 else f"{number:,.0f}" + "x" * (kind == "ratio")
+
+
+def machine() -> dict[str, Any]:
+    """Columns that say where and when a row was measured."""
+    import torch
+
+    here = provenance()
+    return {
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "python": here["python"],
+        **here["versions"],
+        "git_commit": here["git_commit"],
+        "date": here["date"],
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name, as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((one.partition(":")[2].strip() for one in lines if one.startswith("model name")), platform.machine())
+
+
+def write(rows: Sequence[Row], folder: Path = FOLDER) -> list[Path]:
+    """Put the rows in the table, in place of what it held of the same benchmarks and device, and draw the figure."""
+    import pandas as pd
+
+    where = machine()
+    table = pd.DataFrame([{"name": row.name, **asdict(row), **where} for row in rows])
+    path = folder / "table.csv"
+    if path.exists():
+        old = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        measured = set(zip(table["name"], table["device"], strict=True))
+        kept = [pair not in measured for pair in zip(old["name"], old["device"], strict=True)]
+        table = pd.concat([old[kept], table]) if any(kept) else table
+    table = table.sort_values("name", kind="stable")
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # what a later reader of the table will draw
+    with figures.style():
+        return [path, *figures.save(figure(table), folder, f"{where['cpu']}, commit {where['git_commit']}")]
+
+
+def figure(table: "DataFrame") -> "Figure":
+    """How many times the peer's rate each case reaches: a dot, the range of the rounds, and the bar as a tick."""
+    table = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
+    bar = table["bar"].where(table["bar_on"] == "ratio", table["bar"] / table["peer_value"])
+    drawing, (axes,) = figures.canvas(width=10.0, height=1.5 + 0.3 * len(table))
+    hues = dict(zip(sorted(set(table["name"])), figures.colors(table["name"].nunique()), strict=True))
+    for y, row in table.iterrows():
+        axes.hlines(y, row["low"], row["high"], color=hues[row["name"]], linewidth=2)
+        axes.plot(row["ratio"], y, "o", color=hues[row["name"]])
+    axes.plot(bar, table.index, "|", color=figures.PAPER, markersize=14, markeredgewidth=2, label="bar")
+    axes.axvline(1, color=figures.FLOOR, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yticks(table.index, [f"{name}: {case}" for name, case in zip(table["name"], table["case"], strict=True)])
+    axes.grid(axis="x")
+    axes.set_xlabel("times the rate of the public alternative")
+    axes.legend(loc="lower right")
+    return drawing
