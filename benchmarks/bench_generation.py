@@ -19,7 +19,7 @@ BARS = {"0.1M": 4.0, "0.8M": 3.0}
 def ours(model: Decoder, sequences: int, length: int) -> int:
     """Draw and count new tokens with lm.generate."""
     bos = TASK.vocab().bos
-    drawn = generate(model, [[bos]] * sequences, length, eos=None, batch=sequences, progress=lambda *_: None)
+    drawn = generate(model, [[bos]] * sequences, length, eos=None, progress=lambda *_: None)
     return sum(map(len, drawn))
 
 
@@ -38,14 +38,15 @@ def theirs(peer: Any, sequences: int, length: int) -> int:
 def run(quick: bool) -> Iterator[Row]:
     """New tokens/s of GPT-2 at two sizes, one batch of all sequences."""
     sequences, length, rounds = (4, 8, 2) if quick else (256, 128, ROUNDS)
-    with threads(2):
+    count = 1 if quick else 2
+    with threads(count):
         for size, (layers, width) in SIZES.items():
             model = model_of("gpt2", layers, width, context=512)
             peer = counterpart(model).eval()
             sides = timed(_side(ours, model, sequences, length)), timed(_side(theirs, peer, sequences, length))
             mine, other = interleaved(*sides, rounds=rounds)
             case = f"gpt2 {size}, {sequences} sequences of {length}"
-            yield compared(case, "tokens/s", mine, "transformers generate", other, threads=2, bar=BARS[size])
+            yield compared(case, "tokens/s", mine, "transformers generate", other, threads=count, bar=BARS[size])
 
 
 def _side(draw: Any, model: Any, sequences: int, length: int) -> Any:

@@ -27,7 +27,6 @@ from experiments.harness.claims import Claim, judge
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import Interval, interval, paired_interval
 from lm.config import ModelConfig, Positions, TrainConfig
-from probing.validity import Validity
 from synth.tasks.cfg import Cfg
 
 NAME = Path(__file__).stem
@@ -53,6 +52,8 @@ PAPER = {
 
 def configuration(scale: str, positions: Positions, grammar: str) -> Run:
     """One architecture at one scale: the same sentences, steps, batch and learning rate for all five."""
+    from probing.validity import Validity  # torch comes with it, and --help has no need of torch
+
     if scale == "smoke":
         task, cut = Cfg("cfg3f", "10"), 2
         model = ModelConfig(layers=2, heads=2, width=16, context=32, positions=positions)
@@ -60,8 +61,8 @@ def configuration(scale: str, positions: Positions, grammar: str) -> Run:
         validity = Validity(samples=64, cuts=(0, cut), kl_sentences=64)
     elif scale == "laptop":
         task, cut = Cfg("cfg3f", "13"), 6
-        model = ModelConfig(layers=4, heads=4, width=32, context=64, positions=positions)
-        train = TrainConfig(steps=4000, batch=8, window=64, lr=6e-3, warmup=50)
+        model = ModelConfig(layers=6, heads=4, width=32, context=64, positions=positions)
+        train = TrainConfig(steps=4000, batch=8, window=64, lr=1e-2, warmup=50)
         validity = Validity(samples=2000, cuts=(0, cut), kl_sentences=2000)
     elif scale == "overnight":
         task, cut = Cfg("cfg3f", "16"), 15
@@ -110,7 +111,7 @@ def figure(table):
         )
     for axes in panels:
         axes.tick_params(axis="x", labelrotation=20)
-    fig.suptitle(title(table))
+    figures.title(fig, title(table))
     return fig
 
 

@@ -1,6 +1,7 @@
 """Small GPT-2 and LLaMA style models: build, train, generate, save, and move to and from transformers.
 
-Names are loaded on first use, so that importing this package does not import torch.
+Names are loaded on first use, so that importing this package does not import torch. The functions `train` and
+`generate` bear the names of their modules: `from lm.train import train`, `from lm.generate import generate`.
 """
 
 from importlib import import_module
@@ -13,9 +14,7 @@ _HOME = {
     "build": "lm.model",
     "count_parameters": "lm.parameters",
     "flops_per_token": "lm.parameters",
-    "History": "lm.train",
-    "train": "lm.train",
-    "generate": "lm.generate",
+    "History": "lm.state",
     "save": "lm.checkpoint",
     "load": "lm.checkpoint",
     "to_transformers": "lm.convert",

@@ -1,4 +1,4 @@
-"""Causal softmax attention, and the contract that every token mixer keeps. Scaled dot product as in arXiv 1706.03762."""
+"""Causal softmax attention, and the contract that every token mixer keeps. Scaled dot products: arXiv 1706.03762."""
 
 from typing import Any
 
@@ -68,9 +68,7 @@ class SoftmaxAttention(Mixer):
         q, k = qk.transpose(-3, -2).chunk(2, -3)
         return q, k, v.transpose(-3, -2)
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         if state is None and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
             qkv = self.qkv(x).unflatten(-1, (3 * self.heads, self.head_width))
             if qkv.dtype == torch.float32:
@@ -89,5 +87,7 @@ class SoftmaxAttention(Mixer):
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         q, k, v = self.project(x[:, None], places)
         state["k"][:, :, t], state["v"][:, :, t] = k[:, :, 0], v[:, :, 0]
-        mixed = F.scaled_dot_product_attention(q, state["k"][:, :, : t + 1], state["v"][:, :, : t + 1])
+        # two products beat scaled_dot_product_attention where one query meets many keys
+        weights = ((q * self.head_width**-0.5) @ state["k"][:, :, : t + 1].mT).softmax(-1)
+        mixed = weights @ state["v"][:, :, : t + 1]
         return self.out(mixed.transpose(1, 2).flatten(1))

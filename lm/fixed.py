@@ -14,8 +14,8 @@ from lm.places import Places
 class PositionAttention(Mixer):
     """The attention matrix is a trainable function of distance and head only.
 
-    Head h of a layer scores distance d by u_h . E_d, with one vector u_h per layer and head and a table E (N, D) of unit
-    normal distance embeddings shared by all layers. Parameters: 2 D^2 + H D (+ 2 D).
+    Head h of a layer scores distance d by u_h . E_d, with one vector u_h per layer and head and a table E (N, D) of
+    unit normal distance embeddings shared by all layers. Parameters: 2 D^2 + H D (+ 2 D).
     """
 
     attention_flops = 2
@@ -32,9 +32,7 @@ class PositionAttention(Mixer):
         assert places.distances is not None
         return self.distance(places.distances[:length]).float().T
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         length = x.shape[1]
         v = self.value(x)
         if state is not None:
@@ -73,9 +71,7 @@ class UniformAttention(Mixer):
         """How many tokens each head averages: (..., H)."""
         return torch.minimum(index[..., None] + 1, 2 ** torch.arange(1, self.heads + 1, device=index.device))
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         v = self.value(x)
         if state is not None:
             state["v"][:, : x.shape[1]] = v

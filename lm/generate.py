@@ -5,13 +5,11 @@ Protocol of Part 1 (arXiv 2305.13673, section 4): multinomial sampling at temper
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lm.attention import State
 from lm.model import Decoder
 from synth.errors import UserError
 
@@ -48,7 +46,8 @@ def generate(
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             group = np.array(order[start : start + batch])
-            drawn = _Sampler(model, [ids[i] for i in group], group + first, max_new_tokens, temperature, eos, seed).run()
+            texts = [ids[i] for i in group]
+            drawn = _Sampler(model, texts, group + first, max_new_tokens, temperature, eos, seed).run()
             for i, tokens in zip(group, drawn, strict=True):
                 done[i] = tokens
             report(start + len(group), len(ids))
@@ -66,7 +65,7 @@ def _checked(model: Decoder, prompts: Prompts, max_new_tokens: int, temperature:
         if prompt.ndim != 1 or len(prompt) == 0:
             raise UserError(f"prompt {number} has no tokens; begin every prompt with <bos>")
         if prompt.min() < 0 or prompt.max() >= model.vocab_size:
-            raise UserError(f"prompt {number} holds an id outside 0..{model.vocab_size - 1}; use the model's vocabulary")
+            raise UserError(f"prompt {number} has an id outside 0..{model.vocab_size - 1}; use the model's vocabulary")
     if ids:
         model.check_length(max(map(len, ids)) + max_new_tokens - 1)
     return ids
@@ -146,6 +145,6 @@ class _Sampler:
         done = []
         for row, length in zip(self.tokens.cpu().numpy(), self.lengths, strict=True):
             new = row[length : length + self.budget].astype(np.int32)
-            stop = np.flatnonzero(new == self.eos) if self.eos is not None else ()
+            stop = np.flatnonzero(new == self.eos) if self.eos is not None else np.zeros(0, np.int64)
             done.append(new[: stop[0] + 1] if len(stop) else new)
         return done

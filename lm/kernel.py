@@ -1,8 +1,8 @@
 """Causal attention on a CPU in blocks of queries, from one fused projection.
 
 torch's CPU flash kernel computes all keys up to its key block of 512, and so does twice the causal work at the lengths
-of these papers. Here each block of queries is given only the keys it can see, and the gradients are written straight into
-the gradient of the fused projection. The same numbers as scaled_dot_product_attention, which tests hold it to.
+of these papers. Here each block of queries is given only the keys it can see, and the gradients are written straight
+into the gradient of the fused projection. The same numbers as scaled_dot_product_attention, which tests hold it to.
 """
 
 from functools import cache

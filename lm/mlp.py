@@ -1,4 +1,4 @@
-"""Position-wise layers of a block. GELU as in GPT-2 (tanh form, arXiv 1606.08415); SwiGLU as in LLaMA (arXiv 2002.05202)."""
+"""Position-wise layers: GELU as in GPT-2 (tanh form, arXiv 1606.08415), SwiGLU as in LLaMA (arXiv 2002.05202)."""
 
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -1,7 +1,8 @@
-"""The one decoder of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2 and LLaMA, docs/architectures.md)."""
+"""The one decoder of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2, LLaMA; docs/architectures.md)."""
 
 import math
 from hashlib import blake2b
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +46,7 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp = MLPS[config.mlp](config)
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         x = x + self.mixer(self.mixer_norm(x), places, state)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -65,7 +64,7 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding(vocab_size, config.width)
         if config.positions in BOUNDED:
             self.positions = nn.Embedding(config.context, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks: Any = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = make_norm(config)
         if not config.tied:
             self.head = nn.Linear(config.width, vocab_size, bias=False)

@@ -23,7 +23,8 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
     """FLOPs to train on one token: 6 for each parameter that is multiplied, plus attention.
 
     Multiplied are all matrices of the blocks and the output embedding (also when tied), not looked-up tables, norms or
-    biases, nor projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for softmax attention, which does not halve for causality.
+    biases, nor the projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for
+    softmax attention, which does not halve for causality.
     """
     with torch.device("meta"):
         model = Decoder(config, vocab_size)

@@ -17,7 +17,7 @@ from lm.config import ModelConfig
 class Places:
     """What all layers of one forward pass share.
 
-    index (T,) or (B, T): position within the document; allowed (B, 1, T, T): may query i see key j (None: every j <= i);
+    index (T,) or (B, T): position within the document; allowed (B, 1, T, T): may query i see key j (None: all j <= i);
     angles: cosines and sines, each (T, 1, R/2) or (B, T, 1, R/2), for rotary models; distances (N, D): the table of
     distance embeddings that the layers of relative and position_only models share.
     """
@@ -47,7 +47,7 @@ def angles_at(config: ModelConfig, index: Tensor, length: int) -> tuple[Tensor, 
 def locate(
     config: ModelConfig, length: int, documents: Int[Tensor, "B T"] | None, device: torch.device
 ) -> tuple[Int[Tensor, "*B T"], Bool[Tensor, "B 1 T T"] | None]:
-    """Positions and permission: documents (B, T) numbers the document of every token; equal numbers must be adjacent."""
+    """Positions and permission. documents (B, T) numbers every token's document; equal numbers must be adjacent."""
     steps = torch.arange(length, device=device)
     if documents is None:
         return steps, None

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,9 +31,7 @@ class RelativeAttention(Mixer):
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         return x.unflatten(-1, (parts, self.heads, self.head_width)).movedim(-3, 0).transpose(-3, -2).unbind(0)
 
-    def forward(
-        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         assert places.distances is not None
         length = x.shape[1]
         q, k, v = self._split(self.qkv(x), 3)

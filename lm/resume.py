@@ -64,7 +64,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
         data = safetensors.torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()})
         durable(scratch / TENSORS, data)
         body = json.dumps(state)
-        durable(scratch / STATE, json.dumps({"digests": {TENSORS: digest(data), STATE: digest(body.encode())}, "state": body}).encode())
+        digests = {TENSORS: digest(data), STATE: digest(body.encode())}
+        durable(scratch / STATE, json.dumps({"digests": digests, "state": body}).encode())
         _sync_folder(scratch)
         if final.exists():
             shutil.rmtree(final)
@@ -74,7 +75,7 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
         shutil.rmtree(scratch, ignore_errors=True)
         mend = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
         raise UserError(
-            f"cannot write the checkpoint of step {step} to {folder} ({error.strerror or error}); {mend} and run again: "
+            f"cannot write checkpoint {step} to {folder} ({error.strerror or error}); {mend} and run again: "
             "training goes on from the last checkpoint"
         ) from error
     for old in checkpoints(folder)[:-1]:

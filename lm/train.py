@@ -1,13 +1,12 @@
-"""The one training loop. Protocol of Part 1 (arXiv 2305.13673): AdamW, linear decay, windows of concatenated documents."""
+"""The one training loop. Protocol of Part 1 (arXiv 2305.13673): AdamW, linear decay, windows of joined documents."""
 
+import atexit
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,14 @@ from torch import Tensor, nn
 from lm.config import TrainConfig
 from lm.data import IGNORED, Feed, feeds
 from lm.model import Decoder
-from lm.resume import checkpoints, read_checkpoint, replace_file, write_checkpoint
-from synth.corpus import Corpus, Cursor
+from lm.resume import replace_file
+from lm.state import History, Run, identity_of, restore_run, save_run
+from synth.corpus import Corpus
 from synth.errors import UserError
 from synth.task import Task
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
 METRICS = "metrics.jsonl"
-
-
-class History(list[dict[str, float]]):
-    """Rows {step, tokens, documents, loss (mean since the last row, nats), lr, seconds}, and what was trained on.
-
-    tokens: inputs that were not padding; documents: those whose last token was a target; exposures (n,) int64: how often
-    each fixed item's document ended in a batch that reached the optimizer (None for a task without fixed items).
-    """
-
-    tokens: int = 0
-    documents: int = 0
-    seconds: float = 0.0
-    exposures: np.ndarray | None = None
 
 
 class Objective(nn.Module):
@@ -51,17 +38,6 @@ class Objective(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
         logits = self.model(inputs, documents)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
-@dataclass
-class Run:
-    """Everything that changes while training, beside the weights."""
-
-    optimizer: torch.optim.Optimizer
-    cursor: Cursor
-    step: int = 0
-    pending: float = 0.0  # losses since the last row
-    history: History = field(default_factory=History)
 
 
 def train(
@@ -82,12 +58,10 @@ def train(
     for bit (on a CPU, with the same number of threads). Under `accelerate launch` each rank trains on its rows of the
     same global batch. `progress(step, steps, loss)` is called at every row; without it a terminal shows a bar.
 
-    Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs to
-    another run or is damaged, and when one cannot be written.
+    Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs
+    to another run or is damaged, and when one cannot be written.
     """
-    from accelerate import PartialState
-
-    place = PartialState()
+    place = where()
     corpus = Corpus(task, data_seed, "train", config.window, config.packing, order_seed)
     _check(model, corpus, config, place.num_processes)
     model.to(place.device)
@@ -95,9 +69,9 @@ def train(
     if corpus.items is not None:
         run.history.exposures = np.zeros(corpus.items, np.int64)
     home = Path(folder) if folder is not None else None
-    identity = _identity(model, task, config, data_seed, order_seed, log_every) if home else {}
+    identity = identity_of(model, task, config, data_seed, order_seed, log_every) if home else {}
     if home:
-        _restore(home, identity, model, run)
+        restore_run(home, identity, model, run)
         place.wait_for_everyone()
     with ExitStack() as stack:
         record = stack.enter_context(_Recorder(home if place.is_main_process else None, run, config, progress))
@@ -113,8 +87,20 @@ def train(
                 record()
             if home and place.is_main_process and (last or (checkpoint_every and run.step % checkpoint_every == 0)):
                 run.history.seconds = time.perf_counter() - began
-                _save(home, identity, model, run)
+                save_run(home, identity, model, run)
     return run.history
+
+
+def where() -> Any:
+    """Device and rank of this process, as `accelerate launch` or torchrun set them (accelerate's PartialState)."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # without being told, accelerate would take several CPU processes for unrelated ones
+    place = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    if place.num_processes > 1:
+        atexit.register(place.destroy_process_group)  # a rank that leaves without it takes the others down
+    return place
 
 
 def _check(model: Decoder, corpus: Corpus, config: TrainConfig, ranks: int) -> None:
@@ -248,69 +234,3 @@ class _Recorder:
     def __exit__(self, *_: Any) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def _identity(
-    model: Decoder, task: Task, config: TrainConfig, data_seed: int, order_seed: int, log_every: int
-) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be continued."""
-    weights = blake2b(digest_size=16)
-    for _, tensor in sorted(model.state_dict().items()):
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return json.loads(
-        json.dumps(
-            {
-                "model": asdict(model.config),
-                "vocab_size": model.vocab_size,
-                "initial_weights": weights.hexdigest(),
-                "task": task.key,
-                "train": asdict(config),
-                "data_seed": data_seed,
-                "order_seed": order_seed,
-                "log_every": log_every,
-            }
-        )
-    )
-
-
-def _save(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, state in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
-    history = run.history
-    if history.exposures is not None:
-        tensors["exposures"] = torch.from_numpy(history.exposures)
-    state = {
-        "identity": identity,
-        "step": run.step,
-        "cursor": asdict(run.cursor),
-        "pending": run.pending,
-        "rows": list(history),
-        "counts": {"tokens": history.tokens, "documents": history.documents, "seconds": history.seconds},
-    }
-    write_checkpoint(home, run.step, tensors, state)
-
-
-def _restore(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
-    """Load the newest checkpoint of `home` into model and run, if there is one."""
-    home.mkdir(parents=True, exist_ok=True)
-    found = checkpoints(home)
-    if not found:
-        return
-    tensors, state = read_checkpoint(found[-1])
-    for name, value in identity.items():
-        if state["identity"].get(name) != value:
-            raise UserError(f"{found[-1]} belongs to a run with another {name}; use another folder or delete it")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    memory: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, number, name = key.split(".")
-            memory.setdefault(int(number), {})[name] = tensor
-    run.optimizer.load_state_dict({"state": memory, "param_groups": run.optimizer.state_dict()["param_groups"]})
-    run.step, run.pending, run.cursor = state["step"], state["pending"], Cursor(**state["cursor"])
-    run.history.extend(state["rows"])
-    run.history.tokens, run.history.documents = state["counts"]["tokens"], state["counts"]["documents"]
-    run.history.seconds = state["counts"]["seconds"]
-    if "exposures" in tensors:
-        run.history.exposures = tensors["exposures"].numpy()

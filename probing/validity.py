@@ -36,6 +36,11 @@ class Validity:
                 f"{self}: samples and kl_sentences must be at least 1, cuts 0 or more, temperature above 0"
             )
 
+    def tokens(self, task: Task) -> int:
+        """About how many tokens a measurement writes and reads, for the cost of a dry run."""
+        sentences = len(self.cuts) * self.samples + self.samples + self.kl_sentences
+        return int(sentences * (task.world(0).mean_length + 1))
+
     def measure(self, model: Decoder, task: Task, data_seed: int, seed: int) -> dict[str, Any]:
         """One row with, for each cut c: valid_c (share of prefix + completion that is a sentence) and unfinished_c;
         from cut 0 also bits (entropy of a generated sentence under the model), bits_truth, duplicates and
@@ -59,7 +64,7 @@ class Validity:
         truth = Corpus(task, data_seed, "test").documents(0, self.samples)
         prompts = [truth.tokens[a : a + 1 + cut] for a in truth.offsets[:-1]]
         room = min(grammar.max_length + 1, model.config.context) - cut
-        written = generate(model, prompts, room, temperature=self.temperature, eos=vocab.eos, seed=seed)
+        written = generate(model, prompts, room, self.temperature, vocab.eos, seed, progress=_silent)
         documents = [np.concatenate([p, w]) for p, w in zip(prompts, written, strict=True)]
         finished = np.array([document[-1] == vocab.eos for document in documents])
         found = {
@@ -96,6 +101,10 @@ class Validity:
             positions += len(row)
         floor = cfg.sentence_entropy(grammar, 2_000, 0)[0] * np.log(2) / (grammar.mean_length + 1)
         return {"loss": loss / positions, "loss_floor": floor, "kl": divergence / positions}
+
+
+def _silent(done: int, total: int) -> None:
+    """In place of a bar of its own: an experiment shows one for all of its runs."""
 
 
 def grammar_columns(grammar: cfg.Grammar) -> int:

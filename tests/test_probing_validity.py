@@ -34,7 +34,7 @@ class Exact(Decoder):
         return torch.from_numpy(np.log((1 - self.blur) * rows + self.blur * uniform + 1e-30))
 
 
-def true_sentences(model, prompts, room, temperature, eos, seed):
+def true_sentences(model, prompts, room, temperature, eos, seed, progress):
     block = Corpus(TASK, 99, "valid").documents(0, len(prompts))
     return [block[i].tokens[len(prompts[0]) :] for i in range(len(prompts))]
 
@@ -52,7 +52,7 @@ def test_a_model_that_is_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Uniform over the three terminals and the end: its divergence is log 4 minus the true entropy of a token."""
 
-    def noise(model, prompts, room, temperature, eos, seed):
+    def noise(model, prompts, room, temperature, eos, seed, progress):
         draw = np.random.default_rng(seed)
         return [np.append(draw.integers(1, 4, 17), eos).astype(np.int32) for _ in prompts]
 

@@ -57,7 +57,8 @@ def run_all(plan: Plan, runs: list[Run], jobs: int | None, done: Callable[[Run],
     with _bar(waiting, len(runs)) as bar:
         completed = _here(plan, waiting, bar) if jobs == 1 else _in_workers(plan, waiting, jobs, bar)
         for run in completed:
-            bar.set_postfix_str(f"{sum(finished(r, plan.root) for r in runs)} of {len(runs)} runs")
+            count = sum(finished(each, plan.root) for each in runs)
+            bar.set_postfix_str(f"{count} of {len(runs)} runs", refresh=sys.stderr.isatty())
             done(run)
 
 

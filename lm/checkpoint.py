@@ -1,0 +1,104 @@
+"""A model on disk: transformers' save_pretrained layout, digests of its files, and logits to hold it to at load."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lm.config import ModelConfig
+from lm.model import Decoder
+from lm.resume import digest, replace_file
+from synth.errors import UserError
+
+CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
+TOLERANCE = 1e-3  # of the largest reference logit: other machines round differently, another architecture does not
+
+
+def save(model: Decoder, folder: str | Path) -> None:
+    """Write the model; `load` and transformers' AutoModelForCausalLM (after `import lm.hf`) read it.
+
+    Raises UserError when the folder cannot be written; an older model in it then stays.
+    """
+    from lm.hf import PhysForCausalLM
+
+    folder = Path(folder)
+    scratch = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        PhysForCausalLM.of(model).save_pretrained(scratch)
+        tokens = _reference_tokens(model)
+        digests = {name: digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
+        reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
+        replace_file(scratch / REFERENCE, json.dumps(reference).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, CONFIG, REFERENCE, "generation_config.json"):
+            if (scratch / name).exists():
+                (scratch / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot save the model to {folder} ({error}); free space or use another folder") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load(folder: str | Path) -> Decoder:
+    """The decoder that `save` wrote, in eval mode on the CPU.
+
+    Raises UserError when a file is missing, cut or altered, or when the model no longer computes what it computed.
+    """
+    folder = Path(folder)
+    reference = _parsed(folder, REFERENCE, _read(folder, REFERENCE))
+    config = _parsed(folder, CONFIG, _read(folder, CONFIG, reference))
+    try:
+        weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
+        with torch.device("meta"):
+            model = Decoder(ModelConfig(**config["architecture"]), config["vocab_size"])
+        model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
+        logits = _reference_logits(model, torch.tensor(reference["tokens"]))
+        wanted = torch.tensor(reference["logits"])
+    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, WEIGHTS) from error
+    if wanted.shape != logits.shape or (logits - wanted).abs().max() > TOLERANCE * wanted.abs().max():
+        raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
+    return model.requires_grad_(True).eval()
+
+
+def _reference_tokens(model: Decoder) -> Tensor:
+    return torch.arange(min(16, model.config.context))[None] * 7919 % model.vocab_size
+
+
+@torch.no_grad()
+def _reference_logits(model: Decoder, tokens: Tensor) -> Tensor:
+    """The last two rows of logits, (2, V) in fp32, or the only one."""
+    was_training = model.training
+    rows = model.eval()(tokens.to(model.embed.weight.device))[0, -2:].float().cpu()
+    model.train(was_training)
+    return rows
+
+
+def _read(folder: Path, name: str, reference: Any = None) -> bytes:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"no model at {folder}: cannot read {name}; check the path or save the model again") from error
+    if reference is not None and digest(data) != reference.get("digests", {}).get(name):
+        raise _damaged(folder, name)
+    return data
+
+
+def _parsed(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        raise _damaged(folder, name) from error
+    if not isinstance(parsed, dict):
+        raise _damaged(folder, name)
+    return parsed
+
+
+def _damaged(folder: Path, name: str) -> UserError:
+    return UserError(f"{folder / name} is cut or altered; save the model again or copy the whole folder anew")

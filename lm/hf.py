@@ -1,0 +1,88 @@
+"""Our decoders as transformers models, so that the field's other tools (generate, Trainer, peft) work on them.
+
+Importing this module registers them with AutoConfig and AutoModelForCausalLM.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from lm.config import ModelConfig
+from lm.model import Decoder
+
+
+class PhysConfig(PretrainedConfig):
+    """A ModelConfig (as the dict `architecture`) and a vocabulary size, in transformers' clothes."""
+
+    model_type = "physics-lm"
+
+    def __init__(self, architecture: dict[str, Any] | None = None, vocab_size: int = 6, **others: Any) -> None:
+        self.architecture = asdict(ModelConfig(**(architecture or {})))
+        self.vocab_size = vocab_size
+        # names under which transformers' tools look for sizes
+        self.hidden_size = self.architecture["width"]
+        self.num_hidden_layers = self.architecture["layers"]
+        self.num_attention_heads = self.architecture["heads"]
+        super().__init__(**{"use_cache": False, "tie_word_embeddings": False, **others})
+
+
+class PhysForCausalLM(PreTrainedModel, GenerationMixin):
+    """A Decoder behind transformers' interface. Its cache is not transformers': `lm.generate` is the fast sampler."""
+
+    config_class = PhysConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(self, config: PhysConfig) -> None:
+        super().__init__(config)
+        self.decoder = Decoder(ModelConfig(**config.architecture), config.vocab_size)
+        self.post_init()
+
+    @classmethod
+    def of(cls, model: Decoder) -> "PhysForCausalLM":
+        """Wrap a decoder; the weights are shared, not copied."""
+        with torch.device("meta"):
+            wrapped = cls(PhysConfig(asdict(model.config), model.vocab_size))
+        wrapped.decoder = model
+        return wrapped
+
+    def _init_weights(self, module: Any) -> None:
+        """Nothing: weights come from `lm.build` or from a file."""
+
+    def get_input_embeddings(self) -> Any:
+        return self.decoder.embed
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.decoder.embed = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> CausalLMOutput:
+        """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean loss of predicting the next label.
+
+        Padding (attention_mask 0, on either side) is taken as a document of its own: never seen, never counted.
+        """
+        padded = attention_mask is not None and not bool(attention_mask.all())
+        logits = self.decoder(input_ids, attention_mask if padded else None)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+        return CausalLMOutput(loss=loss, logits=logits)
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> dict[str, Any]:
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+AutoConfig.register(PhysConfig.model_type, PhysConfig, exist_ok=True)
+AutoModelForCausalLM.register(PhysConfig, PhysForCausalLM, exist_ok=True)
