@@ -55,8 +55,9 @@ def train(
 
     With a folder, rows go to metrics.jsonl as they come and a checkpoint is written every `checkpoint_every` steps and
     at the end; the same call with the same folder goes on from the last checkpoint and ends with the same weights, bit
-    for bit (on a CPU, with the same number of threads). Under `accelerate launch` each rank trains on its rows of the
-    same global batch. `progress(step, steps, loss)` is called at every row; without it a terminal shows a bar.
+    for bit (on a CPU, with the same number of threads). Under `accelerate launch` or torchrun
+    each rank trains on its rows of the same global batch. `progress(step, steps, loss)` is called at every row; without
+    it a terminal shows a bar.
 
     Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs
     to another run or is damaged, and when one cannot be written.
