@@ -100,12 +100,13 @@ def figure(table):
         part = table[table["grammar"] == grammar]
         paper = {name: dict(zip(ARCHITECTURES, values, strict=True)) for name, values in PAPER.get(grammar, {}).items()}
         validity_panel(panels[3 * row], part, paper.get("valid", {}))
+        paper["bits"] = {name: round(value, 3) for name, value in paper.get("bits", {}).items()}
         for axes, column, key in ((panels[3 * row + 1], "diversity", "bits"), (panels[3 * row + 2], "kl", "kl")):
             figures.points(axes, part, "architecture", column, order=ARCHITECTURES)
             figures.paper_marks(axes, paper.get(key, {}), ARCHITECTURES)
             axes.legend()
         panels[3 * row + 1].set(title="How diverse is what it writes?", ylabel="bits a sentence / true bits a sentence")
-        panels[3 * row + 1].axhline(1, color="#999999", linestyle=":")
+        figures.floor_line(panels[3 * row + 1], 1, "the truth")
         panels[3 * row + 2].set(
             title="How far from the true distribution?", ylabel="KL(true || model), nats a token", yscale="log"
         )

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ def save(model: Decoder, folder: str | Path) -> None:
     scratch = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
-        PhysForCausalLM.of(model).save_pretrained(scratch)
+        with _no_bars():
+            PhysForCausalLM.of(model).save_pretrained(scratch)
         tokens = _reference_tokens(model)
         digests = {name: digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
         reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
@@ -65,6 +68,20 @@ def load(folder: str | Path) -> Decoder:
     if wanted.shape != logits.shape or (logits - wanted).abs().max() > TOLERANCE * wanted.abs().max():
         raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
     return model.requires_grad_(True).eval()
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _reference_tokens(model: Decoder) -> Tensor:

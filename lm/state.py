@@ -39,7 +39,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     cursor: Cursor
     step: int = 0
-    pending: float = 0.0  # losses since the last row
+    pending: Any = 0.0  # sum of the losses since the last row; a tensor between the times it is read
     history: History = field(default_factory=History)
 
 

@@ -82,11 +82,14 @@ def train(
             loss = step(data, run.step)
             _advance(run, data, loss)
             last = run.step == config.steps
+            save = home is not None and (last or bool(checkpoint_every and run.step % checkpoint_every == 0))
+            if save or run.step % log_every == 0 or last:
+                _check_loss(run)
             if run.step % log_every == 0 or last:
                 run.history.seconds = time.perf_counter() - began
                 _log(run, config, log_every)
                 record()
-            if home and place.is_main_process and (last or (checkpoint_every and run.step % checkpoint_every == 0)):
+            if home and save and place.is_main_process:
                 run.history.seconds = time.perf_counter() - began
                 save_run(home, identity, model, run)
     return run.history
@@ -180,13 +183,19 @@ def _stepper(
 def _advance(run: Run, data: Feed, loss: Tensor) -> None:
     run.step += 1
     run.cursor = data.cursor
-    run.pending += float(loss)
+    run.pending = run.pending + loss  # stays on the device: reading it here would make a GPU wait at every step
     run.history.tokens += data.tokens
     run.history.documents += data.ended
     if run.history.exposures is not None:
         run.history.exposures += np.bincount(data.items, minlength=len(run.history.exposures))
+
+
+def _check_loss(run: Run) -> None:
+    """Raise UserError before anything not finite is logged or saved."""
+    run.pending = float(run.pending)
     if not math.isfinite(run.pending):
-        raise UserError(f"the loss of step {run.step} is not finite; lower lr, lengthen warmup or set clip to 1")
+        where = f"at or before step {run.step}"
+        raise UserError(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
 
 
 def _log(run: Run, config: TrainConfig, log_every: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from lm.generate import generate
 from lm.model import Decoder
 from probing.likelihood import log_probabilities, target_log_probabilities

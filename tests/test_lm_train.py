@@ -220,8 +220,8 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     net = model()
     with torch.no_grad():
         net.embed.weight[0] = torch.nan
-    with pytest.raises(UserError, match="step 1 is not finite"):
-        train(net, TASK, CONFIG, 0)
+    with pytest.raises(UserError, match="at or before step 1 is not finite"):
+        train(net, TASK, CONFIG, 0, log_every=1)
 
 
 def test_schedules() -> None:

@@ -100,6 +100,7 @@ def paper_marks(axes: "Axes", values: Mapping[Any, float], order: Sequence[Any])
         place = list(order).index(category)
         axes.hlines(value, place - 0.35, place + 0.35, color=PAPER, linestyle="--", linewidth=1.5, zorder=4)
         above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9}
+        above["bbox"] = {"boxstyle": "square,pad=0.05", "color": "white", "alpha": 0.75}  # readable over a dot
         axes.annotate(f"{value:.3g}", (place, value), (0, 2), color=PAPER, zorder=5, **above)  # type: ignore[arg-type]
     axes.plot([], [], "--", color=PAPER, label="paper")
 
