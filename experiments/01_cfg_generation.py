@@ -25,7 +25,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import figures
 from experiments.harness.claims import Claim, judge
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import Interval, interval, paired_interval
+from experiments.harness.stats import Interval, interval
 from lm.config import ModelConfig, Positions, TrainConfig
 from synth.tasks.cfg import Cfg
 
@@ -49,9 +49,13 @@ PAPER = {
     },
 }
 
+# The best of 5e-3, 1e-2 and 2e-2 for each, by the loss on true sentences of one seed that is not among those reported
+# (docs/journal.md has the grid).
+LAPTOP_RATE = {"learned": 1e-2, "rotary": 1e-2, "relative": 1e-2, "position_only": 1e-2, "uniform": 1e-2}
+
 
 def configuration(scale: str, positions: Positions, grammar: str) -> Run:
-    """One architecture at one scale: the same sentences, steps, batch and learning rate for all five."""
+    """One architecture at one scale: the same sentences, steps and batch for all five."""
     from probing.validity import Validity  # torch comes with it, and --help has no need of torch
 
     if scale == "smoke":
@@ -62,8 +66,9 @@ def configuration(scale: str, positions: Positions, grammar: str) -> Run:
     elif scale == "laptop":
         task, cut = Cfg("cfg3f", "13"), 6
         model = ModelConfig(layers=6, heads=4, width=32, context=64, positions=positions)
-        train = TrainConfig(steps=4000, batch=8, window=64, lr=1e-2, warmup=50)
-        validity = Validity(samples=2000, cuts=(0, cut), kl_sentences=2000)
+        train = TrainConfig(steps=4000, batch=8, window=64, lr=LAPTOP_RATE[positions], warmup=50)
+        read = train.steps * train.batch * train.window
+        validity = Validity(samples=2000, cuts=(0, cut), kl_sentences=2000, trained_tokens=read)
     elif scale == "overnight":
         task, cut = Cfg("cfg3f", "16"), 15
         model = ModelConfig(layers=6, heads=4, width=64, context=128, positions=positions)
@@ -125,6 +130,8 @@ def validity_panel(axes, part, paper) -> None:
     """Left panel: valid shares from nothing and from a prefix."""
     cut = part["cut"].iloc[0]
     names = {"valid_0": "from nothing", "prefix": f"after {cut} true tokens"}
+    if "valid_new_0" in part and part["valid_new_0"].notna().any():
+        names["valid_new_0"] = "from nothing, only those never trained on"
     long = part.melt(["architecture"], list(names), "start", "valid")
     long["valid"] *= 100
     figures.points(axes, long.replace({"start": names}), "architecture", "valid", "start", ARCHITECTURES)
@@ -170,8 +177,7 @@ def claims(table) -> list[Claim]:
         return interval((both[0] / both[1].clip(lower=1e-9)).dropna())
 
     def gap(a: str, b: str) -> Interval:
-        both = (column(a, "valid_0") - column(b, "valid_0")).dropna()
-        return paired_interval(both, both * 0)
+        return interval((column(a, "valid_0") - column(b, "valid_0")).dropna())
 
     def claim(
         id: str, key: str, statement: str, found: Interval, paper: float, threshold: str, **limits: float

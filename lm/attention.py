@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
-from lm.kernel import block_attention
+from lm.kernel import AVAILABLE, block_attention
 from lm.places import Places, rotate
 
 
@@ -48,6 +48,12 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
 
+def _in_blocks(x: Tensor) -> bool:
+    """Whether the CPU's block attention can take this input."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return AVAILABLE and plain and not torch.compiler.is_compiling()
+
+
 class SoftmaxAttention(Mixer):
     """Softmax attention over the content, rotated by position when the model is rotary. Parameters: 4 D^2 (+ 4 D)."""
 
@@ -69,10 +75,9 @@ class SoftmaxAttention(Mixer):
         return q, k, v.transpose(-3, -2)
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
-        if state is None and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        if state is None and _in_blocks(x):
             qkv = self.qkv(x).unflatten(-1, (3 * self.heads, self.head_width))
-            if qkv.dtype == torch.float32:
-                return self.out(block_attention(qkv, places.allowed, places.angles).flatten(2))
+            return self.out(block_attention(qkv, places.allowed, places.angles).flatten(2))
         q, k, v = self.project(x, places)
         if state is not None:
             state["k"][:, :, : x.shape[1]], state["v"][:, :, : x.shape[1]] = k, v

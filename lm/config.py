@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from synth.errors import UserError
 
+VERSION = 1  # part of a run's identity: raise it when the same configurations no longer give the same weights
 Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
 Norm = Literal["layer", "rms"]
 MLP = Literal["gelu", "swiglu"]

@@ -36,17 +36,22 @@ def feed(corpus: Corpus, config: TrainConfig, cursor: Cursor) -> Feed:
     """The batch at `cursor`."""
     batch, after = corpus.batch(cursor, config.batch)
     targets = np.where(batch.loss_mask, batch.targets, IGNORED).astype(np.int64)
-    isolated = config.isolate or config.packing != "cut"  # padding is a document too: nothing may attend to it
     return Feed(
-        torch.from_numpy(batch.inputs.astype(np.int64)),
-        torch.from_numpy(targets),
-        torch.from_numpy(np.ascontiguousarray(batch.documents)) if isolated else None,
+        _ready(batch.inputs.astype(np.int64)),
+        _ready(targets),
+        _ready(np.ascontiguousarray(batch.documents)) if config.isolate else None,
         int(batch.loss_mask.sum()),
         int((batch.inputs != corpus.vocab.pad).sum()),
         int((batch.targets == corpus.vocab.eos).sum()),
         batch.items,
         after,
     )
+
+
+def _ready(array: np.ndarray) -> Tensor:
+    """The array as a tensor, in pinned memory where a GPU will copy it without making this process wait."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def feeds(corpus: Corpus, config: TrainConfig, cursor: Cursor, steps: int, ahead: int = 2) -> Iterator[Feed]:

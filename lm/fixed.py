@@ -85,8 +85,7 @@ class UniformAttention(Mixer):
 
     def state(self, rows: int, length: int, places: Places) -> State:
         like = self.value.weight
-        v = like.new_empty(rows, length, self.value.out_features)
-        return State({"v": v, "sum": like.new_zeros(rows, self.heads, self.value.out_features // self.heads)})
+        return State({"v": like.new_empty(rows, length, self.value.out_features)})
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         state["v"][:, t] = self.value(x)

@@ -138,8 +138,9 @@ class _Sampler:
         if self.temperature == 0:
             return logits.argmax(-1)
         draw = self.draws[self.rows, (t - self.prompt[self.rows]).clamp_min(0)]
-        below = (logits.float() / self.temperature).softmax(-1).cumsum(-1) < draw[:, None]
-        return below.sum(-1).clamp_max(logits.shape[-1] - 1)
+        total = (logits.float() / self.temperature).softmax(-1).cumsum(-1)
+        # against the sum as it was rounded: an id without probability is never drawn
+        return (total < draw[:, None] * total[:, -1:]).sum(-1)
 
     def _cut(self) -> list[np.ndarray]:
         done = []

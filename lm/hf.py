@@ -36,6 +36,7 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
 
     config_class = PhysConfig
     main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # the loss is a mean; else Trainer would take it for one over the accumulated batch
     _supports_sdpa = True
 
     def __init__(self, config: PhysConfig) -> None:
@@ -69,7 +70,8 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutput:
         """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean loss of predicting the next label.
 
-        Padding (attention_mask 0, on either side) is taken as a document of its own: never seen, never counted.
+        Padding (attention_mask 0, on either side) is taken as a document of its own, which no other token sees; give it
+        the label -100 to leave it out of the loss.
         """
         padded = attention_mask is not None and not bool(attention_mask.all())
         logits = self.decoder(input_ids, attention_mask if padded else None)

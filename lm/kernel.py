@@ -14,15 +14,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 128  # queries; smaller saves more work in theory and loses it in calls
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+# private names of torch: where a version lacks them, attention falls back to scaled_dot_product_attention
+_forward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_backward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+AVAILABLE = _forward is not None and _backward is not None
 
 
 @cache
+def _mask(room: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.full((room, room), -torch.inf).triu(1)
+
+
 def causal_mask(length: int) -> Tensor:
     """0 where a query may see a key and -inf where not, (T, T)."""
-    with torch.inference_mode(False):
-        return torch.full((length, length), -torch.inf).triu(1)
+    return _mask(1 << (length - 1).bit_length())[:length, :length]  # few tables, whatever lengths there are
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:

@@ -98,5 +98,5 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(
             f"the checkpoint file {path / name} is missing, cut or altered; delete the folder {path} to train again "
-            "from the checkpoint before it, or from the start where there is none"
+            "from the start"
         ) from error

@@ -89,6 +89,8 @@ def train(
                 run.history.seconds = time.perf_counter() - began
                 _log(run, config, log_every)
                 record()
+            if save or last:
+                _check_weights(model, run.step)
             if home and save and place.is_main_process:
                 run.history.seconds = time.perf_counter() - began
                 save_run(home, identity, model, run)
@@ -149,7 +151,10 @@ def _stepper(
         net = nn.parallel.DistributedDataParallel(net)
     hold = net.no_sync if ranks > 1 else nullcontext
     if config.compile is True or (config.compile == "auto" and device.type == "cuda"):
-        net = torch.compile(net, mode="reduce-overhead" if device.type == "cuda" and ranks == 1 else None)
+        torch.compiler.reset()  # else dynamo falls back to eager after eight models in one process
+        # CUDA graphs write gradients to fixed places, where the next micro-batch would overwrite the last one's
+        graphs = device.type == "cuda" and ranks == 1 and config.accumulate == 1
+        net = torch.compile(net, mode="reduce-overhead" if graphs else None, dynamic=False)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     share = config.batch // ranks
     part = share // config.accumulate
@@ -162,8 +167,10 @@ def _stepper(
         begin = place.process_index * share
         for row in range(begin, begin + share, part):
             cut = slice(row, row + part)
-            inputs, targets = data.inputs[cut].to(device), data.targets[cut].to(device)
-            documents = data.documents[cut].to(device) if data.documents is not None else None
+            inputs, targets, documents = (
+                None if tensor is None else tensor[cut].to(device, non_blocking=True)
+                for tensor in (data.inputs, data.targets, data.documents)
+            )
             with nullcontext() if row + part == begin + share else hold():
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = net(inputs, targets, documents) / max(data.trained, 1)
@@ -196,6 +203,12 @@ def _check_loss(run: Run) -> None:
     if not math.isfinite(run.pending):
         where = f"at or before step {run.step}"
         raise UserError(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
+
+
+def _check_weights(model: Decoder, step: int) -> None:
+    """Raise UserError rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise UserError(f"weights are no longer finite at step {step}; lower lr, lengthen warmup or set clip to 1")
 
 
 def _log(run: Run, config: TrainConfig, log_every: int) -> None:

@@ -41,11 +41,6 @@ class Batch:
     documents: np.ndarray
     items: np.ndarray
 
-    def rows(self, start: int, stop: int) -> "Batch":
-        """The rows start..stop-1 (the items stay those of the whole batch)."""
-        cut = slice(start, stop)
-        return Batch(self.inputs[cut], self.targets[cut], self.loss_mask[cut], self.documents[cut], self.items)
-
 
 class Corpus:
     """Windows of a task's documents.

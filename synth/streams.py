@@ -18,11 +18,13 @@ def canonical(value: Any) -> Any:
     """A json-able form of a configuration in which equal values are equal text; dataclasses carry their class name.
 
     A field added to a configuration later is declared with `metadata={"neutral": value}`, the value under which
-    everything is as it was before; while it has that value it is left out, so that the ids of older runs stay.
+    everything is as it was before; while it has that value it is left out, so that the ids of older runs stay. A
+    configuration that names a file says what is in it by `contents()`, a dict that replaces the fields it names.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        contents = value.contents() if hasattr(value, "contents") else {}
         shown = [f for f in dataclasses.fields(value) if f.metadata.get("neutral", _NEVER) != getattr(value, f.name)]
-        return {"class": type(value).__name__, **{f.name: canonical(getattr(value, f.name)) for f in shown}}
+        return {"class": type(value).__name__, **{f.name: canonical(getattr(value, f.name)) for f in shown}, **contents}
     if isinstance(value, dict):
         return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
     if isinstance(value, (list, tuple)):

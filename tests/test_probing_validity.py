@@ -95,6 +95,19 @@ def test_batches_cover_everything_once() -> None:
     assert all(len(b) == 1 or lengths[b].max() * len(b) <= 1000 for b in batches)
 
 
+def test_sentences_of_the_training_stream_are_told_from_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that recites its training data knows all it writes; the truth itself knows what chance repeats."""
+
+    def recite(model, prompts, *args, **kwargs):
+        block = Corpus(TASK, 0, "train").documents(0, len(prompts))
+        return [block[i].tokens[1:] for i in range(len(prompts) - 1)] + [np.array([1, 1, 4], np.int32)]
+
+    monkeypatch.setattr(validity, "generate", recite)
+    row = Validity(samples=200, cuts=(0,), kl_sentences=200, trained_tokens=10_000).measure(Exact(), TASK, 0, 0)
+    assert row["known_0"] == pytest.approx(199 / 200) and row["valid_new_0"] == 0
+    assert row["known_truth"] < 0.1 and abs(row["kl_new"]) < 1e-6
+
+
 @pytest.mark.parametrize("settings", [{"samples": 0}, {"cuts": ()}, {"cuts": (-1,)}, {"temperature": 0.0}])
 def test_bad_settings(settings: dict) -> None:
     with pytest.raises(UserError, match="at least 1"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.harness import ledger
 from experiments.harness.execute import finished, read_rows
 from experiments.harness.files import disk_full, write_text
-from experiments.harness.runs import Run
+from experiments.harness.runs import Run, run_id
 from experiments.harness.study import TABLE, Experiment, draw
 from experiments.harness.table import read_table, to_table, write_table
 
@@ -15,13 +15,14 @@ from experiments.harness.table import read_table, to_table, write_table
 class Report:
     """Keeps the results of one experiment at one scale up to date.
 
-    Until all runs are there, table and figure stand in so_far/, which git ignores: a committed table is only ever
-    replaced by a complete one.
+    Until all runs of the scale are there, table and figure stand in so_far/, which git ignores: a committed table is
+    only ever replaced by a complete one, and not by one of fewer seeds than the scale has.
     """
 
     def __init__(self, experiment: Experiment, scale: str, runs: Sequence[Run], root: Path, results: Path) -> None:
         self.experiment, self.scale, self.runs, self.root, self.results = experiment, scale, runs, root, results
         self.folder = results / experiment.name / scale
+        self.whole = {run_id(run) for run in experiment.runs(scale)} <= {run_id(run) for run in runs}
         self.told = False
 
     def after(self, run: Run) -> None:
@@ -44,6 +45,10 @@ class Report:
 
     def finish(self) -> None:
         """Write the complete table, the figure and the ledger, and say where they are."""
+        if not self.whole:
+            for path in self._write(self.runs, self.folder / "so_far", "fewer seeds than the scale has"):
+                print(path)
+            return
         paths = self._write(self.runs, self.folder, "")
         shutil.rmtree(self.folder / "so_far", ignore_errors=True)
         page = self.results / "README.md"

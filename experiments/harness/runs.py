@@ -90,8 +90,12 @@ class Run:
 
 
 def run_id(run: Run) -> str:
-    """Twelve hexadecimal characters that stand for everything that decides the run's result."""
-    return digest([run, run.task.version], size=6)
+    """Twelve hexadecimal characters that stand for everything that decides the run's result: its fields, and the
+    versions of its task, of lm and of its evaluations, which are raised when a mended fault changes results."""
+    from lm.config import VERSION
+
+    evaluations = [getattr(evaluation, "version", 1) for evaluation in run.evaluations]
+    return digest([run, run.task.version, VERSION, evaluations], size=6)
 
 
 def configuration_id(run: Run) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -215,15 +215,24 @@ def load(name_or_path: str | Path, root: str | None = None) -> Grammar:
 
     root: start from this symbol instead, see `Grammar.rooted_at`. Raises UserError on a name, file or root that fails.
     """
-    grammar = _load(name_or_path)
+    if str(name_or_path) in NAMES:
+        return _published(str(name_or_path), root)
+    return _rooted(_load(name_or_path), root)
+
+
+@cache
+def _published(name: str, root: str | None) -> Grammar:
+    # cfg3e1 was published with symbols that its root never reaches.
+    grammar = Grammar.from_text((FOLDER / f"{name}.cfg").read_text(), name, keep_unreachable=True)
+    return _rooted(grammar, root)
+
+
+def _rooted(grammar: Grammar, root: str | None) -> Grammar:
     return grammar if root in (None, grammar.root) else grammar.rooted_at(str(root))
 
 
 def _load(name_or_path: str | Path) -> Grammar:
     path = Path(name_or_path)
-    if str(name_or_path) in NAMES:
-        # cfg3e1 was published with symbols that its root never reaches.
-        return Grammar.from_text((FOLDER / f"{path}.cfg").read_text(), str(path), keep_unreachable=True)
     if not path.suffix and not path.exists():
         close = difflib.get_close_matches(str(path).lower(), NAMES, 1)
         guess = f"did you mean {close[0]}? " if close else ""

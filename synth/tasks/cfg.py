@@ -35,6 +35,10 @@ class Cfg(Task):
         """The grammar; the same for every seed. Raises UserError on a grammar that cannot be read or is not layered."""
         return cfg.load(self.grammar, self.root)
 
+    def contents(self) -> dict[str, str]:
+        """For the identity of a run: a grammar from a file is known by what is in it, not by where it lies."""
+        return {} if self.grammar in NINE else {"grammar": self.world().digest}
+
     def vocab(self) -> Vocab:
         return Vocab(self.world().terminals)
 
@@ -94,11 +98,11 @@ class Cfg(Task):
     def _sentence(self, world: cfg.Grammar, example: Example | None, completion: np.ndarray) -> np.ndarray | None:
         """Terminal numbers (T,) of a document without its <bos> and <eos>; None when a special token stands inside."""
         ids = np.asarray(completion, np.int64)
-        if example is not None:
-            ids = np.concatenate([example.prompt, ids])
         vocab = Vocab(world.terminals)
         if len(ids) and ids[0] == vocab.bos:
             ids = ids[1:]
+        if example is not None:
+            ids = np.concatenate([example.prompt[1:], ids])
         if len(ids) and ids[-1] == vocab.eos:
             ids = ids[:-1]
         if len(ids) and (ids.min() < 0 or ids.max() >= vocab.size):
