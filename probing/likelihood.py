@@ -11,7 +11,7 @@ TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the
 
 
 def ragged_batches(lengths: np.ndarray, tokens_a_batch: int = TOKENS_A_BATCH) -> Iterator[np.ndarray]:
-    """Index arrays that cover 0..n-1: documents of like length, at most `tokens_a_batch` tokens or one document each."""
+    """Index arrays covering 0..n-1: documents of like length, at most `tokens_a_batch` tokens or one document each."""
     order = np.argsort(-lengths, kind="stable")  # the first of a batch is its longest
     start = 0
     while start < len(order):
