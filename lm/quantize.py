@@ -60,9 +60,7 @@ def quantize(
     return model
 
 
-def round_to_nearest(
-    weight: Float[Tensor, "out in"], bits: int, group: int | None = None
-) -> Float[Tensor, "out in"]:
+def round_to_nearest(weight: Float[Tensor, "out in"], bits: int, group: int | None = None) -> Float[Tensor, "out in"]:
     """Each weight at the nearest point of its group's grid, whose ends are the largest magnitude of the group."""
     parts = weight.split(group or weight.shape[1], 1)
     return torch.cat([_on_grid(part, _scale(part, bits), bits) for part in parts], 1)

@@ -19,9 +19,8 @@ SWITCHES = {
     "untied": {"tied": False}, "experts": {"experts": 4, "mlp_width": 24},
     "gated-experts": {"experts": 4, "mlp": "swiglu", "top_k": 2, "bias": False},
 }  # fmt: skip
-CASES = {f"{positions}-{flavour}": (flavour, {"positions": positions}) for positions, flavour in product(
-    MIXERS, ("gpt2", "llama"))} | {name: ("gpt2", {"positions": "rotary", **changes})
-    for name, changes in SWITCHES.items()}  # fmt: skip
+CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
+CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Decoder:

@@ -73,6 +73,7 @@ class BioS(PeopleTask):
     name: ClassVar[str] = "bioS"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Part 3.1 (arXiv 2309.14316), section 2.1; Part 3.3 (arXiv 2404.05405), section 2"
+    implied: ClassVar[dict[str, str]] = {ATTRIBUTES[CITY]: "employer"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "bioS-simple": {"wordings": 1},
         "bioS-multi5-permute": {"wordings": 5, "permute": 1},
