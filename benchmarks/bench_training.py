@@ -27,6 +27,8 @@ BARS = {"0.1M": 1.4, "0.8M": 1.2}  # GPT-2, tokens/s against the peer's
 GPU_SIZES = {"1M": (5, 128, 4), "25M": (8, 512, 8)}  # layers, width, heads
 SHARE = 0.75  # of the matmul rate, at 0.8M
 PEER = "transformers.Trainer"
+# transformers has no rotary GPT-2, so the papers' GPT_rot is held against the GPT-2 with learned positions it has
+PEERS = {"gpt2": "gpt2", "gpt2 rotary": "gpt2", "llama": "llama"}
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,14 @@ def run(quick: bool) -> Iterator[Row]:
     print("training: no CUDA device here, so the GPU cases are left out", file=sys.stderr)
     rounds = 2 if quick else ROUNDS
     with threads(1 if quick else 2):
-        for flavour in ("gpt2", "llama"):
+        for flavour, other in PEERS.items():
             for size, (layers, width) in SIZES.items():
                 for load in [Load(2, 32, 1, 2)] if quick else [Load(16, 512), Load(32, 256)]:
-                    bar = BARS[size] if flavour == "gpt2" else None
+                    bar = BARS[size] if other == "gpt2" else None
                     make = _maker(flavour, layers, width, 4, load.window)
+                    peer = _maker(other, layers, width, 4, load.window)
                     share = SHARE if (flavour, size) == ("gpt2", "0.8M") else None
-                    yield from _case(f"{flavour} {size}", make, load, rounds, bar, share, 64 if quick else 2048)
+                    yield from _case(f"{flavour} {size}", make, peer, load, rounds, bar, share, 64 if quick else 2048)
 
 
 def _maker(flavour: str, layers: int, width: int, heads: int, window: int) -> Callable[[], Decoder]:
@@ -141,11 +144,18 @@ def _gpu_cases(quick: bool) -> Iterator[Row]:
     for size, (layers, width, heads) in GPU_SIZES.items():
         load = Load(4, 64, 2, 4) if quick else Load(96, 512, 20, 60)
         make = _maker("gpt2", layers, width, heads, load.window)
-        yield from _case(f"gpt2 {size}", make, load, 2 if quick else 5, None, 0.0, 256 if quick else 8192)
+        yield from _case(f"gpt2 {size}", make, make, load, 2 if quick else 5, None, 0.0, 256 if quick else 8192)
 
 
 def _case(
-    name: str, make: Callable[[], Decoder], load: Load, rounds: int, bar: float | None, share: float | None, mm: int
+    name: str,
+    make: Callable[[], Decoder],
+    make_peer: Callable[[], Decoder],
+    load: Load,
+    rounds: int,
+    bar: float | None,
+    share: float | None,
+    mm: int,
 ) -> Iterator[Row]:
     """Tokens/s, and unless `share` is None the part of the matmul rate that it amounts to (0: no bar).
 
@@ -155,7 +165,7 @@ def _case(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     data = windows(load)
-    sides = [lambda: ours(make, load), lambda: theirs(make, load, data)]
+    sides = [lambda: ours(make, load), lambda: theirs(make_peer, load, data)]
     if share is not None:
         sides.append(matmul(mm, device, kind))
     rates = interleaved(*sides, rounds=rounds)

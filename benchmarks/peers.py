@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,9 +29,12 @@ def threads(number: int) -> Iterator[None]:
 
 
 def model_of(flavour: str, layers: int, width: int, context: int, heads: int = 4) -> Decoder:
-    """Our model for the vocabulary of TASK."""
-    make = {"gpt2": ModelConfig.gpt2, "llama": ModelConfig.llama}[flavour]
-    return build(make(layers, heads, width, context=context), TASK.vocab().size, seed=0)
+    """Our model for the vocabulary of TASK; "gpt2 rotary" is GPT-2 but for its positions, the papers' GPT_rot."""
+    make = ModelConfig.llama if flavour == "llama" else ModelConfig.gpt2
+    config = make(layers, heads, width, context=context)
+    if flavour == "gpt2 rotary":
+        config = replace(config, positions="rotary")
+    return build(config, TASK.vocab().size, seed=0)
 
 
 def counterpart(model: Decoder) -> Any:
