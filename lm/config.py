@@ -4,7 +4,7 @@ Defaults of training follow Part 1 (Physics of Language Models, arXiv 2305.13673
 betas 0.9 and 0.98, weight decay 0.1, linear decay without warm-up, windows of 512 tokens).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from synth.errors import UserError
@@ -12,11 +12,12 @@ from synth.errors import UserError
 VERSION = 1  # part of a run's identity: raise it when the same configurations no longer give the same weights
 Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
 Norm = Literal["layer", "rms"]
-MLP = Literal["gelu", "swiglu"]
+MLP = Literal["gelu", "silu", "swiglu", "geglu", "none"]
 Packing = Literal["cut", "whole", "none"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+GATED = ("swiglu", "geglu")
 BOUNDED = ("learned", "relative", "position_only")  # these hold a table with one row per position or distance
 
 
@@ -36,7 +37,12 @@ class ModelConfig:
     """Every switch of the decoder (docs/architectures.md says where each comes from).
 
     layers, heads, width: L, H, D; context: the longest sequence of positions modes that hold a table; mlp_width: hidden
-    width of the MLP, by default 4 D for gelu and 8/3 D for swiglu; rotary_fraction: share of each head that is rotated.
+    width of the MLP, by default 4 D, and 8/3 D for the gated swiglu and geglu; rotary_fraction: share of each head that
+    is rotated.
+
+    experts: 0 for one MLP in a block, else so many of them, of which a router chooses top_k for each token; an expert
+    takes at most capacity * top_k / experts of the tokens of a batch (test_capacity outside training) and leaves out
+    the rest; balance: weight in the objective of the load-balancing loss.
 
     Raises UserError for a value that no model can have.
     """
@@ -53,6 +59,11 @@ class ModelConfig:
     tied: bool = True
     rotary_fraction: float = 1.0
     rotary_base: float = 10000.0
+    experts: int = field(default=0, metadata={"neutral": 0})
+    top_k: int = field(default=1, metadata={"neutral": 1})
+    capacity: float = field(default=2.0, metadata={"neutral": 2.0})
+    test_capacity: float = field(default=8.0, metadata={"neutral": 8.0})
+    balance: float = field(default=0.01, metadata={"neutral": 0.01})
 
     def __post_init__(self) -> None:
         _choose("positions", self.positions, Positions)
@@ -61,6 +72,7 @@ class ModelConfig:
         _at_least(self, 1, "layers", "heads", "width", "context")
         if self.mlp_width is not None:
             _at_least(self, 1, "mlp_width")
+        self._check_experts()
         if self.width % self.heads:
             raise UserError(f"width={self.width} does not split into heads={self.heads}; make it a multiple of heads")
         if self.positions == "rotary":
@@ -68,6 +80,14 @@ class ModelConfig:
                 raise UserError(f"rotary_fraction={self.rotary_fraction} must lie in (0, 1]; use positions=none for 0")
             if self.rotary_width < 2:
                 raise UserError(f"heads of width {self.head_width} leave nothing to rotate; use fewer heads")
+
+    def _check_experts(self) -> None:
+        _at_least(self, 0, "experts", "balance")
+        _at_least(self, 1, "top_k", "capacity", "test_capacity")
+        if self.mlp == "none" and (self.experts or self.mlp_width):
+            raise UserError("mlp=none has neither a width nor experts; leave out mlp_width and experts")
+        if self.experts and self.top_k > self.experts:
+            raise UserError(f"top_k={self.top_k} of experts={self.experts} cannot be chosen; lower top_k")
 
     @property
     def head_width(self) -> int:
@@ -80,8 +100,10 @@ class ModelConfig:
 
     @property
     def hidden_width(self) -> int:
-        """Hidden width of the MLP."""
-        return self.mlp_width or (4 * self.width if self.mlp == "gelu" else 8 * self.width // 3)
+        """Hidden width of the MLP (of one expert where there are several); 0 without one."""
+        if self.mlp == "none":
+            return 0
+        return self.mlp_width or (8 * self.width // 3 if self.mlp in GATED else 4 * self.width)
 
     @classmethod
     def gpt2(cls, layers: int, heads: int, width: int, **changes: Any) -> "ModelConfig":

@@ -1,35 +1,50 @@
-"""Position-wise layers: GELU as in GPT-2 (tanh form, arXiv 1606.08415), SwiGLU as in LLaMA (arXiv 2002.05202)."""
+"""Position-wise layers: plain as in GPT-2 (tanh GELU, arXiv 1606.08415), gated as in LLaMA (GLU, arXiv 2002.05202)."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.config import ModelConfig
+from lm.config import GATED, ModelConfig
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": partial(F.gelu, approximate="tanh"),
+    "geglu": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "swiglu": F.silu,
+}
+Costs = list[Tensor]  # what layers want added to the objective, in nats a token; see docs/architectures.md
 
 
-class GeluMLP(nn.Module):
-    """Two matrices with a GELU between. Parameters: 2 D M (+ M + D biases)."""
+class PlainMLP(nn.Module):
+    """Two matrices with a non-linearity between. Parameters: 2 D M (+ M + D biases)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[config.mlp]
         self.up = nn.Linear(config.width, config.hidden_width, bias=config.bias)
         self.down = nn.Linear(config.hidden_width, config.width, bias=config.bias)
 
-    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+    def forward(self, x: Float[Tensor, "*B D"], costs: Costs | None = None) -> Float[Tensor, "*B D"]:
+        return self.down(self.activation(self.up(x)))
 
 
-class SwigluMLP(nn.Module):
-    """Gated: down(silu(gate x) * up x), gate and up in one matrix. Parameters: 3 D M (+ 2 M + D biases)."""
+class GatedMLP(nn.Module):
+    """down(activation(gate x) * up x), gate and up in one matrix. Parameters: 3 D M (+ 2 M + D biases)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[config.mlp]
         self.up = nn.Linear(config.width, 2 * config.hidden_width, bias=config.bias)
         self.down = nn.Linear(config.hidden_width, config.width, bias=config.bias)
 
-    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    def forward(self, x: Float[Tensor, "*B D"], costs: Costs | None = None) -> Float[Tensor, "*B D"]:
         gate, up = self.up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        return self.down(self.activation(gate) * up)
 
 
-MLPS: dict[str, type[nn.Module]] = {"gelu": GeluMLP, "swiglu": SwigluMLP}
+def make_mlp(config: ModelConfig) -> nn.Module:
+    """One MLP of the kind that the configuration names."""
+    return GatedMLP(config) if config.mlp in GATED else PlainMLP(config)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lm.attention import Mixer, SoftmaxAttention, State
 from lm.config import BOUNDED, ModelConfig
+from lm.experts import Experts
 from lm.fixed import PositionAttention, UniformAttention
-from lm.mlp import MLPS
+from lm.mlp import Costs, make_mlp
 from lm.places import Places, angles_at, locate
 from lm.relative import RelativeAttention
 from synth.errors import UserError
@@ -37,22 +38,26 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + mlp(norm(x))."""
+    """x + mixer(norm(x)), then x + mlp(norm(x)), the second half left out without an MLP."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.mixer_norm = make_norm(config)
         self.mixer = MIXERS[config.positions](config)
-        self.mlp_norm = make_norm(config)
-        self.mlp = MLPS[config.mlp](config)
+        self.mlp: Any = None
+        if config.mlp != "none":
+            self.mlp_norm = make_norm(config)
+            self.mlp = Experts(config) if config.experts else make_mlp(config)
 
-    def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None, costs: Costs | None = None
+    ) -> Float[Tensor, "B T D"]:
         x = x + self.mixer(self.mixer_norm(x), places, state)
-        return x + self.mlp(self.mlp_norm(x))
+        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x), costs)
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         x = x + self.mixer.step(self.mixer_norm(x), state, t, places)
-        return x + self.mlp(self.mlp_norm(x))
+        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
 
 
 class Decoder(nn.Module):
@@ -100,17 +105,19 @@ class Decoder(nn.Module):
         inputs: Int[Tensor, "B T"],
         documents: Int[Tensor, "B T"] | None = None,
         states: list[State] | None = None,
+        costs: Costs | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits of the next token at every position.
 
         documents: the number of the document each token belongs to; tokens of different documents do not see each other
         and positions restart at each. states: filled with what `step` needs to go on from here.
+        costs: to it the layers append what they want added to the objective, in nats a token.
         Raises UserError when the sequence is longer than the model's table of positions.
         """
         places = self.places(inputs.shape[1], documents)
         x = self.embedded(inputs, places.index)
         for layer, block in enumerate(self.blocks):
-            x = block(x, places, states[layer] if states else None)
+            x = block(x, places, states[layer] if states else None, costs)
         return self.logits(x)
 
     def states(self, rows: int, length: int) -> list[State]:
@@ -152,7 +159,7 @@ def initialise(model: Decoder, seed: int) -> None:
             parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
             continue
         std = 0.02
-        if name.endswith(("mixer.out.weight", "mlp.down.weight")):
+        if name.endswith(("mixer.out.weight", ".down.weight")):
             std /= math.sqrt(2 * model.config.layers)
         if name == "positions.weight" and model.config.positions == "position_only":
             std = 1.0  # scores are products of two tables: with both near zero neither would learn

@@ -7,16 +7,20 @@ from lm.model import MIXERS, Decoder
 
 
 def count_parameters(model: Decoder) -> dict[str, int]:
-    """Parameters: total = embedding + non_embedding.
+    """Parameters: total = embedding + non_embedding, and active: those that one token meets.
 
     embedding: the token table, the positions table and the untied output table; non_embedding: everything else.
-    A tied table counts once. Capacity (bits per parameter) is stated against `total`.
+    A tied table counts once. Capacity (bits per parameter) is stated against `total`. active is total without the
+    experts that a token is not sent to, so it is smaller only in a mixture of experts.
     """
     embedding = sum(p.numel() for name, p in model.named_parameters() if _is_table(name))
     total = sum(p.numel() for p in model.parameters())
     non_embedding = sum(p.numel() for p in model.blocks.parameters()) + sum(p.numel() for p in model.norm.parameters())
     assert total == embedding + non_embedding, "a parameter is in no group or in two"
-    return {"total": total, "embedding": embedding, "non_embedding": non_embedding}
+    experts = sum(p.numel() for name, p in model.named_parameters() if _is_expert(name))
+    asleep, rest = divmod(experts * (model.config.experts - model.config.top_k), max(model.config.experts, 1))
+    assert not rest and (experts > 0) == (model.config.experts > 0), "experts are not of one size"
+    return {"total": total, "embedding": embedding, "non_embedding": non_embedding, "active": total - asleep}
 
 
 def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
@@ -24,15 +28,24 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
 
     Multiplied are all matrices of the blocks and the output embedding (also when tied), not looked-up tables, norms or
     biases, nor the projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for
-    softmax attention, which does not halve for causality.
+    softmax attention, which does not halve for causality. Of experts, those count that a token is sent to.
     """
     with torch.device("meta"):
         model = Decoder(config, vocab_size)
-    per_token = [p for name, p in model.blocks.named_parameters() if p.ndim > 1 and ".distance" not in name]
-    matrices = sum(p.numel() for p in per_token) + vocab_size * config.width
+    used = config.top_k / max(config.experts, 1)
+    per_token = [
+        p.numel() * (used if _is_expert(name) else 1)
+        for name, p in model.blocks.named_parameters()
+        if p.ndim > 1 and ".distance" not in name
+    ]
+    matrices = sum(per_token) + vocab_size * config.width
     attention = 3 * MIXERS[config.positions].attention_flops * config.layers * config.width * window
     return float(6 * matrices + attention)
 
 
 def _is_table(name: str) -> bool:
     return name.startswith(("embed.", "positions.", "head."))
+
+
+def _is_expert(name: str) -> bool:
+    return ".experts." in name

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lm.config import TrainConfig
 from lm.data import IGNORED, Feed, feeds
+from lm.mlp import Costs
 from lm.model import Decoder
 from lm.resume import replace_file
 from lm.state import History, Run, identity_of, restore_run, save_run
@@ -29,15 +30,18 @@ METRICS = "metrics.jsonl"
 
 
 class Objective(nn.Module):
-    """Sum of the losses (nats) of the targets that count: what is compiled and what data parallel wraps."""
+    """Sum over the targets that count of their losses and of what the layers charge (nats): what is compiled and what
+    data parallel wraps."""
 
     def __init__(self, model: Decoder) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
-        logits = self.model(inputs, documents)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        costs: Costs = []
+        logits = self.model(inputs, documents, costs=costs)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        return loss + sum(costs) * (targets != IGNORED).sum() if costs else loss
 
 
 def train(

@@ -1,1 +1,1 @@
-"""Questions asked of a trained model: validity, entropy and divergence from the exact truth."""
+"""Questions asked of a trained model: validity and divergence from the exact truth, likelihood, knowledge capacity."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
@@ -21,29 +22,40 @@ def ragged_batches(lengths: np.ndarray, tokens_a_batch: int = TOKENS_A_BATCH) ->
         start = stop
 
 
+def _logits(model: nn.Module, documents: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, torch.Tensor]]:
+    """Batches: numbers of documents (B,), their tokens padded on the right (B, T+1), logits (B, T, V) of the next token
+    on the model's device. The model is put into eval mode; a causal model cannot see padding on the right."""
+    model.eval()
+    device = next(model.parameters()).device
+    lengths = np.array([len(document) for document in documents])
+    for rows in ragged_batches(lengths):
+        padded = np.zeros((len(rows), lengths[rows].max()), np.int64)
+        for r, i in enumerate(rows):
+            padded[r, : lengths[i]] = documents[i]
+        yield rows, padded, model(torch.from_numpy(padded[:, :-1]).to(device)).float()
+
+
 @torch.inference_mode()
 def log_probabilities(
     model: nn.Module, documents: Sequence[np.ndarray]
 ) -> list[Float[np.ndarray, "predictions vocabulary"]]:
     """Natural log-probabilities of every next token: for document i of T tokens an array (T-1, V), row t after t+1
-    tokens. The model is put into eval mode; padding stands to the right, where a causal model cannot see it.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    lengths = np.array([len(document) for document in documents])
-    found: list[np.ndarray | None] = [None] * len(documents)
-    for rows in ragged_batches(lengths):
-        padded = np.zeros((len(rows), lengths[rows].max() - 1), np.int64)
+    tokens."""
+    found = [np.zeros((0, 0), np.float32)] * len(documents)
+    for rows, _, logits in _logits(model, documents):
+        values = logits.log_softmax(-1).cpu().numpy()
         for r, i in enumerate(rows):
-            padded[r, : lengths[i] - 1] = documents[i][:-1]
-        logits = model(torch.from_numpy(padded).to(device))
-        values = logits.float().log_softmax(-1).cpu().numpy()
-        for r, i in enumerate(rows):
-            found[i] = values[r, : lengths[i] - 1]
-    return [values for values in found if values is not None]
+            found[i] = values[r, : len(documents[i]) - 1]
+    return found
 
 
+@torch.inference_mode()
 def target_log_probabilities(model: nn.Module, documents: Sequence[np.ndarray]) -> list[Float[np.ndarray, " targets"]]:
     """Natural log-probability (T-1,) of each token of a document after the first, given those before it."""
-    rows = log_probabilities(model, documents)
-    return [row[np.arange(len(row)), document[1:]] for row, document in zip(rows, documents, strict=True)]
+    found = [np.zeros(0, np.float32)] * len(documents)
+    for rows, padded, logits in _logits(model, documents):
+        targets = torch.from_numpy(padded[:, 1:]).to(logits.device).flatten()
+        said = -F.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view(len(rows), -1).cpu().numpy()
+        for r, i in enumerate(rows):
+            found[i] = said[r, : len(documents[i]) - 1]
+    return found

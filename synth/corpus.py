@@ -85,13 +85,11 @@ class Corpus:
             block = self.task.sample_block(self.world, rng(*stream, number), self.split, BLOCK, labels)
         else:
             first = number * BLOCK
-            examples = []
-            for document, item in zip(range(first, first + BLOCK), self.items_of(first, first + BLOCK), strict=True):
-                child = rng(*stream, document // self.items, int(item))
-                examples.append(self.task.render(self.world, int(item), child, self.split))
-            block = Block.of(examples)
+            items = self.items_of(first, first + BLOCK)
+            epochs = np.arange(first, first + BLOCK) // self.items
+            block = self.task.render_block(self.world, items, epochs, stream, self.split, labels)
         if len(block) != BLOCK:
-            raise UserError(f"task {self.task.name}: sample_block gave {len(block)} documents where {BLOCK} were asked")
+            raise UserError(f"task {self.task.name}: {len(block)} documents came where {BLOCK} were asked")
         return block
 
     def items_of(self, start: int, stop: int) -> np.ndarray:

@@ -89,10 +89,15 @@ def show(task: Task, seed: int, n: int, split: str, samples: int) -> str:
     rows += [
         ("duplicates", f"{found['duplicates']:.2%} of the documents repeat an earlier one"),
         ("overlap", f"{found['overlap']:.2%} of the {found['overlap_with']} documents also stand in {split}"),
-        ("unused tokens", " ".join(t for t, c in found["tokens_used"].items() if not c) or "none"),
+        ("unused tokens", _names([t for t, c in found["tokens_used"].items() if not c])),
         ("floors", ", ".join(f"{name} {value:.4g}" for name, value in found["floors"].items())),
     ]
     return "\n".join([*lines, *(f"  {name:<14}{value}" for name, value in rows)])
+
+
+def _names(tokens: list[str], most: int = 12) -> str:
+    more = f" ... {len(tokens)} in all" if len(tokens) > most else ""
+    return " ".join(tokens[:most]) + more or "none"
 
 
 def _line(percentiles: dict[str, float]) -> str:

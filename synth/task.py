@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from synth.errors import UserError
-from synth.streams import digest
+from synth.streams import digest, rng
 from synth.vocab import Vocab
 
 SPLITS = ("train", "valid", "test")
@@ -140,6 +140,18 @@ class Task(ABC):
     def render(self, world: Any, item: int, rng: np.random.Generator, split: str) -> Example:
         """One document about fixed item number `item`; a task whose `items` is not None must define it."""
         raise NotImplementedError(f"task {self.name} has fixed items and so must define render()")
+
+    def render_block(
+        self, world: Any, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
+        labels: bool = False,
+    ) -> Block:  # fmt: skip
+        """One document about each of items (n,) as it is worded in its epoch of epochs (n,); override for speed.
+
+        The wording may depend on the keys of `stream`, the epoch and the item, but not on the order or the number of
+        the items, so that a document is the same in whatever block it is asked for (`streams.words` draws such words).
+        """
+        keys = zip(epochs.tolist(), items.tolist(), strict=True)
+        return Block.of([self.render(world, item, rng(*stream, epoch, item), split) for epoch, item in keys])
 
     def sample_block(self, world: Any, rng: np.random.Generator, split: str, n: int, labels: bool = False) -> Block:
         """n fresh documents; override for speed. The first m of n documents must not depend on n."""

@@ -14,7 +14,13 @@ from lm.parameters import count_parameters, flops_per_token
 from synth.errors import UserError
 
 V, T = 7, 24
-CASES = list(product(MIXERS, ("gpt2", "llama")))
+SWITCHES = {
+    "quarter": {"mlp_width": 24}, "silu": {"mlp": "silu"}, "geglu": {"mlp": "geglu"}, "no-mlp": {"mlp": "none"},
+    "untied": {"tied": False}, "experts": {"experts": 4, "mlp_width": 24},
+    "gated-experts": {"experts": 4, "mlp": "swiglu", "top_k": 2, "bias": False},
+}  # fmt: skip
+CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
+CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Decoder:
@@ -26,12 +32,13 @@ def lively(config: ModelConfig, seed: int = 0) -> Decoder:
     return model
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+@pytest.fixture(params=CASES.values(), ids=CASES)
 def model(request: pytest.FixtureRequest) -> Decoder:
-    positions, flavour = request.param
+    """In eval mode, where experts leave no token out."""
+    flavour, changes = request.param
     fraction = 0.5 if flavour == "gpt2" else 1.0
     make = getattr(ModelConfig, flavour)
-    return lively(make(2, 3, 24, context=32, positions=positions, rotary_fraction=fraction))
+    return lively(make(2, 3, 24, context=32, rotary_fraction=fraction, **changes)).eval()
 
 
 @pytest.fixture
@@ -109,6 +116,7 @@ def test_save_and_load(model: Decoder, inputs: torch.Tensor, tmp_path) -> None:
 def test_counts(model: Decoder) -> None:
     counts = count_parameters(model)
     assert counts["total"] == sum(p.numel() for p in model.parameters())
+    assert (counts["active"] < counts["total"]) == bool(model.config.experts)
     assert flops_per_token(model.config, V, T) > 0
 
 
@@ -177,7 +185,8 @@ def test_block_attention_is_scaled_dot_product_attention(length: int, rotary: bo
     ("bad", "named"),
     [
         ({"width": 10, "heads": 4}, "heads"), ({"layers": 0}, "layers"), ({"rotary_fraction": 0.0}, "rotary_fraction"),
-        ({"width": 4, "heads": 4}, "rotate"), ({"mlp_width": 0}, "mlp_width"),
+        ({"width": 4, "heads": 4}, "rotate"), ({"mlp_width": 0}, "mlp_width"), ({"experts": 2, "top_k": 3}, "top_k"),
+        ({"mlp": "none", "experts": 2}, "leave out"), ({"capacity": 0.5}, "capacity"), ({"balance": -1.0}, "balance"),
     ],
 )  # fmt: skip
 def test_impossible_models_are_refused_by_name(bad: dict, named: str) -> None:

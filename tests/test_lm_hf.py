@@ -57,13 +57,13 @@ def test_settings_we_do_not_build_are_named() -> None:
         from_transformers(GPT2LMHeadModel(GPT2Config(**small, activation_function="relu")))
 
 
-@pytest.mark.parametrize(("positions", "flavour"), CASES)
-def test_any_model_lives_in_transformers(positions: str, flavour: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flavour", "changes"), CASES.values(), ids=CASES)
+def test_any_model_lives_in_transformers(flavour: str, changes: dict, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     import lm.hf  # noqa: F401
 
-    ours = lively(getattr(ModelConfig, flavour)(2, 3, 24, context=32, positions=positions))
+    ours = lively(getattr(ModelConfig, flavour)(2, 3, 24, context=32, **changes)).eval()
     save(ours, tmp_path / "model")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert torch.equal(theirs(INPUTS).logits, ours(INPUTS))

@@ -15,10 +15,7 @@ from typing import Any
 
 from experiments.harness.execute import finished
 from experiments.harness.runs import Run, configuration_id
-
-# Share of the rate of large matrix products that training reached, by width of the model: medians of timed steps on
-# one CPU thread (batches of 256 to 4096 tokens). Small matrices are slower; --measure times the steps themselves.
-EFFICIENCY = {16: 0.03, 32: 0.12, 64: 0.27, 128: 0.41, 256: 0.63, 768: 0.7}
+from lm.speed import efficiency
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ def _cost(group: Sequence[Run], root: Path, measure: bool) -> Cost:
     seconds = flops / (matmul_rate() * efficiency(run.model.width)) if run.model else 0.0
     if measure and run.train:
         seconds = _time_of_a_step(run) * run.steps * (flops / (per_token * tokens))
-    bits = getattr(run.task, "bits", None)
-    r_max = bits() / parameters if bits and parameters else None
+    facts = getattr(run.task, "facts", None)
+    r_max = facts(None).bits / parameters if facts and parameters else None
     return Cost(run.label, len(group), done, parameters, run.steps, tokens, flops, _memory(run), seconds, r_max)
 
 
@@ -116,13 +113,6 @@ def matmul_rate() -> float:
         float((a @ a)[0, 0])  # waits for the device
         products += 1
     return products * 2 * n**3 / seconds
-
-
-def efficiency(width: int) -> float:
-    """Share of the matmul rate that training of a model of this width reaches, between the measured widths."""
-    import numpy as np
-
-    return float(np.interp(np.log(width), np.log(list(EFFICIENCY)), list(EFFICIENCY.values())))
 
 
 def _time_of_a_step(run: Run, steps: int = 12) -> float:

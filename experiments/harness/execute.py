@@ -131,7 +131,7 @@ def _run_columns(run: Run) -> dict[str, Any]:
 
 
 def _training_columns(run: Run, model: Any, history: Any) -> dict[str, Any]:
-    """Size and cost; for a task with fixed items also how often each reached the optimizer, on average."""
+    """Size and cost; for a task with fixed items also how often each reached the optimizer: mean, least and most."""
     last = history[-1] if history else {"tokens": 0, "loss": None}
     columns = {"parameters": None, "tokens": last["tokens"], "steps": run.steps, "train_loss": last["loss"]}
     if model is not None:
@@ -139,7 +139,10 @@ def _training_columns(run: Run, model: Any, history: Any) -> dict[str, Any]:
 
         columns["parameters"] = count_parameters(model)["total"]
     exposures = getattr(history, "exposures", None)
-    return columns if exposures is None else columns | {"exposures": float(exposures.mean())}
+    if exposures is not None:
+        columns |= {"exposures": float(exposures.mean())}
+        columns |= {"exposures_min": int(exposures.min()), "exposures_max": int(exposures.max())}
+    return columns
 
 
 def _code_columns(record: dict[str, Any]) -> dict[str, Any]:

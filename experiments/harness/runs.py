@@ -20,7 +20,8 @@ SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
 Rows = list[dict[str, Any]]
 RESERVED = frozenset(
     ["run", "experiment", "scale", "seed_data", "seed_init", "seed_order", "evaluation"]
-    + ["parameters", "exposures", "tokens", "steps", "train_loss", "git_commit", "device", "seconds"]
+    + ["parameters", "exposures", "exposures_min", "exposures_max", "tokens", "steps", "train_loss"]
+    + ["git_commit", "device", "seconds"]
 )
 
 

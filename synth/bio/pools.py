@@ -1,0 +1,162 @@
+"""The lists that biographies are made of, with the sizes of Part 3.1 (arXiv 2309.14316), section 2.1, in our own words.
+
+A folder of your own may stand in for synth/bio/data: the same files, one entry a line, `#` before a remark.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from pathlib import Path
+
+from synth.errors import UserError
+
+ATTRIBUTES = ("birth date", "birth city", "university", "major", "employer", "employer city")
+PERSON = ("{S}", "{s}", "{P}", "{p}", "{o}")
+VALUE = "{V}"
+LISTS = ("first", "middle", "last", "cities", "universities", "majors", "employers")
+FOLDER = Path(__file__).parent / "data"
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The lists in use. employer_cities[i] is the city of employers[i]; templates and questions hold for each of
+    ATTRIBUTES its sentences, as tuples of words; calendar: how many years (from 1900), months and days there are."""
+
+    first: tuple[str, ...]
+    middle: tuple[str, ...]
+    last: tuple[str, ...]
+    cities: tuple[str, ...]
+    universities: tuple[str, ...]
+    majors: tuple[str, ...]
+    employers: tuple[str, ...]
+    employer_cities: tuple[str, ...]
+    templates: tuple[tuple[tuple[str, ...], ...], ...]
+    questions: tuple[tuple[tuple[str, ...], ...], ...]
+    calendar: tuple[int, int, int] = (200, 12, 28)
+
+    @property
+    def names(self) -> int:
+        """How many full names there are: N0."""
+        return len(self.first) * len(self.middle) * len(self.last)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """How many birth dates, birth cities, universities, majors and employers there are."""
+        return (prod(self.calendar), *(len(getattr(self, name)) for name in LISTS[3:]))  # type: ignore[return-value]
+
+    def cut(self, years: int, months: int, days: int, templates: int, questions: int, **sizes: int) -> "Pools":
+        """The beginning of every list: sizes by name of the list, so many templates and questions an attribute.
+
+        Raises UserError when a list is shorter.
+        """
+        least = {"questions": 0}
+        have = {
+            **{name: len(getattr(self, name)) for name in LISTS},
+            **{"years": 8000, "months": len(MONTHS), "days": 28},
+            **{name: min(map(len, getattr(self, name))) for name in ("templates", "questions")},
+        }
+        asked = {"years": years, "months": months, "days": days, "templates": templates, "questions": questions}
+        for name, size in {**asked, **sizes}.items():
+            if not least.get(name, 1) <= size <= have[name]:
+                raise UserError(f"bioS: {name}={size} must be {least.get(name, 1)} to {have[name]}")
+        lists = {name: getattr(self, name)[:size] for name, size in sizes.items()}
+        cities = self.employer_cities[: sizes["employers"]]
+        return replace(
+            self, **lists, employer_cities=cities, calendar=(years, months, days),
+            templates=tuple(found[:templates] for found in self.templates),
+            questions=tuple(found[:questions] for found in self.questions),
+        )  # fmt: skip
+
+
+def tokenize(text: str) -> tuple[str, ...]:
+    """Words and commas: "Reno, NV" is three tokens."""
+    return tuple(text.replace(",", " , ").split())
+
+
+@cache
+def load(folder: str | None = None) -> Pools:
+    """The lists of a folder (the built-in ones if None). Raises UserError on what would make a biography ambiguous."""
+    home = FOLDER if folder is None else Path(folder)
+    lists = {name: _lines(home / f"{name}.txt") for name in ("first", "middle", "last")}
+    for name, entries in lists.items():
+        wide = next((entry for entry in entries if len(tokenize(entry)) > 1), None)
+        if wide:
+            raise UserError(f"{home / name}.txt: the name {wide!r} is more than one word; names are one token each")
+    values = {name: _lines(home / f"{name}.txt") for name in ("cities", "universities", "majors")}
+    works = [tuple(part.strip() for part in line.split("|")) for line in _lines(home / "employers.txt")]
+    bad = next((work for work in works if len(work) != 2), None)
+    if bad:
+        raise UserError(f"{home}/employers.txt: {' | '.join(bad)!r} needs one city: Name | City, ST")
+    _check_values(home, {**lists, **values, "employers": [work[0] for work in works]})
+    first, middle, last, cities, universities, majors = (tuple(found) for found in (*lists.values(), *values.values()))
+    return Pools(
+        first, middle, last, cities, universities, majors,
+        employers=tuple(work[0] for work in works),
+        employer_cities=tuple(work[1] for work in works),
+        templates=_sentences(home / "templates.txt", question=False),
+        questions=_sentences(home / "questions.txt", question=True),
+    )  # fmt: skip
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the pool {path}: {error}; give a folder with the files of {FOLDER}") from None
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _check_values(home: Path, lists: dict[str, list[str]]) -> None:
+    for name, entries in lists.items():
+        value, count = Counter(tokenize(entry) for entry in entries).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{home}/{name}.txt: {' '.join(value)!r} stands {count} times; values must not collide")
+        stop = next((entry for entry in entries if "." in tokenize(entry) or "?" in tokenize(entry)), None)
+        if stop:
+            raise UserError(f"{home}/{name}.txt: {stop!r} has a token that ends sentences; write it without")
+
+
+def _sentences(path: Path, question: bool) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    sections: dict[str, list[tuple[str, ...]]] = {name: [] for name in ATTRIBUTES}
+    current = None
+    for line in _lines(path):
+        if line.startswith("["):
+            current = line.strip("[]")
+            if current not in sections:
+                raise UserError(f"{path}: no attribute {line}; the attributes: {', '.join(ATTRIBUTES)}")
+            continue
+        words = tuple(line.split())
+        if current is None or not _well_formed(words, question):
+            mend = "one of {o} {p} and '?' at the end" if question else "one person, then one {V}, and '.' at the end"
+            raise UserError(f"{path}: {line!r} must stand under an [attribute] and have {mend}")
+        sections[current].append(words)
+    _check_told_apart(path, sections)
+    empty = next((name for name, found in sections.items() if not found), None)
+    if empty:
+        raise UserError(f"{path}: [{empty}] has no sentence; write at least one")
+    return tuple(tuple(found) for found in sections.values())
+
+
+def _check_told_apart(path: Path, sections: dict[str, list[tuple[str, ...]]]) -> None:
+    """A sentence must say which attribute it is about, whatever stands for the person."""
+    owner: dict[tuple[str, ...], str] = {}
+    for name, found in sections.items():
+        for words in found:
+            form = tuple("{o}" if word in PERSON else word for word in words)
+            if form in owner:
+                raise UserError(f"{path}: {' '.join(words)!r} stands under [{owner[form]}] and again under [{name}]")
+            owner[form] = name
+
+
+def _well_formed(words: tuple[str, ...], question: bool) -> bool:
+    people = [i for i, word in enumerate(words) if word in (("{o}", "{p}") if question else PERSON)]
+    values = [i for i, word in enumerate(words) if word == VALUE]
+    end = "?" if question else "."
+    if len(people) != 1 or words.count(end) != 1 or words[-1] != end:
+        return False
+    return not values if question else len(values) == 1 and people[0] < values[0]
