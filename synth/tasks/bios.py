@@ -13,7 +13,8 @@ import numpy as np
 from synth.bio import Facts, PeopleTask
 from synth.bio.kit import Kit, mentions
 from synth.bio.pools import ATTRIBUTES, Pools, load
-from synth.bio.tables import BY_NAME
+from synth.bio.prose import Prose, plan
+from synth.bio.prose import load as load_prose
 from synth.bio.world import check_names, choices, distinct
 from synth.errors import UserError
 from synth.streams import below, words
@@ -43,9 +44,11 @@ class BioS(PeopleTask):
     """people N. wordings: how many wordings a person has, one an epoch in turn (1 is the papers' "single" and "simple",
     M "multiM"), or 0 for a fresh one in every exposure. permute: the sentences are shuffled, each wording in P ways
     that take turns ("permuteP"; fresh ones if wordings is 0). fullname: the name instead of pronouns. reverse 1, 2 or
-    6: the name comes first in the second or third sentence, or after all six.
+    6: the name comes first in the second or third sentence, or after all six. style "prose" is the papers' bioR: free
+    prose by a rewriting grammar instead of a template for each fact.
 
-    first ... employers: how much of each list is used; templates: how many sentences an attribute has. The vocabulary
+    first ... employers: how much of each list is used; templates: how many sentences (in prose: phrases of
+    each kind) an attribute has. The vocabulary
     holds what can occur and nothing else, so that it shrinks with them. questions: phrasings of each question that the
     vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. A larger N adds people and
     changes nobody.
@@ -56,6 +59,7 @@ class BioS(PeopleTask):
     permute: int = 0
     fullname: bool = False
     reverse: int = 0
+    style: Literal["templates", "prose"] = "templates"
     first: int = 400
     middle: int = 400
     last: int = 1000
@@ -77,9 +81,14 @@ class BioS(PeopleTask):
         "bioS-simple": {"wordings": 1},
         "bioS-multi5-permute": {"wordings": 5, "permute": 1},
         "bioS-reverse6": {"wordings": 5, "reverse": 6},
+        "bioR": {"style": "prose"},
     }
 
     def __post_init__(self) -> None:
+        if self.style not in ("templates", "prose"):
+            raise UserError(f"bioS: style={self.style!r} must be templates or prose")
+        if self.style == "prose" and (self.permute or self.reverse):
+            raise UserError("bioS: prose has orders of its own; leave out permute and reverse")
         if self.wordings < 0 or self.permute < 0:
             raise UserError("bioS: wordings and permute must not be negative; 0 is fresh wording and the usual order")
         if self.reverse not in (0, 1, 2, 6) or (self.reverse and self.fullname):
@@ -97,7 +106,12 @@ class BioS(PeopleTask):
     @cached_property
     def kit(self) -> Kit:
         """The vocabulary, and what documents are copied from."""
-        return Kit.of(self.lists, self.fullname, self.reverse)
+        return Kit.of(self.lists, self.fullname, self.reverse, self.prose)
+
+    @cached_property
+    def prose(self) -> Prose | None:
+        """The rewriting grammar, if the style is prose."""
+        return load_prose(self.pools).cut(self.templates) if self.style == "prose" else None
 
     def vocab(self) -> Vocab:
         return self.kit.vocab
@@ -132,6 +146,9 @@ class BioS(PeopleTask):
         n, ways = len(items), self.wordings * max(self.permute, 1)
         entry = epochs % ways if ways else epochs
         wording = entry % self.wordings if ways else entry
+        if self.prose:
+            sentences, about, spoken, _ = plan(self.prose, stream, wording, items, self.fullname)
+            return self._write(world, items, sentences, about, spoken, labels)
         about = np.tile(np.arange(6), (n, 1))
         sentences = about * self.templates + below(words((*stream, "wording"), wording, items, 6), self.templates)
         if self.permute:
@@ -140,7 +157,7 @@ class BioS(PeopleTask):
         if self.reverse == 6:
             about = np.pad(about, ((0, 0), (0, 1)))  # the naming sentence has no value, so any attribute will do
             sentences = np.pad(sentences, ((0, 0), (0, 1)), constant_values=6 * self.templates)
-        spoken = mentions(self.fullname, self.reverse)
+        spoken = np.broadcast_to(mentions(self.fullname, self.reverse), about.shape)
         return self._write(world, items, sentences, about, spoken, labels)
 
     def _write(
@@ -148,13 +165,14 @@ class BioS(PeopleTask):
         labels: bool, prompt: Literal["name", "value"] = "name",
     ) -> Block:  # fmt: skip
         """The documents of sentences (n, m) about the attributes about (n, m) of people (n,), who are spoken of as
-        spoken (m,) says; the prompt reaches to the end of the first name, or to the first value."""
+        spoken (n, m) says; the prompt reaches to the end of the first name, or to the first value."""
         from synth.bio import kernel
 
         kit, tables = self.kit, self.kit.tables
         names = np.stack([ids[world.names[people, i]] for i, ids in enumerate(kit.names)], axis=1)
         values = kit.bases[about] + world.values[people[:, None], about]
-        longest = 2 + len(spoken) * (tables.sentences.longest + kit.values.longest + 4)
+        texts = 6 if self.prose else spoken.shape[1]  # the other pieces of prose are one word, or a name and 's
+        longest = 2 + 4 * spoken.shape[1] + texts * (tables.sentences.longest + kit.values.longest)
         arrays = kernel.block_arrays(len(people), longest, labels)
         tokens, part, attribute, offsets, named, valued = arrays
         total = kernel.write(
@@ -165,7 +183,7 @@ class BioS(PeopleTask):
         columns = {"part": part[:total].copy(), "attribute": attribute[:total].copy()} if labels else {}
         mask = np.ones(total, bool)
         mask[offsets[:-1]] = False
-        prompts = valued if prompt == "value" else named if spoken[0] == BY_NAME else np.ones_like(named)
+        prompts = valued if prompt == "value" else np.ones_like(named) if self.reverse else named
         return Block(tokens[:total].copy(), offsets, mask, prompts, {"person": people}, columns)
 
     def value_ids(self, world: World, person: int, attribute: int) -> tuple[int, ...]:
@@ -194,8 +212,10 @@ class BioS(PeopleTask):
     def floors(self, world: World) -> dict[str, float]:
         """facts: what knowing the lists but no person scores; loss: nats a token when all facts but not who
         comes next in which wording are known, with the mean length of 1000 biographies; bits: what the people hold."""
-        fresh = 6 * log(self.templates) + (log(factorial(6)) if self.permute else 0.0)
-        wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
         people = np.arange(min(self.people, 1000))
+        fresh = 6 * log(self.templates) + (log(factorial(6)) if self.permute else 0.0)
+        if self.prose:
+            fresh = float(plan(self.prose, ("floors",), people, people, self.fullname)[3].mean())
+        wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
         length = self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean() - 1
         return {"facts": self.guess, "loss": (log(self.people) + wording) / length, "bits": self.facts().bits}
