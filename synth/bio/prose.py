@@ -85,8 +85,8 @@ class Prose:
 class Layout:
     """Prose as arrays. forms (F, E): the piece in each place of a form, 0 where it is shorter, or a hole as
     -1 - 3 kind - position. starts, counts (2, 3): where the openings (row 0) and followers (row 1) about one, two,
-    three attributes begin and how many there are. phrase_starts, phrase_counts (kinds, 6): likewise the phrases among the
-    pieces. people (P,): which pieces are person slots."""
+    three attributes begin and how many there are. phrase_starts, phrase_counts (kinds, 6): likewise the phrases among
+    the pieces. people (P,): which pieces are person slots."""
 
     forms: np.ndarray
     starts: np.ndarray

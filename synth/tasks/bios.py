@@ -3,7 +3,7 @@
 Six facts a person, uniform and independent except that the employer determines its city; a sentence for each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import factorial, log, log2
 from typing import Any, ClassVar, Literal
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from synth.bio import Facts, PeopleTask
+from synth.bio import codec as codecs
 from synth.bio.kit import Kit, mentions
 from synth.bio.pools import ATTRIBUTES, Pools, load
 from synth.bio.prose import Prose, plan
@@ -50,8 +51,9 @@ class BioS(PeopleTask):
     first ... employers: how much of each list is used; templates: how many sentences (in prose: phrases of
     each kind) an attribute has. The vocabulary
     holds what can occur and nothing else, so that it shrinks with them. questions: phrasings of each question that the
-    vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. A larger N adds people and
-    changes nobody.
+    vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. codec: "word" (an id a word),
+    "byte", "bpe:SIZE" (learned from these biographies), or a tokenizer.json, such as GPT-2's, or its folder. A larger N
+    adds people and changes nobody.
     """
 
     people: int = 1000
@@ -73,6 +75,7 @@ class BioS(PeopleTask):
     templates: int = 48
     questions: int = 0
     pools: str | None = None
+    codec: str = "word"
 
     name: ClassVar[str] = "bioS"
     version: ClassVar[int] = 1
@@ -93,6 +96,7 @@ class BioS(PeopleTask):
             raise UserError("bioS: wordings and permute must not be negative; 0 is fresh wording and the usual order")
         if self.reverse not in (0, 1, 2, 6) or (self.reverse and self.fullname):
             raise UserError("bioS: reverse must be 0, 1, 2 or 6, and goes without fullname")
+        codecs.check(self.codec)
         check_names(self.people, self.lists.names)
 
     @cached_property
@@ -113,8 +117,29 @@ class BioS(PeopleTask):
         """The rewriting grammar, if the style is prose."""
         return load_prose(self.pools).cut(self.templates) if self.style == "prose" else None
 
+    @cached_property
+    def speller(self) -> codecs.Codec | None:
+        """What spells the words, unless each has an id of its own. It is the same for bioS-qa with equal fields."""
+        if self.codec == "word":
+            return None
+        if self.codec == "byte":
+            return codecs.by_bytes(self.kit.vocab)
+        plain = BioS(**{**{f.name: getattr(self, f.name) for f in fields(BioS)}, "codec": "word"})
+        people = np.arange(min(self.people, 2000))
+        block = plain.render_block(plain.world(0), people, np.zeros_like(people), ("codec",), "train")
+        texts = [plain.vocab().decode(block[i].tokens[1:-1]) for i in range(len(block))]
+        return codecs.by_name(self.kit.vocab, self.codec, texts)
+
     def vocab(self) -> Vocab:
-        return self.kit.vocab
+        return self.speller.vocab if self.speller else self.kit.vocab
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, such as a question, as they are in training. Raises UserError on a word that the
+        vocabulary lacks, and on a space at the end."""
+        if self.speller:
+            return self.speller.encode(text)
+        codecs.check_text(text)
+        return self.kit.vocab.encode(codecs.split(text, self.kit.vocab))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -184,16 +209,18 @@ class BioS(PeopleTask):
         mask = np.ones(total, bool)
         mask[offsets[:-1]] = False
         prompts = valued if prompt == "value" else np.ones_like(named) if self.reverse else named
-        return Block(tokens[:total].copy(), offsets, mask, prompts, {"person": people}, columns)
+        block = Block(tokens[:total].copy(), offsets, mask, prompts, {"person": people}, columns)
+        return self.speller.block(block) if self.speller else block
 
     def value_ids(self, world: World, person: int, attribute: int) -> tuple[int, ...]:
-        """The ids of a value as it stands in a text."""
+        """The ids (in kit.vocab) of the words of a value."""
         texts, row = self.kit.values, self.kit.bases[attribute] + world.values[person, attribute]
         return tuple(texts.flat[texts.starts[row] : texts.starts[row + 1]].tolist())
 
     def read(self, world: World, document: np.ndarray) -> tuple[int | None, dict[int, tuple[int, ...]]]:
-        """What a document (T,) says, from its text alone: the person it names (None if nobody here) and the ids of the
-        value of each attribute that it tells of that person."""
+        """What a document (T,) says, from its text alone: the person it names (None if nobody here) and, for each
+        attribute that it tells of that person, the ids (in kit.vocab) of the words of its value."""
+        document = self.speller.decode(document) if self.speller else document
         name, said = self.kit.reader.read(np.asarray(document).tolist())
         return (world.person.get(name) if name else None), said
 
@@ -217,5 +244,5 @@ class BioS(PeopleTask):
         if self.prose:
             fresh = float(plan(self.prose, ("floors",), people, people, self.fullname)[3].mean())
         wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
-        length = self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean() - 1
+        length = float(self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean()) - 1
         return {"facts": self.guess, "loss": (log(self.people) + wording) / length, "bits": self.facts().bits}
