@@ -23,7 +23,10 @@ VARIANTS = st.fixed_dictionaries(
     {"wordings": st.integers(0, 5), "permute": st.integers(0, 3), "templates": st.integers(1, 48)},
     optional={"people": st.integers(1, 120)},
 )
-STYLES = st.sampled_from([{}, {"fullname": True}, {"reverse": 1}, {"reverse": 2}, {"reverse": 6}])
+PROSE = {"style": "prose", "permute": 0}
+STYLES = st.sampled_from(
+    [{}, {"fullname": True}, {"reverse": 1}, {"reverse": 2}, {"reverse": 6}, PROSE, {**PROSE, "fullname": True}]
+)
 
 
 def text(task: BioS, document: np.ndarray) -> str:
@@ -49,10 +52,10 @@ def test_the_papers_lists() -> None:
     assert Corpus(BioS(), 0).vocab.size < 3275, "the paper's corpus uses 3,275 tokens"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(VARIANTS, STYLES, st.integers(0, 2))
 def test_facts_and_spans_are_recovered_from_every_variant(variant: dict, style: dict, seed: int) -> None:
-    task = replace(TINY, **variant, **style)
+    task = replace(TINY, **{**variant, **style})
     world = task.world(seed)
     n = min(task.people, 6)
     block = task.render_block(world, np.arange(n), np.arange(n), ("t",), "train", labels=True)
@@ -72,7 +75,7 @@ def test_facts_and_spans_are_recovered_from_every_variant(variant: dict, style: 
 
 
 def test_every_template_can_be_read_whoever_it_speaks_of() -> None:
-    for style in ({}, {"fullname": True}, {"reverse": 1}, {"reverse": 6}):
+    for style in ({}, {"fullname": True}, {"reverse": 1}, {"reverse": 6}, {"style": "prose"}):
         task = BioS(people=30, **style)
         corpus = Corpus(task, 0)
         block = corpus.documents(0, 256)
@@ -172,9 +175,14 @@ def test_questions(half: str) -> None:
 
 def test_golden() -> None:
     found = []
-    for task in (TINY, BioS(people=40, wordings=5, permute=1, fullname=True), BioQuestions(people=7)):
+    for task in (
+        TINY,
+        BioS(people=40, wordings=5, permute=1, fullname=True),
+        BioQuestions(people=7),
+        BioS(30, style="prose"),
+    ):
         found.append(digest(Corpus(task, 3).documents(0, 300).tokens.tolist(), 8))
-    assert found == ["8264e8936164b02d", "4a8ca6a782b11732", "cbd02f34751d00df"]
+    assert found == ["30fccf1d84608c4e", "b90d081cb215ff30", "a8fa3685889a1678", "409c7c66124e8b4e"]
 
 
 def change(tmp_path: Path, name: str, old: str, new: str) -> BioS:
@@ -219,6 +227,8 @@ def test_own_lists(tmp_path: Path) -> None:
         ({"days": 31}, "days=31 must be 1 to 28"),
         ({"reverse": 3}, "reverse must be"),
         ({"reverse": 1, "fullname": True}, "without fullname"),
+        ({"style": "verse"}, "templates or prose"),
+        ({"style": "prose", "permute": 1}, "orders of its own"),
         ({"wordings": -1}, "must not be negative"),
         ({"pools": "/nowhere"}, "cannot read the pool"),
     ],

@@ -19,7 +19,7 @@ def write(
     """Writes n documents end to end into tokens and returns their total length.
 
     names (n, 3) ids; genders (n,); values (n, m) rows of value_texts; sentences (n, m) rows of texts; attributes (n, m)
-    labels; mentions (m,) how each sentence speaks of the person. part and attribute are labels, filled unless empty;
+    labels; mentions (n, m) how each sentence speaks of the person. part and attribute are labels, filled unless empty;
     offsets (n+1,); named and valued (n,): tokens of the document before the end of its first name, and before its first
     value, 0 where there is none.
     """
@@ -30,7 +30,7 @@ def write(
         tokens[at] = 0
         at += 1
         known = gendered = False
-        for j in range(len(mentions)):
+        for j in range(mentions.shape[1]):
             for k in range(text_starts[sentences[i, j]], text_starts[sentences[i, j] + 1]):
                 code = texts[k]
                 begin = at
@@ -45,7 +45,7 @@ def write(
                     if labelled:
                         part[begin:at] = INSIDE
                         attribute[begin:at] = attributes[i, j]
-                elif mentions[j] == BY_NAME:
+                elif mentions[i, j] == BY_NAME:
                     at = _copy(names[i], 0, 3, tokens, at)
                     if not known:
                         named[i] = at - offsets[i]
@@ -55,7 +55,7 @@ def write(
                     if code == -3 or code == -4:
                         tokens[at] = possessive
                         at += 1
-                elif mentions[j] == BY_PRONOUN:
+                elif mentions[i, j] == BY_PRONOUN:
                     tokens[at] = pronouns[-1 - code, genders[i]]
                     at += 1
                     if labelled and not gendered:
@@ -77,6 +77,51 @@ def _copy(source, start, stop, target, at):
         target[at] = source[k]
         at += 1
     return at
+
+
+@njit(cache=True, nogil=True)
+def compose(
+    random, order, sizes, forms, starts, counts, phrase_starts, phrase_counts, people, later,
+    pieces, about, spoken, nats,
+):  # fmt: skip
+    """Fills the pieces (n, m) of n biographies in prose, with what prose.plan says of them; the rest of a row stays 0.
+
+    random (n, 12): a word for each of up to six sentences, then one for each attribute in its place of order (n, 6);
+    sizes (n, 6): attributes in each sentence; later: how the person is spoken of after the first time.
+    """
+    for i in range(len(order)):
+        at = begin = 0
+        named = False
+        for sentence in range(6):
+            size = sizes[i, sentence]
+            if size == 0:
+                break
+            row = min(sentence, 1)
+            many = counts[row, size - 1]
+            form = starts[row, size - 1] + _below(random[i, sentence], many)
+            nats[i] += np.log(many)
+            for k in range(forms.shape[1]):
+                part = forms[form, k]
+                if part == 0:
+                    break
+                if part < 0:
+                    kind, place = (-1 - part) // 3, begin + (-1 - part) % 3
+                    many = phrase_counts[kind, order[i, place]]
+                    nats[i] += np.log(many)
+                    part = phrase_starts[kind, order[i, place]] + _below(random[i, 6 + place], many)
+                    about[i, at] = order[i, place]
+                elif people[part]:
+                    spoken[i, at] = later if named else BY_NAME
+                    named = True
+                pieces[i, at] = part
+                at += 1
+            begin += size
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _below(word, bound):
+    """streams.below for one word."""
+    return np.int64(((word >> np.uint64(33)) * np.uint64(bound)) >> np.uint64(31))
 
 
 def block_arrays(n: int, longest: int, labels: bool) -> tuple[np.ndarray, ...]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.bio import reading
-from synth.bio.pools import MONTHS, Pools, tokenize
+from synth.bio.pools import MONTHS, PERSON, VALUE, Pools, tokenize
+from synth.bio.prose import Prose
+from synth.bio.reading import PERSON as ANYBODY
+from synth.bio.reading import Form, Reader, phrase_of, value_of
 from synth.bio.tables import BY_NAME, BY_PRONOUN, BY_ROLE, Ragged, Tables, mention_words, words_of
 from synth.vocab import Vocab
 
@@ -17,36 +19,38 @@ YEAR = 1900
 
 @dataclass(frozen=True)
 class Kit:
-    """vocab; tables: first the templates, attribute by attribute, then the naming sentence, then the questions with
-    their answers; names: ids of first, middle and last names; values: the texts of all values, those of attribute a
-    from row bases[a]; reader: for texts about these values."""
+    """vocab; tables: the templates, attribute by attribute, then the naming sentence (or the pieces of prose), and from
+    row `questions` on the questions with their answers; names: ids of first, middle and last names; values: the texts
+    of all values, those of attribute a from row bases[a]; reader: for texts about these values."""
 
     vocab: Vocab
     tables: Tables
+    questions: int
     names: tuple[np.ndarray, np.ndarray, np.ndarray]
     values: Ragged
     bases: np.ndarray
-    reader: reading.Reader
+    reader: Reader
 
     @classmethod
-    def of(cls, pools: Pools, fullname: bool, reverse: int) -> "Kit":
-        """The kit of these lists for one way of speaking of people (see BioS)."""
-        sentences = [words for found in pools.templates for words in found]
+    def of(cls, pools: Pools, fullname: bool, reverse: int, prose: Prose | None) -> "Kit":
+        """The kit of these lists for one way of writing (see BioS)."""
         naming = [NAMING] if reverse == 6 else []
+        templates = [*(words for found in pools.templates for words in found), *naming]
+        sentences = list(prose.pieces) if prose else templates
         questions = [(*words, *ANSWER) for found in pools.questions for words in found]
         values = [_texts(entries) for entries in _entries(pools)]
         heads = mention_words(sentences, pronouns=not fullname, roles=reverse > 0)
         owned = mention_words(questions, pronouns=False, roles=False)
-        symbols = [*words_of([*sentences, *naming, *questions]), *heads, *owned, *_date_words(pools)]
+        symbols = [*words_of([*sentences, *questions]), *heads, *owned, *_date_words(pools)]
         symbols += [word for texts in values for words in texts for word in words]
         vocab = Vocab(tuple(dict.fromkeys((*symbols, *pools.first, *pools.middle, *pools.last))))
-        tables = Tables.of([*sentences, *naming, *questions], vocab)
+        tables = Tables.of([*sentences, *questions], vocab)
         ragged = [_dates(pools, vocab), *(Ragged.of([vocab.encode(words).tolist() for words in t]) for t in values)]
         first, middle, last = (vocab.encode(part) for part in (pools.first, pools.middle, pools.last))
-        about = [a for a, found in enumerate(pools.templates) for _ in found] + [reading.NAMING for _ in naming]
-        reader = reading.Reader.of(tables, about, ragged, (first, middle, last), vocab)
+        forms, phrases = _prose_forms(prose, vocab) if prose else (_forms(pools, naming, vocab), [])
+        reader = Reader(forms, phrases, ragged, (first, middle, last), tables.mentions, vocab)
         joined, bases = Ragged.join(ragged)
-        return cls(vocab, tables, (first, middle, last), joined, bases, reader)
+        return cls(vocab, tables, len(sentences), (first, middle, last), joined, bases, reader)
 
 
 def mentions(fullname: bool, reverse: int) -> np.ndarray:
@@ -58,6 +62,25 @@ def mentions(fullname: bool, reverse: int) -> np.ndarray:
         return np.array([*spoken, BY_NAME])
     spoken[reverse] = BY_NAME
     return np.array(spoken)
+
+
+def _form(words: Sequence[str], attribute: int, vocab: Vocab) -> Form:
+    special = {**dict.fromkeys(PERSON, ANYBODY), VALUE: value_of(attribute)}
+    return tuple(special[word] if word in special else vocab.index[word] for word in words)
+
+
+def _forms(pools: Pools, naming: Sequence[tuple[str, ...]], vocab: Vocab) -> list[Form]:
+    about = [_form(words, a, vocab) for a, found in enumerate(pools.templates) for words in found]
+    return [*about, *(_form(words, 0, vocab) for words in naming)]
+
+
+def _prose_forms(prose: Prose, vocab: Vocab) -> tuple[list[Form], list[list[Form]]]:
+    def part(piece: str | tuple[int, int]) -> int:
+        return _form((piece,), 0, vocab)[0] if isinstance(piece, str) else phrase_of(piece[0])
+
+    forms = [tuple(part(piece) for piece in form) for found in prose.forms for form in found]
+    phrases = [[_form(words, a, vocab) for a, found in enumerate(kind) for words in found] for kind in prose.phrases]
+    return forms, phrases
 
 
 def _entries(pools: Pools) -> tuple[Sequence[str], ...]:

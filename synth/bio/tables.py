@@ -38,6 +38,11 @@ class Ragged:
         return cls(np.concatenate([part.flat for part in parts]), starts), first
 
     @cached_property
+    def rows(self) -> list[tuple[int, ...]]:
+        flat, starts = self.flat.tolist(), self.starts.tolist()
+        return [tuple(flat[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+
+    @cached_property
     def longest(self) -> int:
         return int(np.diff(self.starts).max())
 
@@ -68,6 +73,11 @@ class Tables:
     pronouns: np.ndarray
     somebody: Ragged
     possessive: int
+
+    @property
+    def mentions(self) -> frozenset[tuple[int, ...]]:
+        """What may stand for the person instead of the name."""
+        return frozenset({(int(word),) for word in self.pronouns.ravel()} | set(self.somebody.rows)) - {(-1,)}
 
     @classmethod
     def of(cls, sentences: Sequence[Sequence[str]], vocab: Vocab) -> "Tables":

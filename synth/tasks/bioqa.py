@@ -58,9 +58,10 @@ class BioQuestions(BioS):
         """Questions with their answers, end to end; the prompt is everything up to "Answer :"."""
         people, about = self.who_and_what(items)
         phrasing = below(words((*stream, "question"), epochs, items, 1)[:, 0], self.questions)
-        first = len(ATTRIBUTES) * self.templates + (self.reverse == 6)
-        sentences = (first + about * self.questions + phrasing)[:, None]
-        block = self._write(world, people, sentences, about[:, None], np.array([BY_NAME]), labels, prompt="value")
+        sentences = (self.kit.questions + about * self.questions + phrasing)[:, None]
+        block = self._write(
+            world, people, sentences, about[:, None], np.full((len(items), 1), BY_NAME), labels, prompt="value"
+        )
         mask = self._answers(block) if self.only_answers else block.loss_mask
         slices = {**block.slices, "attribute": np.array(ATTRIBUTES)[about]}
         return Block(block.tokens, block.offsets, mask, block.prompt_lengths, slices, block.labels)

@@ -3,7 +3,7 @@
 Six facts a person, uniform and independent except that the employer determines its city; a sentence for each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import factorial, log, log2
 from typing import Any, ClassVar, Literal
@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from synth.bio import Facts, PeopleTask
+from synth.bio import codec as codecs
 from synth.bio.kit import Kit, mentions
 from synth.bio.pools import ATTRIBUTES, Pools, load
-from synth.bio.tables import BY_NAME
+from synth.bio.prose import Prose, plan
+from synth.bio.prose import load as load_prose
 from synth.bio.world import check_names, choices, distinct
 from synth.errors import UserError
 from synth.streams import below, words
@@ -43,12 +45,15 @@ class BioS(PeopleTask):
     """people N. wordings: how many wordings a person has, one an epoch in turn (1 is the papers' "single" and "simple",
     M "multiM"), or 0 for a fresh one in every exposure. permute: the sentences are shuffled, each wording in P ways
     that take turns ("permuteP"; fresh ones if wordings is 0). fullname: the name instead of pronouns. reverse 1, 2 or
-    6: the name comes first in the second or third sentence, or after all six.
+    6: the name comes first in the second or third sentence, or after all six. style "prose" is the papers' bioR: free
+    prose by a rewriting grammar instead of a template for each fact.
 
-    first ... employers: how much of each list is used; templates: how many sentences an attribute has. The vocabulary
+    first ... employers: how much of each list is used; templates: how many sentences (in prose: phrases of
+    each kind) an attribute has. The vocabulary
     holds what can occur and nothing else, so that it shrinks with them. questions: phrasings of each question that the
-    vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. A larger N adds people and
-    changes nobody.
+    vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. codec: "word" (an id a word),
+    "byte", "bpe:SIZE" (learned from these biographies), or a tokenizer.json, such as GPT-2's, or its folder. A larger N
+    adds people and changes nobody.
     """
 
     people: int = 1000
@@ -56,6 +61,7 @@ class BioS(PeopleTask):
     permute: int = 0
     fullname: bool = False
     reverse: int = 0
+    style: Literal["templates", "prose"] = "templates"
     first: int = 400
     middle: int = 400
     last: int = 1000
@@ -69,6 +75,7 @@ class BioS(PeopleTask):
     templates: int = 48
     questions: int = 0
     pools: str | None = None
+    codec: str = "word"
 
     name: ClassVar[str] = "bioS"
     version: ClassVar[int] = 1
@@ -78,13 +85,19 @@ class BioS(PeopleTask):
         "bioS-simple": {"wordings": 1},
         "bioS-multi5-permute": {"wordings": 5, "permute": 1},
         "bioS-reverse6": {"wordings": 5, "reverse": 6},
+        "bioR": {"style": "prose"},
     }
 
     def __post_init__(self) -> None:
+        if self.style not in ("templates", "prose"):
+            raise UserError(f"bioS: style={self.style!r} must be templates or prose")
+        if self.style == "prose" and (self.permute or self.reverse):
+            raise UserError("bioS: prose has orders of its own; leave out permute and reverse")
         if self.wordings < 0 or self.permute < 0:
             raise UserError("bioS: wordings and permute must not be negative; 0 is fresh wording and the usual order")
         if self.reverse not in (0, 1, 2, 6) or (self.reverse and self.fullname):
             raise UserError("bioS: reverse must be 0, 1, 2 or 6, and goes without fullname")
+        codecs.check(self.codec)
         check_names(self.people, self.lists.names)
 
     @cached_property
@@ -98,10 +111,36 @@ class BioS(PeopleTask):
     @cached_property
     def kit(self) -> Kit:
         """The vocabulary, and what documents are copied from."""
-        return Kit.of(self.lists, self.fullname, self.reverse)
+        return Kit.of(self.lists, self.fullname, self.reverse, self.prose)
+
+    @cached_property
+    def prose(self) -> Prose | None:
+        """The rewriting grammar, if the style is prose."""
+        return load_prose(self.pools).cut(self.templates) if self.style == "prose" else None
+
+    @cached_property
+    def speller(self) -> codecs.Codec | None:
+        """What spells the words, unless each has an id of its own. It is the same for bioS-qa with equal fields."""
+        if self.codec == "word":
+            return None
+        if self.codec == "byte":
+            return codecs.by_bytes(self.kit.vocab)
+        plain = BioS(**{**{f.name: getattr(self, f.name) for f in fields(BioS)}, "codec": "word"})
+        people = np.arange(min(self.people, 2000))
+        block = plain.render_block(plain.world(0), people, np.zeros_like(people), ("codec",), "train")
+        texts = [plain.vocab().decode(block[i].tokens[1:-1]) for i in range(len(block))]
+        return codecs.by_name(self.kit.vocab, self.codec, texts)
 
     def vocab(self) -> Vocab:
-        return self.kit.vocab
+        return self.speller.vocab if self.speller else self.kit.vocab
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, such as a question, as they are in training. Raises UserError on a word that the
+        vocabulary lacks, and on a space at the end."""
+        if self.speller:
+            return self.speller.encode(text)
+        codecs.check_text(text)
+        return self.kit.vocab.encode(codecs.split(text, self.kit.vocab))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -133,6 +172,9 @@ class BioS(PeopleTask):
         n, ways = len(items), self.wordings * max(self.permute, 1)
         entry = epochs % ways if ways else epochs
         wording = entry % self.wordings if ways else entry
+        if self.prose:
+            sentences, about, spoken, _ = plan(self.prose, stream, wording, items, self.fullname)
+            return self._write(world, items, sentences, about, spoken, labels)
         about = np.tile(np.arange(6), (n, 1))
         sentences = about * self.templates + below(words((*stream, "wording"), wording, items, 6), self.templates)
         if self.permute:
@@ -141,7 +183,7 @@ class BioS(PeopleTask):
         if self.reverse == 6:
             about = np.pad(about, ((0, 0), (0, 1)))  # the naming sentence has no value, so any attribute will do
             sentences = np.pad(sentences, ((0, 0), (0, 1)), constant_values=6 * self.templates)
-        spoken = mentions(self.fullname, self.reverse)
+        spoken = np.broadcast_to(mentions(self.fullname, self.reverse), about.shape)
         return self._write(world, items, sentences, about, spoken, labels)
 
     def _write(
@@ -149,13 +191,14 @@ class BioS(PeopleTask):
         labels: bool, prompt: Literal["name", "value"] = "name",
     ) -> Block:  # fmt: skip
         """The documents of sentences (n, m) about the attributes about (n, m) of people (n,), who are spoken of as
-        spoken (m,) says; the prompt reaches to the end of the first name, or to the first value."""
+        spoken (n, m) says; the prompt reaches to the end of the first name, or to the first value."""
         from synth.bio import kernel
 
         kit, tables = self.kit, self.kit.tables
         names = np.stack([ids[world.names[people, i]] for i, ids in enumerate(kit.names)], axis=1)
         values = kit.bases[about] + world.values[people[:, None], about]
-        longest = 2 + len(spoken) * (tables.sentences.longest + kit.values.longest + 4)
+        texts = 6 if self.prose else spoken.shape[1]  # the other pieces of prose are one word, or a name and 's
+        longest = 2 + 4 * spoken.shape[1] + texts * (tables.sentences.longest + kit.values.longest)
         arrays = kernel.block_arrays(len(people), longest, labels)
         tokens, part, attribute, offsets, named, valued = arrays
         total = kernel.write(
@@ -166,17 +209,19 @@ class BioS(PeopleTask):
         columns = {"part": part[:total].copy(), "attribute": attribute[:total].copy()} if labels else {}
         mask = np.ones(total, bool)
         mask[offsets[:-1]] = False
-        prompts = valued if prompt == "value" else named if spoken[0] == BY_NAME else np.ones_like(named)
-        return Block(tokens[:total].copy(), offsets, mask, prompts, {"person": people}, columns)
+        prompts = valued if prompt == "value" else np.ones_like(named) if self.reverse else named
+        block = Block(tokens[:total].copy(), offsets, mask, prompts, {"person": people}, columns)
+        return self.speller.block(block) if self.speller else block
 
     def value_ids(self, world: World, person: int, attribute: int) -> tuple[int, ...]:
-        """The ids of a value as it stands in a text."""
+        """The ids (in kit.vocab) of the words of a value."""
         texts, row = self.kit.values, self.kit.bases[attribute] + world.values[person, attribute]
         return tuple(texts.flat[texts.starts[row] : texts.starts[row + 1]].tolist())
 
     def read(self, world: World, document: np.ndarray) -> tuple[int | None, dict[int, tuple[int, ...]]]:
-        """What a document (T,) says, from its text alone: the person it names (None if nobody here) and the ids of the
-        value of each attribute that it tells of that person."""
+        """What a document (T,) says, from its text alone: the person it names (None if nobody here) and, for each
+        attribute that it tells of that person, the ids (in kit.vocab) of the words of its value."""
+        document = self.speller.decode(document) if self.speller else document
         name, said = self.kit.reader.read(np.asarray(document).tolist())
         return (world.person.get(name) if name else None), said
 
@@ -195,8 +240,10 @@ class BioS(PeopleTask):
     def floors(self, world: World) -> dict[str, float]:
         """facts: what knowing the lists but no person scores; loss: nats a token when all facts but not who
         comes next in which wording are known, with the mean length of 1000 biographies; bits: what the people hold."""
-        fresh = 6 * log(self.templates) + (log(factorial(6)) if self.permute else 0.0)
-        wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
         people = np.arange(min(self.people, 1000))
-        length = self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean() - 1
+        fresh = 6 * log(self.templates) + (log(factorial(6)) if self.permute else 0.0)
+        if self.prose:
+            fresh = float(plan(self.prose, ("floors",), people, people, self.fullname)[3].mean())
+        wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
+        length = float(self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean()) - 1
         return {"facts": self.guess, "loss": (log(self.people) + wording) / length, "bits": self.facts().bits}
