@@ -80,19 +80,21 @@ def write(rows: Sequence[Row], folder: Path = FOLDER) -> list[Path]:
 
 
 def figure(table: "DataFrame") -> "Figure":
-    """How many times the peer's rate each case reaches: a dot, the range of the rounds, and the bar as a tick."""
+    """How many times the peer's rate each case reaches: median (dot), range of the rounds, target (tick)."""
     table = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
     bar = table["bar"].where(table["bar_on"] == "ratio", table["bar"] / table["peer_value"])
-    drawing, (axes,) = figures.canvas(width=10.0, height=1.5 + 0.3 * len(table))
+    drawing, (axes,) = figures.canvas(width=10.0, height=1.5 + 0.34 * len(table))
     hues = dict(zip(sorted(set(table["name"])), figures.colors(table["name"].nunique()), strict=True))
     for y, row in table.iterrows():
         axes.hlines(y, row["low"], row["high"], color=hues[row["name"]], linewidth=2)
         axes.plot(row["ratio"], y, "o", color=hues[row["name"]])
-    axes.plot(bar, table.index, "|", color=figures.PAPER, markersize=14, markeredgewidth=2, label="bar")
+    axes.plot(bar, table.index, "|", color=figures.PAPER, markersize=14, markeredgewidth=2, label="target")
     axes.axvline(1, color=figures.FLOOR, linestyle=":")
     axes.set_xscale("log")
-    axes.set_yticks(table.index, [f"{name}: {case}" for name, case in zip(table["name"], table["case"], strict=True)])
+    names = zip(table["name"], table["case"], table["peer"], strict=True)
+    axes.set_yticks(table.index, [f"{name}: {case}\nagainst {peer}" for name, case, peer in names], fontsize=8)
     axes.grid(axis="x")
-    axes.set_xlabel("times the rate of the public alternative")
+    axes.set_xlabel("times the rate of what stands after 'against', measured in the same run")
+    figures.title(drawing, "Speed: dots are medians of interleaved rounds, lines their range, ticks what was aimed at")
     axes.legend(loc="lower right")
     return drawing

@@ -95,13 +95,12 @@ def _point(axes: "Axes", place: float, values: Any, color: Any) -> Interval:
 
 
 def paper_marks(axes: "Axes", values: Mapping[Any, float], order: Sequence[Any]) -> None:
-    """The paper's number for some categories: a marked line across each, with the number on it."""
+    """The paper's number for some categories: a dashed line across each, and the number under the category's name."""
     for category, value in values.items():
         place = list(order).index(category)
         axes.hlines(value, place - 0.35, place + 0.35, color=PAPER, linestyle="--", linewidth=1.5, zorder=4)
-        above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9}
-        above["bbox"] = {"boxstyle": "square,pad=0.05", "color": "white", "alpha": 0.75}  # readable over a dot
-        axes.annotate(f"{value:.3g}", (place, value), (0, 2), color=PAPER, zorder=5, **above)  # type: ignore[arg-type]
+    names = [f"{each}\npaper {values[each]:.3g}" if each in values else str(each) for each in order]
+    axes.set_xticks(range(len(order)), names, fontsize=8)
     axes.plot([], [], "--", color=PAPER, label="paper")
 
 
@@ -117,8 +116,8 @@ def floor_line(axes: "Axes", value: float, label: str = "chance") -> None:
 
 def _line(axes: "Axes", value: float, label: str, color: str, dashes: str) -> None:
     axes.axhline(value, color=color, linestyle=dashes, linewidth=1.5, zorder=1)
-    at_right = axes.get_yaxis_transform()  # x in shares of the panel, y in data
-    axes.text(1.0, value, label, transform=at_right, color=color, fontsize=9, va="bottom", ha="right")
+    across = axes.get_yaxis_transform()  # x in shares of the panel, y in data
+    axes.text(0.01, value, label, transform=across, color=color, fontsize=9, va="top", ha="left")
 
 
 def title(figure: "Figure", text: str) -> None:
