@@ -6,15 +6,23 @@
 Seeds are three: data (the documents), init (the weights), order (of a task's fixed items).
 """
 
+import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from lm.config import ModelConfig, TrainConfig
+from synth.__main__ import guarded, parse
 from synth.errors import UserError
+from synth.vocab import Vocab
+
+TASK = "task.txt"  # beside the model: the task as it was named, and the data seed
+SECONDS = 10.0  # between lines of progress
 
 
 @dataclass(frozen=True)
@@ -41,16 +49,43 @@ class Train:
 
         task = get_task(self.task)
         model = build(self.model, task.vocab().size, self.init_seed)
-        history = train(model, task, self.train, self.data_seed, self.order_seed, self.folder, self.checkpoint_every)
-        save(model, self.folder / "model")
-        (self.folder / "model" / "task.txt").write_text(self.task + "\n")
-        last = history[-1]
-        print(f"loss {last['loss']:.4f} nats after {history.tokens} tokens; the model is in {self.folder / 'model'}")
+        first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate or torchrun started
+        lines = Lines() if first and not sys.stderr.isatty() else None
+        history = train(
+            model, task, self.train, self.data_seed, self.order_seed, self.folder, self.checkpoint_every, progress=lines
+        )
+        if not first:
+            return
+        home = self.folder / "model"
+        save(model, home)
+        try:
+            (home / TASK).write_text(f"{self.task}\n{self.data_seed}\n")
+        except OSError as error:
+            raise UserError(f"cannot write {home / TASK} ({error.strerror}); free space and run again") from error
+        print(f"loss {history[-1]['loss']:.4f} nats after {history.tokens} tokens; the model is in {home}")
+        print(f"samples:      python -m lm sample --folder {self.folder}")
+        print(f"transformers: import lm.hf, then AutoModelForCausalLM.from_pretrained({str(home)!r})")
+
+
+class Lines:
+    """Progress where there is no terminal for a bar: a plain line on standard error every ten seconds."""
+
+    def __init__(self) -> None:
+        self.began = self.told = time.monotonic()
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        now = time.monotonic()
+        if now - self.told >= SECONDS:
+            self.told = now
+            print(f"step {step} of {steps}, loss {loss:.4f}, {now - self.began:.0f} s", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Print documents drawn from a trained model, one a line."""
+    """Print documents drawn from a trained model, one a line.
+
+    Where a task has prompts: those of its test split, |, and what the model wrote. An unfinished document ends in ...
+    """
 
     folder: Path
     """The folder given to `train`."""
@@ -62,23 +97,35 @@ class Sample:
     def run(self) -> None:
         from lm.checkpoint import load
         from lm.generate import generate
+        from synth.corpus import Corpus
         from synth.registry import get_task
 
+        if self.n < 1:
+            raise UserError(f"--n {self.n} asks for no documents; give at least 1")
         model = load(self.folder / "model")
-        vocab = get_task((self.folder / "model" / "task.txt").read_text().strip()).vocab()
-        prompts = [[vocab.bos]] * self.n
-        for tokens in generate(model, prompts, self.max_new_tokens, self.temperature, vocab.eos, self.seed):
-            print(" ".join(vocab.decode(tokens)))
+        try:
+            name, *seed = (self.folder / "model" / TASK).read_text().splitlines()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder / 'model' / TASK} does not name a task; train with `lm train`") from error
+        corpus = Corpus(get_task(name), int(seed[0]) if seed else 0, "test")
+        block = corpus.documents(0, self.n)
+        prompts = [block[i].prompt for i in range(self.n)]
+        drawn = generate(model, prompts, self.max_new_tokens, self.temperature, corpus.vocab.eos, self.seed)
+        for prompt, tokens in zip(prompts, drawn, strict=True):
+            print(_text(corpus.vocab, prompt, tokens))
+
+
+def _text(vocab: Vocab, prompt: np.ndarray, tokens: np.ndarray) -> str:
+    """A document in words, freed of special tokens."""
+    given, said = ([t for t in ids.tolist() if 0 < t < vocab.eos] for ids in (prompt, tokens))
+    words = vocab.decode(said) if vocab.eos in tokens else [*vocab.decode(said), "..."]
+    return " ".join([*vocab.decode(given), "|", *words] if given else words)
 
 
 def main() -> int:
     commands: type = Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Sample, tyro.conf.subcommand("sample")]  # type: ignore[assignment]
-    try:
-        tyro.cli(commands, description=__doc__, prog="python -m lm").run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    stopped = "run the same command to go on"
+    return guarded(lambda: parse(commands, description=__doc__, prog="python -m lm").run(), stopped)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Defaults of training follow Part 1 (Physics of Language Models, arXiv 2305.13673
 betas 0.9 and 0.98, weight decay 0.1, linear decay without warm-up, windows of 512 tokens).
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -28,8 +29,11 @@ def _choose(where: str, value: Any, kind: Any) -> None:
 
 def _at_least(config: Any, least: float, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < least:
-            raise UserError(f"{name}={getattr(config, name)} is too small; give at least {least:g}")
+        value = getattr(config, name)
+        if not math.isfinite(value):
+            raise UserError(f"{name}={value} is not finite; give a number of at least {least:g}")
+        if value < least:
+            raise UserError(f"{name}={value} is too small; give at least {least:g}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ class TrainConfig:
         if self.compile not in (True, False, "auto"):
             raise UserError(f"compile={self.compile!r} is unknown; choose True, False or auto")
         _at_least(self, 1, "steps", "batch", "window", "accumulate")
+        if self.lr == 0:
+            raise UserError("lr=0.0 trains nothing; give a rate above 0, such as 1e-3")
         _at_least(self, 0, "lr", "eps", "weight_decay", "warmup", "final_lr", "clip")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas={self.betas} must both lie in [0, 1)")

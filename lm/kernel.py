@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 BLOCK = 128  # queries; smaller saves more work in theory and loses it in calls
 # private names of torch: where a version lacks them, attention falls back to scaled_dot_product_attention
-_forward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_backward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_forward: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_backward: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 AVAILABLE = _forward is not None and _backward is not None
 
 

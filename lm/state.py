@@ -1,7 +1,12 @@
 """What changes while a model trains, and how it goes to a checkpoint and comes back."""
 
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -13,10 +18,13 @@ from torch import Tensor
 
 from lm.config import TrainConfig
 from lm.model import Decoder
-from lm.resume import checkpoints, read_checkpoint, write_checkpoint
+from lm.resume import checkpoints, read_checkpoint, replace_file, write_checkpoint
 from synth.corpus import Cursor
 from synth.errors import UserError
 from synth.task import Task
+
+Progress = Callable[[int, int, float], None]  # step, steps, loss
+METRICS = "metrics.jsonl"
 
 
 class History(list[dict[str, float]]):
@@ -41,6 +49,35 @@ class Run:
     step: int = 0
     pending: Any = 0.0  # sum of the losses since the last row; a tensor between the times it is read
     history: History = field(default_factory=History)
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """Make the folder and hold it; the system lets go of it when the process ends, however it ends.
+
+    Raises UserError when it cannot be made or another process holds it.
+    """
+    handle = None
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        handle = os.open(home, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)  # type: ignore[arg-type]
+        raise UserError(f"another process is training in {home}; wait for it or use another folder") from None
+    except OSError as error:
+        if handle is None:
+            raise _unwritable(home, error) from error
+        # else the file system has no locks: train without
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unwritable(home: Path, error: OSError) -> UserError:
+    mend = "free some space" if error.errno == errno.ENOSPC else "use a folder that can be written"
+    return UserError(f"cannot write to {home} ({error.strerror or error}); {mend} and run again")
 
 
 def identity_of(
@@ -86,7 +123,6 @@ def save_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) 
 
 def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
     """Load the newest checkpoint of `home` into model and run, if there is one."""
-    home.mkdir(parents=True, exist_ok=True)
     found = checkpoints(home)
     if not found:
         return
@@ -107,3 +143,41 @@ def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Ru
     run.history.seconds = state["counts"]["seconds"]
     if "exposures" in tensors:
         run.history.exposures = tensors["exposures"].numpy()
+
+
+class Recorder:
+    """Sends each new row to metrics.jsonl and to the progress call or bar; raises UserError when it cannot."""
+
+    def __init__(self, home: Path | None, run: Run, config: TrainConfig, progress: Progress | None) -> None:
+        self.home, self.run, self.config, self.progress, self.bar = home, run, config, progress, None
+
+    def __enter__(self) -> Callable[[], None]:
+        if self.home:
+            rows = "".join(json.dumps(row) + "\n" for row in self.run.history)
+            try:
+                replace_file(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
+            except OSError as error:
+                raise _unwritable(self.home, error) from error
+        if self.progress is None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.config.steps, initial=self.run.step, unit="step", desc="train")
+        return self.row
+
+    def row(self) -> None:
+        row = self.run.history[-1]
+        if self.home:
+            try:
+                with open(self.home / METRICS, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+            except OSError as error:
+                raise _unwritable(self.home, error) from error
+        if self.progress:
+            self.progress(self.run.step, self.config.steps, row["loss"])
+        elif self.bar is not None:
+            self.bar.set_postfix(loss=f"{row['loss']:.4f}")
+            self.bar.update(self.run.step - self.bar.n)
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()

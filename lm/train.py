@@ -1,9 +1,7 @@
 """The one training loop. Protocol of Part 1 (arXiv 2305.13673): AdamW, linear decay, windows of joined documents."""
 
 import atexit
-import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -19,14 +17,10 @@ from lm.config import TrainConfig
 from lm.data import IGNORED, Feed, feeds
 from lm.mlp import Costs
 from lm.model import Decoder
-from lm.resume import replace_file
-from lm.state import History, Run, identity_of, restore_run, save_run
+from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
 from synth.corpus import Corpus
 from synth.errors import UserError
 from synth.task import Task
-
-Progress = Callable[[int, int, float], None]  # step, steps, loss
-METRICS = "metrics.jsonl"
 
 
 class Objective(nn.Module):
@@ -64,7 +58,7 @@ def train(
     it a terminal shows a bar.
 
     Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs
-    to another run or is damaged, and when one cannot be written.
+    to another run or is damaged, when one cannot be written, and when another process is training in the folder.
     """
     place = where()
     corpus = Corpus(task, data_seed, "train", config.window, config.packing, order_seed)
@@ -75,11 +69,13 @@ def train(
         run.history.exposures = np.zeros(corpus.items, np.int64)
     home = Path(folder) if folder is not None else None
     identity = identity_of(model, task, config, data_seed, order_seed, log_every) if home else {}
-    if home:
-        restore_run(home, identity, model, run)
-        place.wait_for_everyone()
     with ExitStack() as stack:
-        record = stack.enter_context(_Recorder(home if place.is_main_process else None, run, config, progress))
+        if home:
+            if place.is_main_process:
+                stack.enter_context(held(home))
+            restore_run(home, identity, model, run)
+            place.wait_for_everyone()
+        record = stack.enter_context(Recorder(home if place.is_main_process else None, run, config, progress))
         step = _stepper(model, config, run.optimizer, place)
         began = time.perf_counter() - run.history.seconds
         for data in feeds(corpus, config, run.cursor, config.steps - run.step):
@@ -229,35 +225,3 @@ def _log(run: Run, config: TrainConfig, log_every: int) -> None:
         }
     )
     run.pending = 0.0
-
-
-class _Recorder:
-    """Sends each new row to metrics.jsonl and to the progress call or bar."""
-
-    def __init__(self, home: Path | None, run: Run, config: TrainConfig, progress: Progress | None) -> None:
-        self.home, self.run, self.config, self.progress, self.bar = home, run, config, progress, None
-
-    def __enter__(self) -> Callable[[], None]:
-        if self.home:
-            rows = "".join(json.dumps(row) + "\n" for row in self.run.history)
-            replace_file(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
-        if self.progress is None and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=self.config.steps, initial=self.run.step, unit="step", desc="train")
-        return self.row
-
-    def row(self) -> None:
-        row = self.run.history[-1]
-        if self.home:
-            with open(self.home / METRICS, "a") as file:
-                file.write(json.dumps(row) + "\n")
-        if self.progress:
-            self.progress(self.run.step, self.config.steps, row["loss"])
-        elif self.bar is not None:
-            self.bar.set_postfix(loss=f"{row['loss']:.4f}")
-            self.bar.update(self.run.step - self.bar.n)
-
-    def __exit__(self, *_: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()

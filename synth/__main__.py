@@ -10,10 +10,13 @@ The fields of the task are options too: python -m synth show cfg --grammar cfg3f
 `python -m synth VERB TASK --help` lists them all.
 """
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, make_dataclass
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,9 +39,11 @@ class Show:
     json: bool = False
     """print the report as one JSON object"""
 
-    def run(self, task: Task) -> None:
+    def run(self, task: Task, called: str) -> None:
         from synth.report import measure, show
 
+        if self.samples < 0:
+            raise UserError(f"--samples {self.samples} cannot be printed; give 0 or more")
         if self.n < 1:
             raise UserError(f"--n {self.n} leaves nothing to report on; give at least 1")
         if self.json:
@@ -55,16 +60,22 @@ class Export:
     """documents to write"""
     to: Literal["parquet", "jsonl", "txt"] = "jsonl"
     out: Path | None = None
-    """file to write; TASK.FORMAT in this folder if not given"""
+    """file to write; if not given, in this folder and named by TASK, the fields that were set, and the format"""
     seed: int = 0
     split: Literal["train", "valid", "test"] = "train"
     labels: bool = False
     """also write the labels of every position"""
+    overwrite: bool = False
+    """write over an earlier file"""
 
-    def run(self, task: Task) -> None:
+    def run(self, task: Task, called: str) -> None:
         from synth.export import export
 
-        out = self.out or Path(f"{task.name}.{self.to}")
+        out = self.out or Path(f"{called}.{self.to}")
+        if out.suffix in (".parquet", ".jsonl", ".txt") and out.suffix != f".{self.to}":
+            raise UserError(f"{out} is no name for {self.to}; give --to {out.suffix[1:]} or another --out")
+        if out.exists() and not self.overwrite:
+            raise UserError(f"{out} is there already; give another --out, or --overwrite to lose it")
         for path in export(task, self.n, self.to, out, self.seed, self.split, self.labels):
             print(path)
 
@@ -74,7 +85,7 @@ class Score:
     """Score completions: {"tokens": [...]} a line, ids or symbol names, with or without <bos> and <eos>."""
 
     completions: Annotated[Path, tyro.conf.arg(name="in")]
-    """json lines; "index": i completes the prompt of document i, else tokens are a whole document"""
+    """json lines; "index": i completes the prompt of document i, else tokens are a whole document; - reads stdin"""
     out: Path | None = None
     """file for the results; standard output if not given"""
     detail: bool = False
@@ -82,7 +93,7 @@ class Score:
     seed: int = 0
     split: Literal["train", "valid", "test"] = "test"
 
-    def run(self, task: Task) -> None:
+    def run(self, task: Task, called: str) -> None:
         from synth.export import replacing
         from synth.scoring import score
 
@@ -114,7 +125,9 @@ def main(argv: list[str]) -> None:
         return
     verb, rest = argv[0], argv[1:]
     if verb == "list":
-        return list_tasks()
+        if set(rest) - {"-h", "--help"}:
+            raise UserError(f"list takes no {rest[0]!r}; python -m synth show TASK tells more of one task")
+        return print(__doc__) if rest else list_tasks()
     if verb not in VERBS:
         raise UserError(f"unknown verb {verb!r}; choose list, {', '.join(VERBS)}")
     if "--task" in rest:
@@ -122,8 +135,7 @@ def main(argv: list[str]) -> None:
         rest = rest[at + 1 : at + 2] + rest[:at] + rest[at + 2 :]
     if not rest or rest[0].startswith("-"):
         if set(rest) & {"-h", "--help"}:
-            print(__doc__)
-            return
+            tyro.cli(VERBS[verb], prog=f"python -m synth {verb} TASK", args=["--help"])
         raise UserError(f"which task? python -m synth {verb} TASK; `python -m synth list` names them")
     arguments(verb, rest[0], rest[1:])()
 
@@ -141,20 +153,52 @@ def arguments(verb: str, spec: str, options: list[str]) -> Callable[[], None]:
             ("task", Annotated[cls, tyro.conf.OmitArgPrefixes], field(default=chosen)),
         ],
     )
-    parsed: Any = tyro.cli(both, prog=f"python -m synth {verb} {spec}", description=VERBS[verb].__doc__, args=options)
-    return lambda: parsed.options.run(parsed.task)
+    parsed: Any = parse(both, prog=f"python -m synth {verb} {spec}", description=VERBS[verb].__doc__, args=options)
+    return lambda: parsed.options.run(parsed.task, _called(spec, chosen, parsed.task))
 
 
-def run() -> None:
-    """Entry point: errors that a user can mend are one line on standard error and exit status 2."""
+def _called(spec: str, chosen: Task, task: Task) -> str:
+    """A file name for a task as it was asked for: cfg3f, cfg3f-root13; reverse.py:Reverse is Reverse."""
+    values = [(f.name, getattr(task, f.name)) for f in fields(task)]
+    changed = [(key, value) for key, value in values if value != getattr(chosen, key)]
+    name = Path(spec.rpartition(":")[2]).name.removesuffix(".py")
+    return re.sub(r"[^\w.-]+", "_", "-".join([name, *(f"{key}{Path(str(value)).name}" for key, value in changed)]))
+
+
+def parse(kind: Any, **settings: Any) -> Any:
+    """tyro.cli, but what it has to say against a command line is the one line of a UserError, not a box."""
+    said = io.StringIO()
     try:
-        main(sys.argv[1:])
+        with redirect_stderr(said):
+            return tyro.cli(kind, **settings)
+    except SystemExit as leaving:
+        if leaving.code != 2:
+            raise
+    raise UserError(_unboxed(said.getvalue()))
+
+
+def _unboxed(box: str) -> str:
+    """The text in a box of tyro's: a title, then parts with a rule between them."""
+    lines = [line.strip("│| ") for line in re.sub("\x1b\\[[0-9;]*m", "", box).splitlines()[1:]]
+    parts = "\n".join(line if re.search(r"\w", line) else "\0" for line in lines).split("\0")
+    text = "; ".join(" ".join(part.split()) for part in parts if part.strip())
+    return re.sub(r"Error parsing (\S*__tyro\S*: )?", "", text)
+
+
+def guarded(command: Callable[[], None], stopped: str) -> int:
+    """The exit status of a command: 2 and one line on standard error for what a user can mend, 130 for Ctrl-C."""
+    try:
+        command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; {stopped}", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `... | head`
         sys.stderr.close()
+    return 0
 
 
 if __name__ == "__main__":
-    run()
+    sys.exit(guarded(lambda: main(sys.argv[1:]), "no file is left half written; run the same command again"))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
         reason = error.strerror or error
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what made the block fail is told above, and fails here too
+            partial.unlink(missing_ok=True)
 
 
 def rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:

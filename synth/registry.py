@@ -19,7 +19,7 @@ from typing import Any
 
 from synth.errors import UserError
 from synth.streams import digest
-from synth.task import Task
+from synth.task import Task, check_class
 
 GROUP = "physics_of_lms.tasks"
 
@@ -42,6 +42,7 @@ def installed_tasks() -> dict[str, type[Task]]:
     found.extend(point.load() for point in entry_points(group=GROUP))
     tasks: dict[str, type[Task]] = {}
     for cls in found:
+        check_class(cls)
         if cls.name in tasks and tasks[cls.name] is not cls:
             raise UserError(f"two tasks are named {cls.name!r} ({tasks[cls.name]!r} and {cls!r}); rename one")
         tasks[cls.name] = cls
@@ -87,6 +88,7 @@ def task_class(spec: str) -> tuple[type[Task], dict[str, Any]]:
             name = next(iter(classes))
         if name not in classes:
             raise UserError(f"{path} defines {', '.join(classes) or 'no task'}; name one as {path}:Class")
+        check_class(classes[name])
         classes[name].origin = f"{Path(path).resolve()}:{name}"
         return classes[name], {}
     names = task_names()

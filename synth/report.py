@@ -69,11 +69,11 @@ def show_example(task: Task, example: Example, most: int = 64) -> str:
 
 
 def show(task: Task, seed: int, n: int, split: str, samples: int) -> str:
-    """The report as text for a terminal."""
+    """The report as text for a terminal, after `samples` documents in full (0 for none)."""
     corpus = Corpus(task, seed, split)
     examples = corpus.documents(0, max(samples, 1))
     found = measure(task, seed, n, split)
-    lines = [f"{task}", f"source: {task.source}", f"vocabulary: {corpus.vocab.size} ids, {corpus.vocab.shown()}", ""]
+    lines = [f"{task}", f"source: {task.cited()}", f"vocabulary: {corpus.vocab.size} ids, {corpus.vocab.shown()}", ""]
     for i in range(samples):
         lines += [f"document {i} of {split}", show_example(task, examples[i]), ""]
     lines += [f"first {n} documents of {split}, seed {seed} (digest {found['digest']})"]

@@ -1,6 +1,7 @@
 """Scores for people who generate elsewhere: one JSON object a line in, one out."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from synth.task import Task
 
 def read_completions(task: Task, path: Path) -> list[dict[str, Any]]:
     """Rows of a completions file: {"tokens": [...]} with ids or symbol names, and optionally {"index": i} to say which
-    document's prompt was completed. Raises UserError that names the first bad line, before anything is scored.
+    document's prompt was completed. The path - is standard input. Raises UserError that names the first bad line,
+    before anything is scored.
     """
+    stdin = str(path) == "-"
+    name = "standard input" if stdin else path
     try:
-        lines = path.read_text().splitlines()
+        lines = (sys.stdin.read() if stdin else path.read_text()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}; give a text file with one JSON object a line") from None
-    return [_parse(task, line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+        raise UserError(f"cannot read {name}: {error}; give a text file with one JSON object a line") from None
+    rows = [_parse(task, line, f"{name}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise UserError(f'{name} holds no completions; give one JSON object a line, as in {{"tokens": ["1", "2"]}}')
+    return rows
 
 
 def _parse(task: Task, line: str, where: str) -> dict[str, Any]:
@@ -43,18 +50,29 @@ def _parse(task: Task, line: str, where: str) -> dict[str, Any]:
             ids = vocab.encode(tokens)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return {"ids": ids, "index": index}
+    return {"ids": ids, "index": index, "where": where}
 
 
-def score(
-    task: Task, path: Path, seed: int = 0, split: str = "test", detail: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Scores (or, with detail, all that the oracle knows) of every completion of a file, in its order."""
+def score(task: Task, path: Path, seed: int = 0, split: str = "test", detail: bool = False) -> Iterator[dict[str, Any]]:
+    """Scores (or, with detail, all that the oracle knows) of every completion of a file, in its order.
+
+    Raises UserError that names the line where the task cannot judge a completion without its document.
+    """
     completions = read_completions(task, path)
     corpus = Corpus(task, seed, split)
     judge = task.detail if detail else task.score
     for row in completions:
         index = row["index"]
         example = None if index is None else corpus.documents(index, index + 1)[0]
-        found = judge(corpus.world, example, row["ids"])
+        try:
+            found = judge(corpus.world, example, row["ids"])
+        except UserError as error:
+            raise UserError(f"{row['where']}: {error}") from error
+        except (AttributeError, TypeError) as error:  # the marks of a task that uses the example it was not given
+            if example is not None:
+                raise
+            raise UserError(
+                f'{row["where"]}: this task needs "index", the number of the document that is completed '
+                f"(without it: {type(error).__name__}: {error})"
+            ) from error
         yield found if index is None else {"index": index, **found}

@@ -122,7 +122,8 @@ class Task(ABC):
     def score(self, world: Any, example: Example | None, completion: np.ndarray) -> dict[str, float]:
         """Judge a completion (C,) of ids that follows the example's prompt.
 
-        With example None the completion is a whole document; a task that cannot judge one raises UserError.
+        With example None the completion is a whole document; a task that cannot judge one raises UserError, or may
+        simply use the example: `synth score` then names the line and asks for its "index".
         """
 
     @abstractmethod
@@ -166,7 +167,12 @@ class Task(ABC):
     @cached_property
     def key(self) -> str:
         """Hash of name, version and all fields: part of every random stream and of every run's identity."""
+        check_class(type(self))
         return digest([self.name, self.version, self])
+
+    def cited(self) -> str:
+        """Where the data of this very configuration come from, for reports; by default `source`."""
+        return self.source
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A task from a file outside the packages cannot be found again by module name in a worker process.
@@ -181,6 +187,15 @@ def rebuild(origin: str | type[Task], values: dict[str, Any]) -> Task:
 
         origin = task_class(origin)[0]
     return origin(**values)
+
+
+def check_class(cls: type[Task]) -> None:
+    """Raise UserError unless a task is a frozen dataclass of its own: else its fields are not in its identity."""
+    own = vars(cls).get("__dataclass_params__")
+    if own is None or not own.frozen:
+        raise UserError(
+            f"the fields of task {cls.__name__} are not part of its identity; write @dataclass(frozen=True) above it"
+        )
 
 
 def check_split(split: str) -> None:

@@ -11,6 +11,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--task", action="append", default=[], help="path/to/file.py:Class to run the task contract on")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if given := config.getoption("--task"):
+        from synth.errors import UserError
+        from synth.registry import get_task
+
+        try:
+            for name in given:
+                get_task(name)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "any_task" in metafunc.fixturenames:
         from synth.registry import get_task, task_names

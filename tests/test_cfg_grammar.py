@@ -139,6 +139,8 @@ TEXTS = {
     "nothing": ("# only this", "has no rules"),
     "start": ("%start T\nS -> 'a'", "the root T has no rules; start from one of: S"),
     "directive": ("%begin S\nS -> 'a'", "line 1: only '%start SYMBOL'"),
+    "white space": ("S -> 'a b'", "line 1: the terminal 'a b' holds white space"),
+    "loose backslash": ("S -> 'a'\nB -> 'b' \\", "symbol B is unreachable"),  # the last line is read all the same
     "order": ("S -> 'a' [0.5] 'b' | 'c' [0.5]", "line 1: expected |"),
 }
 
@@ -208,6 +210,9 @@ def test_impossible_settings_say_why() -> None:
         (dict(level_sizes=(1, 3, 1), lengths=(2, 3)), "level 2 needs 6 different right-hand sides"),
         (dict(level_sizes=(1, 9), degree=(2,), lengths=(2, 3)), "room for 6 symbols but level 2 has 9"),
         (dict(degree=()), "degree ()"),
+        (dict(degree=(2.5,)), "degree=(2.5,) must be a tuple of whole numbers"),
+        (dict(lengths=(True, 2)), "lengths=(True, 2)"),
+        (dict(level_sizes=7), "level_sizes=7"),
     ]:
         with pytest.raises(UserError) as caught:
             cfg.RandomGrammar(**settings)

@@ -2,16 +2,18 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli, ledger, study
-from experiments.harness.cost import costs, duration
+from experiments.harness import cli, files, ledger, study
+from experiments.harness.cost import costs, duration, report
 from experiments.harness.runs import SCALES
 from experiments.harness.study import Experiment, discover, select
 from experiments.harness.table import read_table
@@ -45,7 +47,8 @@ def test_an_experiment_from_start_to_figure(script, capsys):
     cli.main(str(script), ["--scale", "laptop", "--jobs", "2"])
     printed = capsys.readouterr()
     folder = script.parents[1] / "results" / "01_fake" / "laptop"
-    expected = [folder / "figure.png", folder / "figure.svg", folder / "table.csv", folder.parents[1] / "README.md"]
+    expected = [folder / name for name in ("figure.png", "figure.svg", "table.csv", "table.sha256")]
+    expected.append(folder.parents[1] / "README.md")
     assert [line for line in printed.out.splitlines() if "first figure" not in line] == [str(path) for path in expected]
     assert "first figure, redrawn after every run: " in printed.out and not (folder / "so_far").exists()
     table = read_table(folder / "table.csv")
@@ -53,17 +56,32 @@ def test_an_experiment_from_start_to_figure(script, capsys):
     drawn = [path.read_bytes() for path in expected[:2]]
     cli.main(str(script), ["--scale", "laptop", "--plot-only"])
     assert [path.read_bytes() for path in expected[:2]] == drawn
-    before = (folder / "table.csv").read_bytes()
+    before = [path.read_bytes() for path in expected]
     cli.main(str(script), ["--scale", "laptop"])
-    assert (folder / "table.csv").read_bytes() == before
+    assert [path.read_bytes() for path in expected] == before
+    capsys.readouterr()
     cli.main(str(script), ["--scale", "laptop", "--seeds", "1"])
-    assert set(read_table(folder / "table.csv").seed_init) == {0}
+    assert [path.read_bytes() for path in expected] == before
+    assert set(read_table(folder / "so_far" / "table.csv").seed_init) == {0}
+    *paths, last = capsys.readouterr().out.splitlines()
+    assert paths == [str(folder / "so_far" / path.name) for path in expected[:4]]
+    assert f"{folder / 'table.csv'} and the ledger were left as they are" in last
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "4", "--jobs", "1"])
+    assert set(read_table(folder / "table.csv").seed_init) == {0, 1, 2, 3} and not (folder / "so_far").exists()
+
+
+def test_fewer_seeds_write_no_table_where_there_was_none(script, capsys):
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "1", "--jobs", "1"])
+    results = script.parents[1] / "results"
+    assert (results / "01_fake/laptop/so_far/figure.png").is_file()
+    assert not (results / "01_fake/laptop/table.csv").exists() and not (results / "README.md").exists()
 
 
 def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, capsys):
     folder, results = script.parent, script.parents[1] / "results"
-    for scale in ("smoke", "laptop"):
-        cli.main(str(script), ["--scale", scale, "--jobs", "1"])
+    cli.main(str(script), ["--scale", "smoke", "--jobs", "1"])
+    assert (results / "01_fake/smoke/table.csv").is_file() and not (results / "README.md").exists()
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
     capsys.readouterr()
     cli.main_all(["claims", "--check"], folder)
     cli.main_all(["claims", "--json"], folder)
@@ -71,16 +89,34 @@ def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, caps
     assert {record["id"] for record in records} == {entry.id for entry in ledger.index()}
     keys = ["id", "exp", "scale", "value", "low", "high", "n", "paper", "verdict"]
     assert all(list(record) == keys for record in records)
-    smoke, laptop, other = records[:3]
-    assert (smoke["scale"], smoke["verdict"]) == ("smoke", "not testable here")
+    laptop, other = records[:2]
+    assert "smoke" not in {record["scale"] for record in records}
     assert (laptop["value"], laptop["n"], laptop["paper"], laptop["verdict"]) == (91.5, 6, 99.8, "reproduced")
     assert (other["verdict"], other["value"], other["scale"]) == ("not built", None, None)
+    assert "| 99.8 |" in (results / "README.md").read_text()
     cli.main_all(["claims"], folder)
     assert "reproduced" in capsys.readouterr().out
     shutil.rmtree(results / "01_fake" / "laptop")
     assert "claims --write" in fails(capsys, cli.main_all, ["claims", "--check"], folder)
     cli.main_all(["claims", "--write"], folder)
-    assert "| 99.8 |" in (results / "README.md").read_text()
+    assert "| 99.8 |" not in (results / "README.md").read_text()
+
+
+def test_the_ledger_credits_the_experiment_that_made_the_claim(script, monkeypatch, capsys):
+    path = script.rename(script.with_name("25_other.py"))
+    monkeypatch.delitem(sys.modules, "experiments.25_other", raising=False)
+    path.with_name("01_index.py").write_text('"""The experiment that the index names for claim 1.1."""\n')
+    cli.main(str(path), ["--scale", "laptop", "--jobs", "1"])
+    page = (path.parents[1] / "results/README.md").read_text()
+    assert "[25](25_other/laptop/figure.png) | laptop | 99.8" in page and "01_index" not in page
+    capsys.readouterr()
+    cli.main_all(["claims"], path.parent)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].split()[:3] == ["1.1", "25", "laptop"]
+    papers = {claim.paper for _, claim, _ in ledger.ledger(path.parents[1] / "results", path.parent)}
+    start, end = printed[0].index("paper"), printed[0].index("ours")
+    for cut in (line[start:end].strip() for line in printed[1:] if line[start:end].rstrip().endswith(" ...")):
+        assert any(str(paper).startswith(cut.removesuffix("...")) for paper in papers)  # at a space, not in a word
 
 
 def test_a_claim_that_is_not_in_the_index_raises(script, capsys):
@@ -135,6 +171,32 @@ def test_a_file_that_lacks_a_function_says_so(script, capsys):
         Experiment(script).runs("smoke")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def figure(", "def figure((", "01_fake.py does not import: SyntaxError"),
+        ("STEPS = {", "STEPS = missing | {", "01_fake.py does not import: NameError: name 'missing'"),
+        ("layers=1, ", "layer=1, ", "01_fake.py: runs('smoke') fails: TypeError"),
+        ('x="coin"', 'x="con"', "01_fake.py cannot draw "),
+        ('table.coin == "ones', 'table.con == "ones', "01_fake.py cannot make claims of "),
+    ],
+)
+def test_a_faulty_experiment_is_one_line(script, capsys, old, new, message):
+    assert FAKE.read_text().count(old) == 1
+    script.write_text(FAKE.read_text().replace(old, new))
+    line = fails(capsys, cli.main_all, ["run", "--scale", "smoke", "--jobs", "1"], script.parent)
+    assert message in line and ("smoke/table.csv" in line) == ("cannot" in message)
+    script.with_name("10_later.py").write_text('"""Later."""\n')
+    cli.main_all(["list"], script.parent)
+    assert "Later." in capsys.readouterr().out
+
+
+def test_an_error_names_the_line_of_the_experiment(script, capsys):
+    script.write_text(FAKE.read_text().replace("layers=1, ", "layer=1, "))
+    number = FAKE.read_text()[: FAKE.read_text().index("layers=1, ")].count("\n") + 1
+    assert fails(capsys, cli.main, str(script), ["--dry-run"]).endswith(f"(line {number})")
+
+
 def test_a_run_must_carry_the_name_of_its_file(script):
     script.write_text(FAKE.read_text().replace("Path(__file__).stem", '"02_other"'))
     with pytest.raises(UserError, match="it must be '01_fake'"):
@@ -158,11 +220,56 @@ def test_a_full_disk_is_one_line(script, capsys, monkeypatch):
     assert "the disk of /a/file is full" in fails(capsys, cli.main, str(script), ["--scale", "smoke"])
 
 
+def test_a_full_disk_of_results_names_the_results(script, capsys, monkeypatch):
+    real = files.os.fsync
+
+    def full(handle):
+        if "/results/" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    line = fails(capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1"])
+    assert "the disk of " in line and "/results/01_fake/smoke/so_far/table.csv is full" in line
+
+
+@pytest.mark.parametrize("flag", ["--results", "--runs"])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_is_a_file_is_one_line(script, capsys, tmp_path, flag, below):
+    (tmp_path / "file").write_text("kept")
+    line = fails(
+        capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1", flag, str(tmp_path / "file" / below)]
+    )
+    assert str(tmp_path / "file") in line and f"give {flag} a folder" in line
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_may_not_be_written_is_one_line(script, capsys, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "replace", refuse)
+    results = script.parents[1] / "out"
+    arguments = ["claims", "--write", "--results", str(results)]
+    assert f"{results / 'README.md'}: {os.strerror(code)}" in fails(capsys, cli.main_all, arguments, script.parent)
+
+
+def test_an_error_about_another_file_is_not_blamed_on_the_folders(script, monkeypatch):
+    def missing(*_):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "/elsewhere/data.txt")
+
+    monkeypatch.setattr(cli, "run_all", missing)
+    with pytest.raises(FileNotFoundError):
+        cli.main(str(script), ["--scale", "smoke"])
+
+
 def test_a_figure_that_needs_all_runs_does_not_end_the_first(script, capsys):
     broken = "def figure(table):\n    assert len(table) == 12, 'needs all'\n"
     script.write_text(FAKE.read_text().replace("def figure(table):\n", broken))
     cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
-    assert "no figure of 1 runs: AssertionError: needs all" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no figure of 1 runs: " in printed and "so_far/table.csv: AssertionError: needs all (line " in printed
 
 
 def test_dry_runs_of_every_scale_are_quick_and_allocate_nothing(script, capsys):
@@ -174,6 +281,12 @@ def test_dry_runs_of_every_scale_are_quick_and_allocate_nothing(script, capsys):
     assert found[0].parameters == 5 * 768 + 12 * 768**2 + 9 * 768 + 6 * 768  # tables, matrices, biases, three norms
     assert found[0].r_max == pytest.approx(1000 / found[0].parameters)
     assert found[0].memory > 16 * found[0].parameters and found[0].seconds > 0
+    each = found[0].seconds
+    assert f"about {duration(each * 3)} left on this machine with 2 processes at a time" in report("x", "y", found, 2)
+    assert f"about {duration(each)} left on this machine with 6 processes" in report("x", "y", found, 64)
+    assert "R_max" in report("x", "y", found, 2)
+    bare = [replace(cost, r_max=None) for cost in found]
+    assert "R_max" not in report("x", "y", bare, 2)
     cli.main_all(["cost"], script.parent)
     printed = capsys.readouterr().out
     assert all((f"01_fake at scale {scale}" in printed) == (scale != "overnight") for scale in SCALES)
@@ -205,6 +318,7 @@ def test_the_example_of_the_docs_runs(tmp_path, capsys):
 
 
 def test_every_experiment_has_a_title_and_claims_in_the_index():
-    numbers = {entry.exp for entry in ledger.index()}
     for experiment in study.discover():
-        assert experiment.title != "(no docstring)" and experiment.number in numbers
+        assert not experiment.title.startswith("(")
+        for claim in study.committed_claims(experiment, ROOT / "results"):
+            assert ledger.entry_of(claim, experiment).id == claim.id

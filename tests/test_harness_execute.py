@@ -181,8 +181,12 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     files.write_text(tmp_path / "a", "old")
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(OSError):
+    monkeypatch.setattr(files.Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    with pytest.raises(OSError, match="full") as error:
         files.write_text(tmp_path / "a", "new")
+    assert error.value.filename == str(tmp_path / "a")
+    monkeypatch.undo()
+    next(tmp_path.glob(".a.*")).unlink()
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -48,6 +48,10 @@ def test_the_id_covers_evaluations_and_the_version_of_the_task(monkeypatch):
     assert run_id(RUN) != before
 
 
+def test_the_label_leaves_empty_tags_out():
+    assert replace(RUN, tags={"coin": "fair", "root": "", "cut": 0}).label == "coin fair, cut 0"
+
+
 def test_unknown_settings_raise():
     with pytest.raises(TypeError):
         Run("01", Coin(), None, None, seed=3)

@@ -237,7 +237,9 @@ def test_schedules() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "named"),
-    [({"steps": 0}, "steps"), ({"batch": 5, "accumulate": 2}, "accumulate"), ({"betas": (0.9, 1.0)}, "betas")],
+    [({"steps": 0}, "steps"), ({"batch": 5, "accumulate": 2}, "accumulate"), ({"betas": (0.9, 1.0)}, "betas"),
+     ({"lr": 0.0}, "lr"), ({"lr": float("nan")}, "lr"),
+     ({"weight_decay": float("inf")}, "weight_decay"), ({"clip": float("nan")}, "clip")],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(bad: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):

@@ -1,5 +1,6 @@
 """The command line of synth: a newcomer's commands, the task of docs/add_a_task.md, and bad input."""
 
+import io
 import json
 import re
 import subprocess
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from synth import get_task
-from synth.__main__ import main
+from synth.__main__ import guarded, main
+from synth.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,6 +128,12 @@ BAD = {
     "unknown flag": (["show", "cfg3f", "--rooot", "13"], "--rooot"),
     "no such file": (["score", "cfg3f", "--in", "nowhere.jsonl"], "nowhere.jsonl"),
     "no such task file": (["show", "nowhere.py:Task"], "nowhere.py"),
+    "not a number": (["show", "cfg3f", "--n", "x"], "--n"),
+    "no file named": (["score", "cfg3f"], "--in"),
+    "negative samples": (["show", "cfg3f", "--samples", "-1"], "--samples"),
+    "list of something": (["list", "cfg"], "takes no 'cfg'"),
+    "another format": (["export", "cfg3f", "--to", "txt", "--out", "x.jsonl"], "--to jsonl"),
+    "a file for a folder": (["export", "cfg3f", "--out", "README.md/x"], "cannot write"),
     "nothing to export": (["export", "cfg3f", "--n", "0"], "at least 1"),
 }
 
@@ -136,8 +144,7 @@ def test_bad_input_is_one_clear_line(case: str) -> None:
     done = run(*args)
     assert done.returncode == 2 and word in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
-    if case != "unknown flag":  # tyro frames its own message
-        assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
 
 
 BAD_LINES = {
@@ -162,8 +169,76 @@ def test_bad_completions_name_the_line_and_leave_results_alone(case: str, tmp_pa
     assert done.stderr.count("\n") == 1 and (tmp_path / "out.jsonl").read_text() == "earlier\n"
 
 
+def test_each_verb_tells_its_options_without_a_task() -> None:
+    done = run("export", "--help")
+    assert done.returncode == 0 and "parquet,jsonl,txt" in done.stdout and not done.stderr
+
+
+def test_a_line_without_its_document_is_named(reverse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"tokens": [1], "index": 0}\n{"tokens": [1]}\n')
+    with pytest.raises(UserError, match='line 2: this task needs "index"'):
+        main(["score", reverse, "--in", str(file)])
+    file.write_text("\n")
+    with pytest.raises(UserError, match="holds no completions"):
+        main(["score", reverse, "--in", str(file)])
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"tokens": [1], "index": 0}\n'))
+    main(["score", reverse, "--in", "-"])
+
+
+def test_bad_fields_of_a_task_are_one_line(reverse: str) -> None:
+    with pytest.raises(UserError, match="length=0"):
+        main(["show", reverse, "--length", "0"])
+
+
+def test_exports_do_not_lose_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--root", "13"]):
+        main(["export", "cfg3f", "--n", "3", *more])
+    assert (tmp_path / "cfg3f.jsonl").exists() and (tmp_path / "cfg3f-root13.jsonl").exists()
+    with pytest.raises(UserError, match="--overwrite"):
+        main(["export", "cfg3f", "--n", "3"])
+    main(["export", "cfg3f", "--n", "4", "--overwrite"])
+    assert len((tmp_path / "cfg3f.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_grammar_of_your_own_is_the_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.cfg").write_text("S -> 'a' | 'b'")
+    main(["show", "cfg", "--grammar", f"{tmp_path}/mine.cfg", "--n", "5", "--samples", "0"])
+    assert "mine.cfg" in re.search("^source: .*$", capsys.readouterr().out, re.M)[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("decorator", ["", "@dataclass\n"])
+def test_a_task_that_is_no_frozen_dataclass_is_refused(decorator: str, reverse: str) -> None:
+    path = Path(reverse.partition(":")[0])
+    path.write_text(path.read_text().replace("@dataclass(frozen=True)\n", decorator))
+    with pytest.raises(UserError, match="frozen"):
+        main(["show", reverse])
+    if not decorator:
+
+        class Bare(type(get_task("cfg3f"))):  # type: ignore[misc]
+            extra: int = 0
+
+        with pytest.raises(UserError, match="Bare"):
+            _ = Bare().key
+
+
+def test_an_unknown_task_of_the_contract_test_is_one_line() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "tests/test_task_contract.py", "--task", "no.py:X"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 4 and "ERROR: no file no.py" in done.stderr and "Traceback" not in done.stdout
+
+
+def test_interrupted_commands_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted, "run it again") == 130
+    assert capsys.readouterr().err.strip() == "stopped; run it again"
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from synth import UserError, export
+    from synth import export
 
     out = tmp_path / "x.jsonl"
     out.write_text("earlier\n")

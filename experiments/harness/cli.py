@@ -6,15 +6,18 @@ Bad input ends with one line on standard error and status 2. Nothing heavy is im
 import argparse
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.harness.pool import EXECUTORS, Plan, run_all
+from experiments.harness.pool import EXECUTORS, Plan, default_jobs, run_all
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
 from synth.errors import UserError
+
+UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +71,7 @@ def main(file: str, argv: Sequence[str] | None = None) -> None:
     _run_options(parser)
     _folders(parser, experiment.path.parents[1])
     options = parser.parse_args(argv)
-    _guarded(lambda: run_experiment(experiment, options), options.runs)
+    _guarded(lambda: run_experiment(experiment, options), options)
 
 
 def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
@@ -97,10 +100,10 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     cost.add_argument("--seeds", type=_natural, help="seeds per configuration")
     cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
     options = parser.parse_args(argv)
-    _guarded(lambda: options.does(options), options.runs)
+    _guarded(lambda: options.does(options), options)
 
 
-def _guarded(work: Callable[[], None], runs: Path) -> None:
+def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     """Do the work; errors that a user can mend become one line."""
     from experiments.harness.files import disk_full
 
@@ -114,13 +117,30 @@ def _guarded(work: Callable[[], None], runs: Path) -> None:
     except BrokenPipeError:
         raise SystemExit(0) from None  # the reader, such as head, has seen enough
     except OSError as error:
-        if error.errno != errno.ENOSPC and not disk_full(error, runs):
+        if misplaced := _misplaced(error, options):
+            problem = misplaced
+        elif disk_full(error, options.runs):
+            place = error.filename or options.runs
+            problem = f"the disk of {place} is full; free some space and run the same command again"
+        else:
             raise
-        problem = f"the disk of {error.filename or runs} is full; free some space and run the same command again"
     else:
         return
     print(f"error: {problem}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _misplaced(error: OSError, options: argparse.Namespace) -> str | None:
+    """What to say of a folder given by the user that cannot be used; None when the error is about something else."""
+    if error.errno not in UNUSABLE or error.filename is None:
+        return None
+    path = Path(os.path.abspath(os.fsdecode(error.filename)))
+    for name in ("into", "results", "runs"):
+        given = getattr(options, name, None)
+        folder = Path(os.path.abspath(given)) if given else None
+        if folder and (path.is_relative_to(folder) or folder.is_relative_to(path)):
+            return f"{path}: {error.strerror}; mend this or give --{name} a folder that you may write to"
+    return None
 
 
 def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -132,7 +152,7 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
     if not runs:
         raise UserError(f"{experiment.name} has no runs at scale {options.scale}")
     if options.dry_run:
-        return _print_cost(experiment, options.scale, runs, options.runs, options.measure)
+        return _print_cost(experiment, options.scale, runs, options)
     from experiments.harness.progress import Report
 
     report = Report(experiment, options.scale, runs, options.runs, options.results)
@@ -142,17 +162,15 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
 
 
 def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: Path) -> None:
-    from experiments.harness.table import read_table
-
-    table = read_table(results / experiment.name / scale / TABLE)
-    for path in draw(experiment, table, folder):
+    for path in draw(experiment, results / experiment.name / scale / TABLE, folder):
         print(path)
 
 
-def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], root: Path, measure: bool) -> None:
+def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], options: argparse.Namespace) -> None:
     from experiments.harness.cost import costs, report
 
-    print(report(experiment.name, scale, costs(runs, root, measure)))
+    jobs = getattr(options, "jobs", None) or default_jobs()
+    print(report(experiment.name, scale, costs(runs, options.runs, options.measure), jobs))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -186,7 +204,7 @@ def _claims(options: argparse.Namespace) -> None:
         write_text(path, ledger.markdown(options.results, options.folder))
         print(path)
     elif options.check:
-        if not path.is_file() or path.read_text(encoding="utf-8") != ledger.markdown(options.results, options.folder):
+        if not path.is_file() or path.read_bytes() != ledger.markdown(options.results, options.folder).encode():
             raise UserError(f"{path} is not up to date; run `python -m experiments claims --write`")
     elif options.json:
         print("\n".join(ledger.json_lines(options.results, options.folder)))
@@ -198,5 +216,5 @@ def _cost(options: argparse.Namespace) -> None:
     for experiment in select(options.experiments, options.folder):
         for scale in [options.scale] if options.scale else SCALES:
             if runs := experiment.runs(scale, options.seeds):
-                _print_cost(experiment, scale, runs, options.runs, options.measure)
+                _print_cost(experiment, scale, runs, options)
                 print()

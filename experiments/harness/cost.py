@@ -6,7 +6,8 @@ PaLM (arXiv 2204.02311, appendix B). R_max, the most bits per parameter that the
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,10 @@ from lm.speed import efficiency
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one configuration: per run, except runs and finished (over its seeds). memory in bytes; seconds expected."""
+    """Of one configuration: per run, except runs and finished (over its seeds).
+
+    memory in bytes; seconds: expected of one process with one thread, or with the GPU.
+    """
 
     label: str
     runs: int
@@ -35,7 +39,7 @@ class Cost:
 
     @property
     def left(self) -> float:
-        """Seconds that the runs without a result will take."""
+        """Seconds that the runs without a result will take one after another."""
         return self.seconds * (self.runs - self.finished)
 
 
@@ -99,20 +103,34 @@ def _memory(run: Run) -> float:
 
 @cache
 def matmul_rate() -> float:
-    """FLOPs a second of large matrix products on this machine, all threads, from 0.3 s of them."""
+    """FLOPs a second of large matrix products on this machine, one thread or the GPU: the best of 0.3 s of them, as
+    other processes may be at work."""
     import torch
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if kind == "cuda" else torch.float32
     n = 4096 if kind == "cuda" else 512
     a = torch.randn(n, n, device=kind, dtype=dtype)
-    for _ in range(3):
-        a @ a
-    products, begin = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - begin) < 0.3:
-        float((a @ a)[0, 0])  # waits for the device
-        products += 1
-    return products * 2 * n**3 / seconds
+    best = 0.0
+    with _one_thread():
+        begin = time.perf_counter()
+        while (start := time.perf_counter()) < begin + 0.3:
+            float((a @ a)[0, 0])  # waits for the device
+            best = max(best, 2 * n**3 / (time.perf_counter() - start))
+    return best
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker process when there is one for each core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _time_of_a_step(run: Run, steps: int = 12) -> float:
@@ -122,42 +140,52 @@ def _time_of_a_step(run: Run, steps: int = 12) -> float:
 
     assert run.model is not None and run.train is not None
     moments: list[float] = []
-    train(
-        build(run.model, run.task.vocab().size, 0),
-        run.task,
-        replace(run.train, steps=steps),
-        data_seed=0,
-        log_every=1,
-        progress=lambda *_: moments.append(time.perf_counter()),
-    )
+    with _one_thread():
+        train(
+            build(run.model, run.task.vocab().size, 0),
+            run.task,
+            replace(run.train, steps=steps),
+            data_seed=0,
+            log_every=1,
+            progress=lambda *_: moments.append(time.perf_counter()),
+        )
     return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
 
 
-def report(name: str, scale: str, found: Sequence[Cost]) -> str:
-    """The dry run's table, and the expected time of all runs."""
-    head = ["configuration", "runs", "done", "parameters", "steps", "tokens", "FLOPs", "memory", "R_max", "time each"]
-    rows = [head] + [
-        [
-            cost.label,
-            str(cost.runs),
-            str(cost.finished),
-            _short(cost.parameters),
-            _short(cost.steps),
-            _short(cost.tokens),
-            f"{cost.flops:.2e}",
-            _short(cost.memory) + "B",
-            "-" if cost.r_max is None else f"{cost.r_max:.3g}",
-            duration(cost.seconds),
-        ]
-        for cost in found
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [f"{name} at scale {scale}"]
-    lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    total = sum(cost.left for cost in found)
+def report(name: str, scale: str, found: Sequence[Cost], jobs: int) -> str:
+    """The dry run's table, and the expected time of all runs in `jobs` processes."""
+    columns: dict[str, list[str]] = {
+        "configuration": [cost.label for cost in found],
+        "runs": [str(cost.runs) for cost in found],
+        "done": [str(cost.finished) for cost in found],
+        "parameters": [_short(cost.parameters) for cost in found],
+        "steps": [_short(cost.steps) for cost in found],
+        "tokens": [_short(cost.tokens) for cost in found],
+        "FLOPs": [f"{cost.flops:.2e}" for cost in found],
+        "memory": [_short(cost.memory) + "B" for cost in found],
+    }
+    if any(cost.r_max is not None for cost in found):
+        columns["R_max"] = ["-" if cost.r_max is None else f"{cost.r_max:.3g}" for cost in found]
+    columns["time each"] = [duration(cost.seconds) for cost in found]
+    padded = [_padded(head, cells, head == "configuration") for head, cells in columns.items()]
+    lines = [f"{name} at scale {scale}", *map("  ".join, zip(*padded, strict=True))]
     flops = sum(cost.flops * cost.runs for cost in found)
-    lines.append(f"all: {flops:.2e} FLOPs, about {duration(total)} left on this machine")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"all: {flops:.2e} FLOPs, {_time_left(found, jobs)}"])
+
+
+def _padded(head: str, cells: Sequence[str], left: bool) -> list[str]:
+    width = max(map(len, [head, *cells]))
+    return [cell.ljust(width) if left else cell.rjust(width) for cell in (head, *cells)]
+
+
+def _time_left(found: Sequence[Cost], jobs: int) -> str:
+    """On this machine, with no more processes than runs are left, and never less than the longest run takes."""
+    left = [cost for cost in found if cost.runs > cost.finished]
+    if not left:
+        return "nothing left to do"
+    jobs = min(jobs, sum(cost.runs - cost.finished for cost in left))
+    seconds = max(sum(cost.left for cost in left) / jobs, max(cost.seconds for cost in left))
+    return f"about {duration(seconds)} left on this machine with {jobs} process{'es' * (jobs > 1)} at a time"
 
 
 def _short(number: float) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ PARTS = {
     "4": "Part 4: architecture",
     "B": "Background: language-model theory and the cost of attention",
 }
+Line = tuple["Entry", Claim, Experiment | None]  # the experiment that made the claim; None for "not built"
 HEAD = """# Claims
 
 Written by `python -m experiments claims --write` from the tables beside it; do not edit.
@@ -54,49 +56,50 @@ def _order(number: str) -> tuple[str, int]:
     return part, int(rest)
 
 
-def ledger(results: Path, folder: Path = FOLDER) -> list[tuple[Entry, Claim]]:
+def entry_of(claim: Claim, experiment: Experiment) -> Entry:
+    """The index's entry of an experiment's claim. Raises UserError when there is none."""
+    for entry in index():
+        if entry.id == claim.id:
+            return entry
+    raise UserError(f"{experiment.path} makes claim {claim.id!r}, which {INDEX.name} lacks; add it there")
+
+
+def ledger(results: Path, folder: Path = FOLDER) -> list[Line]:
     """Every claim with each of its results, at least one line each. Raises UserError on a claim that has no entry."""
-    entries = {entry.id: entry for entry in index()}
-    found: dict[str, list[Claim]] = {}
+    found: dict[str, list[Line]] = {}
     for experiment in discover(folder):
         for claim in committed_claims(experiment, results):
-            if claim.id not in entries:
-                raise UserError(f"{experiment.path} makes claim {claim.id!r}, which {INDEX.name} lacks; add it there")
-            found.setdefault(claim.id, []).append(claim)
-    return [(entry, claim) for entry in entries.values() for claim in found.get(entry.id) or [_not_built(entry)]]
+            found.setdefault(claim.id, []).append((entry_of(claim, experiment), claim, experiment))
+    return [line for entry in index() for line in found.get(entry.id) or [_not_built(entry)]]
 
 
-def _not_built(entry: Entry) -> Claim:
-    return Claim(entry.id, entry.claim, exp=entry.exp, paper=entry.paper, verdict="not built")
+def _not_built(entry: Entry) -> Line:
+    return entry, Claim(entry.id, entry.claim, exp=entry.exp, paper=entry.paper, verdict="not built"), None
 
 
 def json_lines(results: Path, folder: Path = FOLDER) -> Iterator[str]:
     """One object a line: id, exp, scale, value, low, high, n, paper, verdict; null where there is none."""
-    for _, claim in ledger(results, folder):
+    for _, claim, _ in ledger(results, folder):
         yield json.dumps({key: None if value == "" else value for key, value in claim.record().items()})
 
 
 def markdown(results: Path, folder: Path = FOLDER) -> str:
     """The text of results/README.md; the same for the same tables."""
     lines = ledger(results, folder)
-    counts = Counter(str(claim.verdict) for _, claim in lines)
+    counts = Counter(str(claim.verdict) for _, claim, _ in lines)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
     parts = [HEAD, f"{len(index())} claims, {len(lines)} lines: {summary}.\n"]
-    names = {experiment.number: experiment for experiment in discover(folder)}
     for key, title in PARTS.items():
         parts.append(f"## {title}\n")
         parts.append("| id | claim | exp | scale | paper | ours | 95% interval | n | threshold | verdict |")
         parts.append("|---|---|---|---|---|---|---|---|---|---|")
-        parts += [_line(entry, claim, names) for entry, claim in lines if entry.id.startswith(f"{key}.")]
+        parts += [_line(*line) for line in lines if line[0].id.startswith(f"{key}.")]
         parts.append("")
     return "\n".join(parts)
 
 
-def _line(entry: Entry, claim: Claim, names: dict[str, Experiment]) -> str:
-    experiment = names.get(entry.exp)
-    link = entry.exp
-    if claim.scale and experiment:
-        link = f"[{entry.exp}]({experiment.name}/{claim.scale}/figure.png)"
+def _line(entry: Entry, claim: Claim, experiment: Experiment | None) -> str:
+    link = f"[{claim.exp}]({experiment.name}/{claim.scale}/figure.png)" if experiment else claim.exp
     words = entry.claim if claim.statement == entry.claim else f"{entry.claim}: *{claim.statement}*"
     limits = "" if claim.low is None else f"{_number(claim.low)} to {_number(claim.high)}"
     cells = [entry.id, words, link, claim.scale, _number(claim.paper), _number(claim.value), limits]
@@ -111,11 +114,11 @@ def _number(value: float | str | None) -> str:
 def text(results: Path, folder: Path = FOLDER) -> str:
     """The ledger for a terminal, a line a result."""
     rows = [("id", "exp", "scale", "paper", "ours", "interval", "n", "verdict", "what")]
-    for entry, claim in ledger(results, folder):
+    for entry, claim, _ in ledger(results, folder):
         limits = "" if claim.low is None else f"{_number(claim.low)}..{_number(claim.high)}"
         n = "" if claim.n is None else str(claim.n)
-        paper = _number(claim.paper)[:24]
+        paper = textwrap.shorten(_number(claim.paper), 32, placeholder=" ...")
         value = _number(claim.value)
-        rows.append((entry.id, entry.exp, claim.scale, paper, value, limits, n, claim.verdict, claim.statement))
+        rows.append((entry.id, claim.exp, claim.scale, paper, value, limits, n, claim.verdict, claim.statement))
     widths = [max(len(row[i]) for row in rows) for i in range(8)]
     return "\n".join("  ".join([*map(str.ljust, row, widths), row[8]]) for row in rows)

@@ -1,5 +1,7 @@
 """What a reader sees while an experiment runs: a first figure early, then the table, the figure and the ledger."""
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +10,8 @@ from experiments.harness import ledger
 from experiments.harness.execute import finished, read_rows
 from experiments.harness.files import disk_full, write_text
 from experiments.harness.runs import Run, run_id
-from experiments.harness.study import TABLE, Experiment, draw
-from experiments.harness.table import read_table, to_table, write_table
+from experiments.harness.study import TABLE, Experiment, claims_of, draw
+from experiments.harness.table import checksum_path, to_table, write_table
 
 
 class Report:
@@ -34,10 +36,12 @@ class Report:
 
         try:
             paths = self._write(done, self.folder / "so_far", f"{len(done)} of {len(self.runs)} runs so far")
+        except OSError:  # results that cannot be written now cannot be written at the end either
+            raise
         except Exception as error:  # a figure that needs more runs must not end the ones under way
             if disk_full(error, self.results):
-                raise
-            tqdm.write(f"no figure of {len(done)} runs: {type(error).__name__}: {error}")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.results)) from error
+            tqdm.write(f"no figure of {len(done)} runs: {error}")
         else:
             if not self.told:
                 tqdm.write(f"first figure, redrawn after every run: {paths[0]}")
@@ -45,18 +49,27 @@ class Report:
 
     def finish(self) -> None:
         """Write the complete table, the figure and the ledger, and say where they are."""
+        folder = self.folder if self.whole else self.folder / "so_far"
+        paths = self._write(self.runs, folder, "" if self.whole else "fewer seeds than the scale has")
+        paths += [folder / TABLE, checksum_path(folder / TABLE)]
+        if self.whole:
+            shutil.rmtree(self.folder / "so_far", ignore_errors=True)
+            paths += self._write_ledger()
+        for path in paths:
+            print(path)
         if not self.whole:
-            for path in self._write(self.runs, self.folder / "so_far", "fewer seeds than the scale has"):
-                print(path)
-            return
-        paths = self._write(self.runs, self.folder, "")
-        shutil.rmtree(self.folder / "so_far", ignore_errors=True)
+            print(f"{self.folder / TABLE} and the ledger were left as they are: they take all seeds of the scale")
+
+    def _write_ledger(self) -> list[Path]:
+        if self.scale == "smoke":  # not part of the ledger, but a test of what the experiment claims
+            for claim in claims_of(self.experiment, self.scale, self.results):
+                ledger.entry_of(claim, self.experiment)
+            return []
         page = self.results / "README.md"
         write_text(page, ledger.markdown(self.results, self.experiment.path.parent))
-        for path in [*paths, self.folder / TABLE, page]:
-            print(path)
+        return [page]
 
     def _write(self, runs: Sequence[Run], folder: Path, note: str) -> list[Path]:
         table = to_table([read_rows(run, self.root) for run in runs], self.scale)
         write_table(table, folder / TABLE)
-        return draw(self.experiment, read_table(folder / TABLE), folder, note)
+        return draw(self.experiment, folder / TABLE, folder, note)

@@ -81,8 +81,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The tags in words."""
-        return ", ".join(f"{key} {value}" for key, value in dict(self.tags).items()) or self.experiment
+        """The tags in words, without empty ones."""
+        tags = dict(self.tags).items()
+        return ", ".join(f"{key} {value}" for key, value in tags if value not in ("", None)) or self.experiment
 
     @property
     def steps(self) -> int:

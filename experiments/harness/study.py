@@ -9,19 +9,17 @@ import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from experiments.harness.claims import Claim
 from experiments.harness.runs import SCALES, Run, in_order, replicate
 from experiments.harness.table import read_table
 from synth.errors import UserError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 FOLDER = Path(__file__).resolve().parents[1]
 FUNCTIONS = {"runs": "runs(scale)", "figure": "figure(table)", "claims": "claims(table)"}
@@ -46,12 +44,15 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """The first line of its docstring, read without importing it."""
-        doc = ast.get_docstring(ast.parse(self.path.read_text(encoding="utf-8"))) or "(no docstring)"
+        """The first line of its docstring, read without importing it; what is wrong with a file that does not parse."""
+        try:
+            doc = ast.get_docstring(ast.parse(self.path.read_bytes(), self.path.name)) or "(no docstring)"
+        except (SyntaxError, ValueError) as error:
+            return f"(does not import: {type(error).__name__}: {error})"
         return doc.splitlines()[0]
 
     def module(self) -> ModuleType:
-        """Its module. Raises UserError when one of the three functions is missing."""
+        """Its module. Raises UserError when it does not import or one of the three functions is missing."""
         module = _load(f"experiments.{self.name}", self.path)
         for function, signature in FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
@@ -61,11 +62,14 @@ class Experiment:
     def runs(self, scale: str, seeds: int | None = None) -> list[Run]:
         """Its runs at a scale, seed 0 of every configuration first; empty where it has none.
 
-        seeds: the number of seeds of every configuration instead of the scale's own.
+        seeds: the number of seeds of every configuration instead of the scale's own. Raises UserError when the
+        experiment's own function fails.
         """
         if scale not in SCALES:
             raise UserError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}")
-        runs = self.module().runs(scale)
+        module = self.module()
+        with _blaming(self.path, f"{self.path}: runs({scale!r}) fails"):
+            runs = module.runs(scale)
         if seeds is not None:
             runs = replicate(runs, seeds)
         strangers = {run.experiment for run in runs} - {self.name}
@@ -85,11 +89,28 @@ def _load(name: str, path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        with _blaming(path, f"{path} does not import"):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextmanager
+def _blaming(path: Path, what: str) -> Iterator[None]:
+    """Turn an error of the experiment's own code into a UserError: what failed, the line of its file, the error."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    except OSError:
+        raise  # disks and folders: the command line explains them
+    except Exception as error:
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f" (line {lines[-1]})" if lines else ""
+        said = " ".join(str(error).split())
+        raise UserError(f"{what}: {type(error).__name__}: {said}{place}") from error
 
 
 def discover(folder: Path = FOLDER) -> list[Experiment]:
@@ -113,24 +134,27 @@ def select(names: Sequence[str], folder: Path = FOLDER) -> list[Experiment]:
     return chosen or found
 
 
-def draw(experiment: Experiment, table: "DataFrame", folder: Path, note: str = "") -> list[Path]:
-    """Draw the experiment's figure of a table into a folder; note: a line under it."""
+def draw(experiment: Experiment, source: Path, folder: Path, note: str = "") -> list[Path]:
+    """Draw the experiment's figure of the table `source` into a folder; note: a line under it.
+
+    Raises UserError that names the table when it is damaged or the experiment cannot draw it.
+    """
     from experiments.harness import figures
 
-    with figures.style():
-        figure = experiment.module().figure(table)
-        return figures.save(figure, folder, note)
+    table, module = read_table(source), experiment.module()
+    with figures.style(), _blaming(experiment.path, f"{experiment.path.name} cannot draw {source}"):
+        return figures.save(module.figure(table), folder, note)
+
+
+def claims_of(experiment: Experiment, scale: str, results: Path) -> list[Claim]:
+    """The claims that the table of one scale supports. Raises UserError that names the table, as `draw`."""
+    source = results / experiment.name / scale / TABLE
+    table, module = read_table(source), experiment.module()
+    with _blaming(experiment.path, f"{experiment.path.name} cannot make claims of {source}"):
+        return [replace(claim, exp=experiment.number, scale=scale) for claim in module.claims(table)]
 
 
 def committed_claims(experiment: Experiment, results: Path) -> list[Claim]:
-    """The claims of every scale that has a table."""
-    from dataclasses import replace
-
-    found = []
-    for scale in experiment.scales_with_tables(results):
-        table = read_table(results / experiment.name / scale / TABLE)
-        for claim in experiment.module().claims(table):
-            claim = replace(claim, exp=experiment.number, scale=scale)
-            # a smoke run shows that the code works and nothing else
-            found.append(replace(claim, verdict="not testable here") if scale == "smoke" else claim)
-    return found
+    """The claims of every scale that has a table, but for smoke, which shows that the code works and nothing else."""
+    scales = [scale for scale in experiment.scales_with_tables(results) if scale != "smoke"]
+    return [claim for scale in scales for claim in claims_of(experiment, scale, results)]

@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ class RandomGrammar:
 
     def __post_init__(self) -> None:
         sizes = self.level_sizes
+        for name in ("level_sizes", "degree", "lengths"):
+            _check_whole(name, getattr(self, name))
         if len(sizes) < 2 or sizes[0] != 1 or min(sizes) < 1:
             raise UserError(f"level_sizes {sizes} must begin with the one root and have two levels or more, none empty")
         for name, choices in (("degree", self.degree), ("lengths", self.lengths)):
@@ -59,6 +63,12 @@ class RandomGrammar:
                 f"the rules of level {level} have room for {most} symbols but level {level + 1} has {below}; "
                 "raise the degree or the lengths"
             )
+
+
+def _check_whole(name: str, values: Any) -> None:
+    listed = values if isinstance(values, (tuple, list)) else [None]
+    if not all(isinstance(value, Integral) and not isinstance(value, bool) for value in listed):
+        raise UserError(f"{name}={values!r} must be a tuple of whole numbers, such as (2, 3)")
 
 
 def _arrangements(symbols: int, length: int, distinct: bool) -> int:

@@ -49,6 +49,8 @@ def _lines(text: str) -> list[tuple[int, str]]:
         held = line[:-1].rstrip() + " " if line.endswith("\\") else ""
         if line and not held and not line.startswith("#"):
             lines.append((number, line))
+    if held and not held.startswith("#"):  # a backslash ends the text, with nothing to join to
+        lines.append((number, held.strip()))
     return lines
 
 
@@ -96,6 +98,12 @@ def _add(symbol: str, rhs: list[str], weight: float | None, where: str, found: T
         raise UserError(f"{where}: a rule of {symbol} has an empty right-hand side; give it symbols or delete it")
     if "" in rhs:
         raise UserError(f"{where}: a rule of {symbol} has the empty terminal ''; write its name or delete it")
+    for child in rhs:
+        if any(letter.isspace() for letter in child):
+            raise UserError(
+                f"{where}: the terminal {child!r} holds white space, which parts tokens; join its parts with _ "
+                "or write several terminals"
+            )
     given = found.weights.get(symbol, [])
     if found.rules.get(symbol) and (weight is None) == bool(given):
         raise UserError(f"{where}: only some rules of {symbol} have a probability; give one to each or to none")

@@ -39,6 +39,9 @@ class Cfg(Task):
         """For the identity of a run: a grammar from a file is known by what is in it, not by where it lies."""
         return {} if self.grammar in NINE else {"grammar": self.world().digest}
 
+    def cited(self) -> str:
+        return self.source if self.grammar in NINE else f"the grammar file {self.grammar}"
+
     def vocab(self) -> Vocab:
         return Vocab(self.world().terminals)
 
