@@ -1,10 +1,22 @@
 """Shared set-up: one torch thread a process, and --task to run the contract test on a task of your own."""
 
 import os
+import re
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+
+@pytest.fixture
+def reverse(tmp_path: Path) -> str:
+    """The task that docs/add_a_task.md prints, in a file outside the repository; its documents begin with a prompt."""
+    page = Path(__file__).parent.parent / "docs/add_a_task.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(), re.S)
+    assert code
+    (tmp_path / "reverse.py").write_text(code.group(1))
+    return f"{tmp_path}/reverse.py:Reverse"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

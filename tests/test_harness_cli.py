@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import cli, files, ledger, study
-from experiments.harness.cost import costs, duration, report
+from experiments.harness.cost import costs, report
 from experiments.harness.runs import SCALES
 from experiments.harness.study import Experiment, discover, select
 from experiments.harness.table import read_table
+from probing.report import duration
 from synth import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +13,6 @@ from lm.config import ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(steps=3, batch=2, window=32)
-
-
-@pytest.fixture
-def reverse(tmp_path: Path) -> str:
-    """The task that docs/add_a_task.md prints, whose documents begin with a prompt."""
-    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/add_a_task.md").read_text(), re.S)
-    assert code
-    (tmp_path / "reverse.py").write_text(code.group(1))
-    return f"{tmp_path}/reverse.py:Reverse"
 
 
 def train(task: str, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from experiments.harness.execute import finished
 from experiments.harness.runs import Run, configuration_id
 from lm.speed import efficiency
+from probing.report import duration, short
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,11 @@ def report(name: str, scale: str, found: Sequence[Cost], jobs: int) -> str:
         "configuration": [cost.label for cost in found],
         "runs": [str(cost.runs) for cost in found],
         "done": [str(cost.finished) for cost in found],
-        "parameters": [_short(cost.parameters) for cost in found],
-        "steps": [_short(cost.steps) for cost in found],
-        "tokens": [_short(cost.tokens) for cost in found],
+        "parameters": [short(cost.parameters) for cost in found],
+        "steps": [short(cost.steps) for cost in found],
+        "tokens": [short(cost.tokens) for cost in found],
         "FLOPs": [f"{cost.flops:.2e}" for cost in found],
-        "memory": [_short(cost.memory) + "B" for cost in found],
+        "memory": [short(cost.memory) + "B" for cost in found],
     }
     if any(cost.r_max is not None for cost in found):
         columns["R_max"] = ["-" if cost.r_max is None else f"{cost.r_max:.3g}" for cost in found]
@@ -186,18 +187,3 @@ def _time_left(found: Sequence[Cost], jobs: int) -> str:
     jobs = min(jobs, sum(cost.runs - cost.finished for cost in left))
     seconds = max(sum(cost.left for cost in left) / jobs, max(cost.seconds for cost in left))
     return f"about {duration(seconds)} left on this machine with {jobs} process{'es' * (jobs > 1)} at a time"
-
-
-def _short(number: float) -> str:
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """A length of time in the largest unit that fits."""
-    for unit, size in (("years", 365 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
