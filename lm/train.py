@@ -82,17 +82,18 @@ def train(
             loss = step(data, run.step)
             _advance(run, data, loss)
             last = run.step == config.steps
-            save = home is not None and (last or bool(checkpoint_every and run.step % checkpoint_every == 0))
-            if save or run.step % log_every == 0 or last:
-                _check_loss(run)
-            if run.step % log_every == 0 or last:
-                run.history.seconds = time.perf_counter() - began
+            log = last or run.step % log_every == 0
+            save = last or bool(checkpoint_every and run.step % checkpoint_every == 0)
+            if not (log or save):
+                continue
+            _check_loss(run)
+            run.history.seconds = time.perf_counter() - began
+            if log:
                 _log(run, config, log_every)
                 record()
-            if save or last:
+            if save:
                 _check_weights(model, run.step)
             if home and save and place.is_main_process:
-                run.history.seconds = time.perf_counter() - began
                 save_run(home, identity, model, run)
     return run.history
 
