@@ -12,7 +12,8 @@ behind the numbers of the label) and the labels of its documents, aligned with t
     attribute  which of `attributes` a value belongs to; those without bits in facts.log2_values are not counted;
     chunk      which chunk of its value a token belongs to; only where facts.sets > 0 (bioD).
 It may have `implied`, e.g. {"employer city": "employer"}: the city is no fact of its own, so it is not counted, except
-where it is told before the employer and so gives part of it away; then both are counted as one value.
+where it is told before the employer and so gives part of it away; then both are counted as one value. It may have
+`useful_items`, how many of its items, from the first on, are people whose facts are counted: the others are not read.
 """
 
 import warnings
@@ -26,7 +27,7 @@ import numpy as np
 from probing.facts import Losses, average, nats_per_document
 from synth.corpus import Corpus
 from synth.errors import UserError
-from synth.task import Task
+from synth.task import Block, Task
 
 if TYPE_CHECKING:
     from lm.model import Decoder
@@ -73,6 +74,7 @@ class Capacity:
         losses = self.losses(model, task, data_seed)
         row = account(facts, losses, count_parameters(model)) | {"people_read": self._people(facts)}
         if exposures is not None:
+            exposures = exposures[: getattr(task, "useful_items", None)]
             row |= {"exposures": float(exposures.mean())}
             row |= {"exposures_min": int(exposures.min()), "exposures_max": int(exposures.max())}
         return row
@@ -84,7 +86,7 @@ class Capacity:
         facts, corpus = facts_of(task), Corpus(task, data_seed, self.split)
         rows = []
         for start in range(0, self._people(facts), DOCUMENTS):
-            block = corpus.documents(start, min(start + DOCUMENTS, self._people(facts)), labels=True)
+            block = first_told(corpus, start, min(start + DOCUMENTS, self._people(facts)), labels=True)
             said = target_log_probabilities(model, [block[i].tokens for i in range(len(block))])
             nats = np.concatenate([part for one in said for part in (np.zeros(1), -one.astype(np.float64))])
             rows.append(nats_per_document(nats, block, *_numbers(task, facts)))
@@ -114,10 +116,21 @@ class QuantizedCapacity:
         """The columns of Capacity.measure for the quantized copy; the parameters are counted as before."""
         from lm.quantize import quantize
 
-        block = Corpus(task, data_seed, "train").documents(0, self.calibration)
+        block = first_told(Corpus(task, data_seed, "train"), 0, self.calibration)
         documents = [block[i].tokens for i in range(len(block))]
         small = quantize(model, self.weight_bits, self.group, self.method, documents, self.tables)  # type: ignore[arg-type]
         return Capacity(self.people, self.split).measure(small, task, data_seed, seed)
+
+
+def first_told(corpus: Corpus, start: int, stop: int, labels: bool = False) -> Block:
+    """Documents start..stop-1 of the corpus, counting only those of useful people where the task has others too."""
+    useful = getattr(corpus.task, "useful_items", None)
+    if useful is None:
+        return corpus.documents(start, stop, labels)
+    assert corpus.items is not None
+    items = corpus.items_of(0, corpus.items * -(-stop // useful))  # an epoch tells each useful person once
+    numbers = np.flatnonzero(items < useful)[start:stop]
+    return corpus.about(items[numbers], numbers // corpus.items, labels)
 
 
 def facts_of(task: Task) -> "Facts":

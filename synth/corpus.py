@@ -80,17 +80,23 @@ class Corpus:
         return self._blocks[key]
 
     def _draw(self, number: int, labels: bool) -> Block:
-        stream = ("documents", self.task.key, self.seed, self.split)
         if self.items is None:
-            block = self.task.sample_block(self.world, rng(*stream, number), self.split, BLOCK, labels)
+            block = self.task.sample_block(self.world, rng(*self._stream, number), self.split, BLOCK, labels)
         else:
             first = number * BLOCK
-            items = self.items_of(first, first + BLOCK)
             epochs = np.arange(first, first + BLOCK) // self.items
-            block = self.task.render_block(self.world, items, epochs, stream, self.split, labels)
+            block = self.about(self.items_of(first, first + BLOCK), epochs, labels)
         if len(block) != BLOCK:
             raise UserError(f"task {self.task.name}: {len(block)} documents came where {BLOCK} were asked")
         return block
+
+    @property
+    def _stream(self) -> tuple[Any, ...]:
+        return "documents", self.task.key, self.seed, self.split
+
+    def about(self, items: np.ndarray, epochs: np.ndarray, labels: bool = False) -> Block:
+        """The documents that tell items (n,) in epochs (n,), in this order. Only for a task with fixed items."""
+        return self.task.render_block(self.world, items, epochs, self._stream, self.split, labels)
 
     def items_of(self, start: int, stop: int) -> np.ndarray:
         """The item (n,) int64 that each document start..stop-1 is about. Only for a task with fixed items."""

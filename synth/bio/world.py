@@ -74,11 +74,19 @@ class PeopleTask(Task):
         """What the people hold, in bits."""
 
     @abstractmethod
+    def wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> Any:
+        """How documents about people (n,) in epochs (n,) are worded: all of a document but who the people are."""
+
+    @abstractmethod
+    def write(self, world: Any, people: np.ndarray, wording: Any, labels: bool) -> Block:
+        """The documents about people (n,) of the world in that wording."""
+
     def render_block(
         self, world: Any, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
         labels: bool = False,
     ) -> Block:  # fmt: skip
-        """The fast path is the only one."""
+        """Documents about people items (n,), end to end."""
+        return self.write(world, items, self.wording(stream, epochs, items), labels)
 
     def render(self, world: Any, item: int, rng: np.random.Generator, split: str) -> Example:
         """A document about `item`, its wording drawn with `rng`."""

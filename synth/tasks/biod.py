@@ -106,28 +106,28 @@ class BioD(PeopleTask):
         values = dict.fromkeys(self.attributes, value)
         return Facts(self.people, names, values, self.kinds, self.set_size, strings)
 
-    def render_block(
-        self, world: World, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
-        labels: bool = False,
-    ) -> Block:  # fmt: skip
-        """Documents (n, size) end to end; label `chunk` says which chunk of its value a token belongs to, else -1."""
-        n, head = len(items), 1 + self.name_length
-        order = np.tile(np.arange(self.kinds), (n, 1))
+    def wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> np.ndarray:
+        """The order (n, K) in which the attributes are told."""
         if self.permute:
-            order = np.argsort(words((*stream, "order"), epochs, items, self.kinds), axis=1)
+            return np.argsort(words((*stream, "order"), epochs, people, self.kinds), axis=1)
+        return np.tile(np.arange(self.kinds), (len(people), 1))
+
+    def write(self, world: World, people: np.ndarray, wording: np.ndarray, labels: bool) -> Block:
+        """Documents (n, size) end to end; label `chunk` says which chunk of its value a token belongs to, else -1."""
+        n, head, order = len(people), 1 + self.name_length, wording
         tokens = np.zeros((n, self.size), np.int32)
-        tokens[:, 1:head] = world.names[items] + 1
+        tokens[:, 1:head] = world.names[people] + 1
         body = tokens[:, head:-1].reshape(n, self.kinds, -1)
         body[:, :, 0] = order + self.symbols + 1
-        values = np.take_along_axis(world.values[items], order[:, :, None], axis=1)
+        values = np.take_along_axis(world.values[people], order[:, :, None], axis=1)
         body[:, :, 1:] = world.strings[order[:, :, None], values].reshape(n, self.kinds, -1) + 1
         tokens[:, head:-1] = body.reshape(n, -1)
         tokens[:, -1] = self.symbols + self.kinds + 1
         mask = np.ones_like(tokens, bool)
         mask[:, 0] = False
         offsets = np.arange(n + 1, dtype=np.int64) * self.size
-        prompts, people = np.full(n, head, np.int64), {"person": items}
-        return Block(tokens.ravel(), offsets, mask.ravel(), prompts, people, self._labels(order) if labels else {})
+        prompts, slices = np.full(n, head, np.int64), {"person": people}
+        return Block(tokens.ravel(), offsets, mask.ravel(), prompts, slices, self._labels(order) if labels else {})
 
     def _labels(self, order: np.ndarray) -> dict[str, np.ndarray]:
         n, width = len(order), self.chunks * self.length

@@ -59,9 +59,8 @@ class BioQuestions(BioS):
         people, about = self.who_and_what(items)
         phrasing = below(words((*stream, "question"), epochs, items, 1)[:, 0], self.questions)
         sentences = (self.kit.questions + about * self.questions + phrasing)[:, None]
-        block = self._write(
-            world, people, sentences, about[:, None], np.full((len(items), 1), BY_NAME), labels, prompt="value"
-        )
+        wording = (sentences, about[:, None], np.full((len(items), 1), BY_NAME))
+        block = self.write(world, people, wording, labels, prompt="value")
         mask = self._answers(block) if self.only_answers else block.loss_mask
         slices = {**block.slices, "attribute": np.array(ATTRIBUTES)[about]}
         return Block(block.tokens, block.offsets, mask, block.prompt_lengths, slices, block.labels)

@@ -23,6 +23,8 @@ from synth.task import Block, Example
 from synth.vocab import Vocab
 
 CITY = 5  # the attribute that another determines: the employer's city
+Wording = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Sentences (n, m), the attribute (n, m) that each is about, and how it speaks of the person (n, m)."""
 
 
 @dataclass(frozen=True)
@@ -164,36 +166,31 @@ class BioS(PeopleTask):
         values = {name: log2(size) for name, size in zip(counted, sizes, strict=True)}
         return Facts(self.people, log2(self.lists.names), values)
 
-    def render_block(
-        self, world: World, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
-        labels: bool = False,
-    ) -> Block:  # fmt: skip
-        """Biographies end to end. The prompt of one reaches to the end of its first name, if that opens it."""
-        n, ways = len(items), self.wordings * max(self.permute, 1)
+    def wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> Wording:
+        n, ways = len(people), self.wordings * max(self.permute, 1)
         entry = epochs % ways if ways else epochs
         wording = entry % self.wordings if ways else entry
         if self.prose:
-            sentences, about, spoken, _ = plan(self.prose, stream, wording, items, self.fullname)
-            return self._write(world, items, sentences, about, spoken, labels)
+            return plan(self.prose, stream, wording, people, self.fullname)[:3]
         about = np.tile(np.arange(6), (n, 1))
-        sentences = about * self.templates + below(words((*stream, "wording"), wording, items, 6), self.templates)
+        sentences = about * self.templates + below(words((*stream, "wording"), wording, people, 6), self.templates)
         if self.permute:
-            about = np.argsort(words((*stream, "order"), entry, items, 6), axis=1)
+            about = np.argsort(words((*stream, "order"), entry, people, 6), axis=1)
             sentences = np.take_along_axis(sentences, about, axis=1)
         if self.reverse == 6:
             about = np.pad(about, ((0, 0), (0, 1)))  # the naming sentence has no value, so any attribute will do
             sentences = np.pad(sentences, ((0, 0), (0, 1)), constant_values=6 * self.templates)
-        spoken = np.broadcast_to(mentions(self.fullname, self.reverse), about.shape)
-        return self._write(world, items, sentences, about, spoken, labels)
+        return sentences, about, np.broadcast_to(mentions(self.fullname, self.reverse), about.shape)
 
-    def _write(
-        self, world: World, people: np.ndarray, sentences: np.ndarray, about: np.ndarray, spoken: np.ndarray,
-        labels: bool, prompt: Literal["name", "value"] = "name",
+    def write(
+        self, world: World, people: np.ndarray, wording: Wording, labels: bool,
+        prompt: Literal["name", "value"] = "name",
     ) -> Block:  # fmt: skip
-        """The documents of sentences (n, m) about the attributes about (n, m) of people (n,), who are spoken of as
-        spoken (n, m) says; the prompt reaches to the end of the first name, or to the first value."""
+        """Biographies of people (n,) end to end. The prompt reaches to the end of the first name, if that opens it, or
+        to the first value."""
         from synth.bio import kernel
 
+        sentences, about, spoken = wording
         kit, tables = self.kit, self.kit.tables
         names = np.stack([ids[world.names[people, i]] for i, ids in enumerate(kit.names)], axis=1)
         values = kit.bases[about] + world.values[people[:, None], about]
