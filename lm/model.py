@@ -93,7 +93,7 @@ class Decoder(nn.Module):
 
     def embedded(self, inputs: Tensor, index: Tensor | int) -> Tensor:
         """Token embeddings, with learned positions added."""
-        x = F.embedding(inputs, self.embed.weight)
+        x = self.embed(inputs)
         return x + self.positions.weight[index] if self.config.positions == "learned" else x
 
     def logits(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
