@@ -48,6 +48,9 @@ class ModelConfig:
     takes at most capacity * top_k / experts of the tokens of a batch (test_capacity outside training) and leaves out
     the rest; balance: weight in the objective of the load-balancing loss.
 
+    init_std: spread of the initial matrices and tables. GPT-2's 0.02 suits widths near a thousand; a model of width 16
+    to 64 that starts so small first spends hundreds of steps on growing, and 1 / sqrt(width) or a little less suits it.
+
     Raises UserError for a value that no model can have.
     """
 
@@ -68,6 +71,7 @@ class ModelConfig:
     capacity: float = field(default=2.0, metadata={"neutral": 2.0})
     test_capacity: float = field(default=8.0, metadata={"neutral": 8.0})
     balance: float = field(default=0.01, metadata={"neutral": 0.01})
+    init_std: float = field(default=0.02, metadata={"neutral": 0.02})
 
     def __post_init__(self) -> None:
         _choose("positions", self.positions, Positions)
@@ -76,6 +80,7 @@ class ModelConfig:
         _at_least(self, 1, "layers", "heads", "width", "context")
         if self.mlp_width is not None:
             _at_least(self, 1, "mlp_width")
+        _at_least(self, 0, "init_std")
         self._check_experts()
         if self.width % self.heads:
             raise UserError(f"width={self.width} does not split into heads={self.heads}; make it a multiple of heads")

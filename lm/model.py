@@ -93,7 +93,7 @@ class Decoder(nn.Module):
 
     def embedded(self, inputs: Tensor, index: Tensor | int) -> Tensor:
         """Token embeddings, with learned positions added."""
-        x = F.embedding(inputs, self.embed.weight)
+        x = self.embed(inputs)
         return x + self.positions.weight[index] if self.config.positions == "learned" else x
 
     def logits(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
@@ -150,7 +150,7 @@ def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
 
 @torch.no_grad()
 def initialise(model: Decoder, seed: int) -> None:
-    """GPT-2's rule: normal(0.02), matrices that write to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
+    """GPT-2's rule: normal(init_std), what writes to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
 
     Every parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
     """
@@ -158,7 +158,7 @@ def initialise(model: Decoder, seed: int) -> None:
         if parameter.ndim == 1:
             parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
             continue
-        std = 0.02
+        std = model.config.init_std
         if name.endswith(("mixer.out.weight", ".down.weight")):
             std /= math.sqrt(2 * model.config.layers)
         if name == "positions.weight" and model.config.positions == "position_only":

@@ -81,14 +81,13 @@ class Capacity:
 
     def losses(self, model: "Decoder", task: Task, data_seed: int) -> Losses:
         """What the model still does not know of each fact."""
-        from probing.likelihood import target_log_probabilities
+        from probing.likelihood import token_nats
 
         facts, corpus = facts_of(task), Corpus(task, data_seed, self.split)
         rows = []
         for start in range(0, self._people(facts), DOCUMENTS):
             block = first_told(corpus, start, min(start + DOCUMENTS, self._people(facts)), labels=True)
-            said = target_log_probabilities(model, [block[i].tokens for i in range(len(block))])
-            nats = np.concatenate([part for one in said for part in (np.zeros(1), -one.astype(np.float64))])
+            nats = token_nats(model, [block[i].tokens for i in range(len(block))])
             rows.append(nats_per_document(nats, block, *_numbers(task, facts)))
         return average(np.concatenate(rows), list(counted(facts)))
 

@@ -1,11 +1,11 @@
 """What probability a model gives to documents: teacher-forced log-probabilities over ragged batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 
 TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the GPU busy
@@ -49,13 +49,35 @@ def log_probabilities(
     return found
 
 
-@torch.inference_mode()
 def target_log_probabilities(model: nn.Module, documents: Sequence[np.ndarray]) -> list[Float[np.ndarray, " targets"]]:
     """Natural log-probability (T-1,) of each token of a document after the first, given those before it."""
-    found = [np.zeros(0, np.float32)] * len(documents)
+
+    def said(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+    return _of_targets(model, documents, said)
+
+
+def token_nats(model: nn.Module, documents: Sequence[np.ndarray]) -> Float[np.ndarray, " tokens"]:
+    """The loss of every token of the documents end to end, 0 of each one's first, which nothing predicts."""
+    said = target_log_probabilities(model, documents)
+    return np.concatenate([part for one in said for part in (np.zeros(1), -one.astype(np.float64))])
+
+
+def target_hits(model: nn.Module, documents: Sequence[np.ndarray]) -> list[Bool[np.ndarray, " targets"]]:
+    """Whether each token (T-1,) of a document after the first is the likeliest, given those before it: where all of a
+    completion are, greedy decoding writes it."""
+    return _of_targets(model, documents, lambda logits, targets: logits.argmax(-1) == targets)
+
+
+@torch.inference_mode()
+def _of_targets(
+    model: nn.Module, documents: Sequence[np.ndarray], judge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> list[np.ndarray]:
+    """For each document what judge(logits (B, T, V), targets (B, T)) says (T-1,) of its tokens after the first."""
+    found = [np.zeros(0)] * len(documents)
     for rows, padded, logits in _logits(model, documents):
-        targets = torch.from_numpy(padded[:, 1:]).to(logits.device).flatten()
-        said = -F.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view(len(rows), -1).cpu().numpy()
+        judged = judge(logits, torch.from_numpy(padded[:, 1:]).to(logits.device)).cpu().numpy()
         for r, i in enumerate(rows):
-            found[i] = said[r, : len(documents[i]) - 1]
+            found[i] = judged[r, : len(documents[i]) - 1]
     return found
