@@ -1,0 +1,141 @@
+"""What the experiments of Part 3.3 (arXiv 2404.05405) share: its people, models and trainings, at our sizes and at the
+paper's, and the panels and intervals that they draw and judge.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.harness import figures
+from experiments.harness.stats import Interval, interval
+from lm.config import ModelConfig, TrainConfig
+from probing.capacity import CapacityWarning
+from synth.tasks.biod import BioD
+from synth.tasks.bios import BioS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+# The experiments cross R_max = 2 on purpose and draw it beside R.
+warnings.filterwarnings("ignore", category=CapacityWarning)
+
+# Part 3.3, appendix: weight decay, learning rate and batch (windows of 512 tokens) by exposures and people.
+PAPER_TRAINING: dict[int, dict[int, tuple[float, float, int]]] = {
+    1000: {
+        10_000: (0.02, 1e-3, 24), 20_000: (0.02, 1e-3, 48), 50_000: (0.02, 1e-3, 96), 100_000: (0.02, 1e-3, 192),
+        200_000: (0.02, 1e-3, 192), 500_000: (0.01, 5e-4, 192), 1_000_000: (0.01, 5e-4, 192),
+        2_000_000: (0.005, 3e-4, 1536), 5_000_000: (0.002, 3e-4, 1536), 10_000_000: (0.001, 3e-4, 1536),
+    },
+    100: {
+        50_000: (0.01, 1e-3, 12), 100_000: (0.01, 1e-3, 24), 200_000: (0.01, 1e-3, 48), 500_000: (0.01, 5e-4, 96),
+        1_000_000: (0.01, 5e-4, 192), 2_000_000: (0.01, 5e-4, 384), 5_000_000: (0.01, 5e-4, 768),
+        10_000_000: (0.01, 3e-4, 1024),
+    },
+}  # fmt: skip
+PAPER_LAW = {1000: 2.0, 100: 1.0}  # bits per parameter: results 1 and 4
+BIOGRAPHY = 79.0  # tokens of a biography of bioS, spelt in words: what tells steps from exposures where windows are cut
+
+
+def tiny_people(n: int, **changes: Any) -> BioD:
+    """n people of bioD with a name of 3 symbols and one value of 12, all of 64: 90 bits less log2 n, 18 tokens."""
+    return BioD(**{
+        "people": n, "kinds": 1, "chunks": 12, "set_size": 64, "length": 1, "alphabet": 64, "name_length": 3,
+        "name_alphabet": 64, **changes,
+    })  # fmt: skip
+
+
+def tiny_model(layers: int, width: int, **changes: Any) -> ModelConfig:
+    """A rotary GPT-2 of two heads; weights begin at 0.1, as 0.02 costs so narrow a model hundreds of steps."""
+    return ModelConfig(**{"layers": layers, "heads": 2, "width": width, "context": 64, "init_std": 0.1, **changes})
+
+
+def tiny_training(task: Any, exposures: int, batch: int, lr: float) -> TrainConfig:
+    """`exposures` of everybody to the last document, one document a row; otherwise as the paper: AdamW, cosine to a
+    tenth of the rate, weight decay 0.01, a short warm-up."""
+    window = task.size - 1 + getattr(task, "token", False)
+    steps = exposures * task.items(None) // batch
+    return TrainConfig(
+        steps, batch, window, packing="none", lr=lr, weight_decay=0.01, warmup=max(50, steps // 20),
+        schedule="cosine", final_lr=0.1,
+    )  # fmt: skip
+
+
+def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
+    """GPT2-l-h of the paper: rotary, heads of 64, context 512."""
+    return ModelConfig(**{"layers": layers, "heads": heads, "width": 64 * heads, "context": 512, **changes})
+
+
+def paper_training(people: int, exposures: int, documents: float = 1.0, lr: float | None = None) -> TrainConfig:
+    """The paper's settings for so many people of bioS; steps are counted from exposures, as its own step counts imply
+    twice as many for small worlds. documents: how many are read for each one about a person that counts (junk)."""
+    table = PAPER_TRAINING[100 if exposures <= 100 else 1000]
+    decay, rate, batch = table[min((n for n in table if n >= people), default=max(table))]
+    steps = round(exposures * people * documents * BIOGRAPHY / (batch * 512))
+    return TrainConfig(
+        steps, batch, 512, lr=lr or rate, weight_decay=decay, warmup=min(1000, steps // 10), schedule="cosine",
+        final_lr=0.1,
+    )  # fmt: skip
+
+
+def paper_people(n: int, **changes: Any) -> BioS:
+    """bioS(n): fresh wording and order in every exposure."""
+    return BioS(people=n, permute=1, **changes)
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------
+def by_seed(table: "DataFrame", column: str = "r", **where: Any) -> Any:
+    """A column of the rows with these tags, indexed by seed; repeated rows of a seed are averaged."""
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return table.groupby("seed_init")[column].mean()
+
+
+def best(table: "DataFrame", by: str, column: str = "r") -> Interval:
+    """The interval over seeds of the configuration with the highest mean: the peak of a curve over sizes."""
+    found = [interval(part[column]) for _, part in table.groupby(by)]
+    return max(found, key=lambda one: one.mean)
+
+
+# ---- panels ----------------------------------------------------------------------------------------------------
+def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
+    """Bits learned over parameters, both in powers, as Figure 1 of the paper: lines of so many bits per parameter."""
+    _curves(axes, table, hue, names, "parameters", "bits")
+    ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
+    for exposures, rate in PAPER_LAW.items():
+        axes.plot(ends, rate * ends, "--", color=figures.PAPER, linewidth=1.2)
+        axes.text(ends[0], rate * ends[0], f"paper, {exposures} exposures: {rate:g} bits a parameter",
+                  color=figures.PAPER, fontsize=8, rotation=28, rotation_mode="anchor", va="bottom")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="parameters, embeddings included", ylabel="bits learned")
+    axes.set(title="How much does a model of some size learn?")
+    axes.legend(loc="lower right")
+
+
+def saturation_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
+    """R over R_max: on the diagonal all is stored, and what a model can hold shows as a plateau."""
+    _curves(axes, table, hue, names, "r_max", "r")
+    top = max(table["r_max"].max(), 2.6) * 1.2
+    diagonal = np.geomspace(min(table["r_max"].min(), 1.0) * 0.8, top, 50)
+    axes.plot(diagonal, diagonal, ":", color=figures.FLOOR, label="all that the data holds")
+    for exposures, rate in PAPER_LAW.items():
+        figures.paper_line(axes, rate, f"paper, {exposures} exposures:")
+    axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
+    axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(loc="center right")
+
+
+def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
+    """A colour for each value of hue: dots for seeds, and mean and interval of each `configuration`, joined by x."""
+    groups = list(dict.fromkeys(table[hue]))
+    for color, group in zip(figures.colors(len(groups)), groups, strict=True):
+        part = table[table[hue] == group]
+        axes.plot(part[x], part[y], "o", color=color, alpha=0.35, markersize=3)
+        found = {one[x].mean(): interval(one[y]) for _, one in part.groupby("configuration")}
+        places = sorted(found)
+        means = np.array([found[place].mean for place in places])
+        spread = np.nan_to_num([found[place].high - found[place].mean for place in places])
+        axes.errorbar(places, means, yerr=np.minimum(spread, 0.9 * means), fmt="o", color=color, capsize=4,
+                      markersize=7, label=names.get(group, str(group)))  # fmt: skip
