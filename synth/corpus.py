@@ -172,33 +172,46 @@ class Corpus:
 
     def _whole_batch(self, cursor: Cursor, rows: int) -> tuple[Batch, Cursor]:
         width = self.window + 1
+        block, firsts = self._rows(cursor.document, rows)
+        self._check_lengths(cursor.document, block)
+        row = np.repeat(np.arange(rows), np.diff(firsts))
+        first = firsts[row]  # of the row that a document is in
+        lengths = block.lengths
+        place = np.arange(len(block.tokens)) + np.repeat(row * width - block.offsets[first], lengths)
         tokens = np.full((rows, width), self.vocab.pad, np.int32)
         mask = np.zeros((rows, width), bool)
         owner = np.full((rows, width), -1, np.int32)
-        row = used = count = 0
-        document = cursor.document
-        while True:
-            block, inside = self.block(document // BLOCK), document % BLOCK
-            span = slice(block.offsets[inside], block.offsets[inside + 1])
-            length = int(span.stop - span.start)
-            if length > width:
-                raise UserError(
-                    f"document {document} of {self.task.name} has {length} tokens and a row holds {width}; "
-                    f"use a window of at least {length - 1} or packing cut"
-                )
-            if count and (self.packing == "none" or used + length > width):
-                row, used, count = row + 1, 0, 0
-                if row == rows:
-                    break
-            tokens[row, used : used + length] = block.tokens[span]
-            mask[row, used : used + length] = block.loss_mask[span]
-            mask[row, 0] = False
-            owner[row, used : used + length] = count
-            used, count, document = used + length, count + 1, document + 1
+        tokens.ravel()[place] = block.tokens
+        mask.ravel()[place] = block.loss_mask
+        owner.ravel()[place] = np.repeat(np.arange(len(block)) - first, lengths)
         owner[owner < 0] = 1 + owner.max()  # padding is a document of its own: nothing real attends to it
-        items = self.items_of(cursor.document, document) if self.items is not None else np.zeros(0, np.int64)
-        batch = Batch(tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items)
-        return batch, Cursor(document, 0)
+        stop = cursor.document + len(block)
+        items = self.items_of(cursor.document, stop) if self.items is not None else np.zeros(0, np.int64)
+        return Batch(tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items), Cursor(stop, 0)
+
+    def _rows(self, document: int, rows: int) -> tuple[Block, np.ndarray]:
+        """The documents from `document` on that fill `rows` rows, and how many are before each row and in all."""
+        if self.packing == "none":
+            return self.documents(document, document + rows), np.arange(rows + 1)
+        block, firsts = self.documents(document, (document // BLOCK + 1) * BLOCK), [0]
+        while len(firsts) <= rows:
+            limit = block.offsets[firsts[-1]] + self.window + 1
+            fit = int(np.searchsorted(block.offsets, limit, "right")) - 1
+            if fit == len(block):  # the documents after it may fit too
+                block = _join([block, self.block((document + fit) // BLOCK)])
+            else:
+                firsts.append(max(fit, firsts[-1] + 1))  # one that is too long has a row too, until it is refused
+        return _cut(block, 0, firsts[-1]), np.array(firsts)
+
+    def _check_lengths(self, document: int, block: Block) -> None:
+        """Raise UserError when one of the documents from `document` on does not fit a row."""
+        longer = np.flatnonzero(block.lengths > self.window + 1)
+        if len(longer):
+            length = int(block.lengths[longer[0]])
+            raise UserError(
+                f"document {document + int(longer[0])} of {self.task.name} has {length} tokens and a row holds "
+                f"{self.window + 1}; use a window of at least {length - 1} or packing cut"
+            )
 
 
 def _lengths_from(block: Block, inside: int, offset: int) -> np.ndarray:
@@ -220,6 +233,9 @@ def _cut(block: Block, start: int, stop: int) -> Block:
 
 
 def _join(parts: list[Block]) -> Block:
+    if len(parts) == 1:
+        return parts[0]
+
     def joined(arrays: Any) -> np.ndarray:
         return np.concatenate(list(arrays))
 
