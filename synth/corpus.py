@@ -95,13 +95,12 @@ class Corpus:
     def items_of(self, start: int, stop: int) -> np.ndarray:
         """The item (n,) int64 that each document start..stop-1 is about. Only for a task with fixed items."""
         assert self.items is not None
-        numbers = np.arange(start, stop)
-        epochs = numbers // self.items
-        items = np.empty(len(numbers), np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            items[here] = self._permutation(int(epoch))[numbers[here] % self.items]
-        return items
+        parts, at = [np.zeros(0, np.int64)], start
+        while at < stop:
+            epoch, inside = divmod(at, self.items)
+            parts.append(self._permutation(epoch)[inside : inside + stop - at])
+            at += len(parts[-1])
+        return np.concatenate(parts)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._epoch is None or self._epoch[0] != epoch:
