@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lm.config import ModelConfig
 from lm.model import Decoder
-from lm.resume import digest, replace_file
+from lm.resume import digest
 from synth.errors import UserError
+from synth.files import write_bytes
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
 TOLERANCE = 1e-3  # of the largest reference logit: other machines round differently, another architecture does not
@@ -37,7 +38,7 @@ def save(model: Decoder, folder: str | Path) -> None:
         tokens = _reference_tokens(model)
         digests = {name: digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
         reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
-        replace_file(scratch / REFERENCE, json.dumps(reference).encode())
+        write_bytes(scratch / REFERENCE, json.dumps(reference).encode())
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, CONFIG, REFERENCE, "generation_config.json"):
             if (scratch / name).exists():

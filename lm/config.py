@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from synth.errors import UserError
+from synth.task import Task
 
 VERSION = 1  # part of a run's identity: raise it when the same configurations no longer give the same weights
 Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
@@ -169,3 +170,15 @@ class TrainConfig:
             raise UserError(f"betas={self.betas} must both lie in [0, 1)")
         if self.batch % self.accumulate:
             raise UserError(f"batch={self.batch} does not split into accumulate={self.accumulate} equal parts")
+
+    @classmethod
+    def for_exposures(cls, task: Task, exposures: int, **settings: Any) -> "TrainConfig":
+        """Settings with the steps that show every person (fixed item) of the task `exposures` times.
+
+        Exactly with packing "none", where UserError names a batch that divides if this one does not; with packing "cut"
+        that often or once more (see lm.exposures.steps_for).
+        """
+        from lm.exposures import steps_for
+
+        config = cls(steps=1, **settings)
+        return replace(config, steps=steps_for(task, exposures, config.batch, config.window, config.packing))

@@ -12,6 +12,7 @@ from torch import Tensor
 from lm.config import TrainConfig
 from synth.corpus import Corpus, Cursor
 
+LOT = 8  # batches drawn at a time, so that the thread seldom wakes beside a model whose steps take milliseconds
 IGNORED = -100  # the target that cross_entropy leaves out by default
 
 
@@ -55,21 +56,24 @@ def _ready(array: np.ndarray) -> Tensor:
 
 
 def feeds(corpus: Corpus, config: TrainConfig, cursor: Cursor, steps: int, ahead: int = 2) -> Iterator[Feed]:
-    """The next `steps` batches. A thread samples `ahead` of them while the optimizer works (numba frees the lock)."""
+    """The next `steps` batches. A thread samples `ahead` lots of them while the optimizer works."""
 
-    def draw() -> Feed:
+    def draw(count: int) -> list[Feed]:
         nonlocal cursor
-        drawn = feed(corpus, config, cursor)
-        cursor = drawn.cursor
+        drawn = []
+        for _ in range(count):
+            drawn.append(feed(corpus, config, cursor))
+            cursor = drawn[-1].cursor
         return drawn
 
+    lots = [min(LOT, steps - begin) for begin in range(0, steps, LOT)]
     pool = ThreadPoolExecutor(1)  # one worker: batches are drawn in order, each from the cursor of the one before
     try:
-        waiting = deque(pool.submit(draw) for _ in range(min(ahead, steps)))
-        for number in range(steps):
+        waiting = deque(pool.submit(draw, count) for count in lots[:ahead])
+        for number in range(len(lots)):
             ready = waiting.popleft().result()
-            if number + ahead < steps:
-                waiting.append(pool.submit(draw))
-            yield ready
+            if number + ahead < len(lots):
+                waiting.append(pool.submit(draw, lots[number + ahead]))
+            yield from ready
     finally:
         pool.shutdown(cancel_futures=True)

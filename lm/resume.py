@@ -6,7 +6,6 @@ written under a temporary name, forced to disk and renamed, and only then is the
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from synth.errors import UserError
+from synth.files import sync
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -28,25 +28,8 @@ def digest(data: bytes) -> str:
 
 def durable(path: Path, data: bytes) -> None:
     """Write a file and force it to disk."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old bytes or the new ones, never a part."""
-    scratch = path.with_name(f".{path.name}.part")
-    durable(scratch, data)
-    scratch.replace(path)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)  # the rename itself must reach the disk
-    finally:
-        os.close(handle)
+    path.write_bytes(data)
+    sync(path)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -66,11 +49,11 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
         body = json.dumps(state)
         digests = {TENSORS: digest(data), STATE: digest(body.encode())}
         durable(scratch / STATE, json.dumps({"digests": digests, "state": body}).encode())
-        _sync_folder(scratch)
+        sync(scratch)
         if final.exists():
             shutil.rmtree(final)
         scratch.rename(final)
-        _sync_folder(folder)
+        sync(folder)  # the rename itself must reach the disk
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
         mend = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from lm.config import TrainConfig
 from lm.model import Decoder
-from lm.resume import checkpoints, read_checkpoint, replace_file, write_checkpoint
+from lm.resume import checkpoints, read_checkpoint, write_checkpoint
 from synth.corpus import Cursor
 from synth.errors import UserError
+from synth.files import write_bytes
 from synth.task import Task
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
@@ -155,7 +156,7 @@ class Recorder:
         if self.home:
             rows = "".join(json.dumps(row) + "\n" for row in self.run.history)
             try:
-                replace_file(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
+                write_bytes(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
             except OSError as error:
                 raise _unwritable(self.home, error) from error
         if self.progress is None and sys.stderr.isatty():

@@ -94,7 +94,7 @@ class Score:
     split: Literal["train", "valid", "test"] = "test"
 
     def run(self, task: Task, called: str) -> None:
-        from synth.export import replacing
+        from synth.export import output
         from synth.scoring import score
 
         found = score(task, self.completions, self.seed, self.split, self.detail)
@@ -102,7 +102,7 @@ class Score:
             for row in found:
                 print(json.dumps(row))
             return
-        with replacing(self.out) as partial, partial.open("w") as file:
+        with output(self.out) as partial, partial.open("w") as file:
             file.writelines(json.dumps(row) + "\n" for row in found)
 
 

@@ -101,13 +101,12 @@ class Corpus:
     def items_of(self, start: int, stop: int) -> np.ndarray:
         """The item (n,) int64 that each document start..stop-1 is about. Only for a task with fixed items."""
         assert self.items is not None
-        numbers = np.arange(start, stop)
-        epochs = numbers // self.items
-        items = np.empty(len(numbers), np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            items[here] = self._permutation(int(epoch))[numbers[here] % self.items]
-        return items
+        parts, at = [np.zeros(0, np.int64)], start
+        while at < stop:
+            epoch, inside = divmod(at, self.items)
+            parts.append(self._permutation(epoch)[inside : inside + stop - at])
+            at += len(parts[-1])
+        return np.concatenate(parts)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._epoch is None or self._epoch[0] != epoch:
@@ -178,33 +177,46 @@ class Corpus:
 
     def _whole_batch(self, cursor: Cursor, rows: int) -> tuple[Batch, Cursor]:
         width = self.window + 1
+        block, firsts = self._rows(cursor.document, rows)
+        self._check_lengths(cursor.document, block)
+        row = np.repeat(np.arange(rows), np.diff(firsts))
+        first = firsts[row]  # of the row that a document is in
+        lengths = block.lengths
+        place = np.arange(len(block.tokens)) + np.repeat(row * width - block.offsets[first], lengths)
         tokens = np.full((rows, width), self.vocab.pad, np.int32)
         mask = np.zeros((rows, width), bool)
         owner = np.full((rows, width), -1, np.int32)
-        row = used = count = 0
-        document = cursor.document
-        while True:
-            block, inside = self.block(document // BLOCK), document % BLOCK
-            span = slice(block.offsets[inside], block.offsets[inside + 1])
-            length = int(span.stop - span.start)
-            if length > width:
-                raise UserError(
-                    f"document {document} of {self.task.name} has {length} tokens and a row holds {width}; "
-                    f"use a window of at least {length - 1} or packing cut"
-                )
-            if count and (self.packing == "none" or used + length > width):
-                row, used, count = row + 1, 0, 0
-                if row == rows:
-                    break
-            tokens[row, used : used + length] = block.tokens[span]
-            mask[row, used : used + length] = block.loss_mask[span]
-            mask[row, 0] = False
-            owner[row, used : used + length] = count
-            used, count, document = used + length, count + 1, document + 1
+        tokens.ravel()[place] = block.tokens
+        mask.ravel()[place] = block.loss_mask
+        owner.ravel()[place] = np.repeat(np.arange(len(block)) - first, lengths)
         owner[owner < 0] = 1 + owner.max()  # padding is a document of its own: nothing real attends to it
-        items = self.items_of(cursor.document, document) if self.items is not None else np.zeros(0, np.int64)
-        batch = Batch(tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items)
-        return batch, Cursor(document, 0)
+        stop = cursor.document + len(block)
+        items = self.items_of(cursor.document, stop) if self.items is not None else np.zeros(0, np.int64)
+        return Batch(tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items), Cursor(stop, 0)
+
+    def _rows(self, document: int, rows: int) -> tuple[Block, np.ndarray]:
+        """The documents from `document` on that fill `rows` rows, and how many are before each row and in all."""
+        if self.packing == "none":
+            return self.documents(document, document + rows), np.arange(rows + 1)
+        block, firsts = self.documents(document, (document // BLOCK + 1) * BLOCK), [0]
+        while len(firsts) <= rows:
+            limit = block.offsets[firsts[-1]] + self.window + 1
+            fit = int(np.searchsorted(block.offsets, limit, "right")) - 1
+            if fit == len(block):  # the documents after it may fit too
+                block = _join([block, self.block((document + fit) // BLOCK)])
+            else:
+                firsts.append(max(fit, firsts[-1] + 1))  # one that is too long has a row too, until it is refused
+        return _cut(block, 0, firsts[-1]), np.array(firsts)
+
+    def _check_lengths(self, document: int, block: Block) -> None:
+        """Raise UserError when one of the documents from `document` on does not fit a row."""
+        longer = np.flatnonzero(block.lengths > self.window + 1)
+        if len(longer):
+            length = int(block.lengths[longer[0]])
+            raise UserError(
+                f"document {document + int(longer[0])} of {self.task.name} has {length} tokens and a row holds "
+                f"{self.window + 1}; use a window of at least {length - 1} or packing cut"
+            )
 
 
 def _lengths_from(block: Block, inside: int, offset: int) -> np.ndarray:
@@ -226,6 +238,9 @@ def _cut(block: Block, start: int, stop: int) -> Block:
 
 
 def _join(parts: list[Block]) -> Block:
+    if len(parts) == 1:
+        return parts[0]
+
     def joined(arrays: Any) -> np.ndarray:
         return np.concatenate(list(arrays))
 

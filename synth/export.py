@@ -2,34 +2,30 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from synth.corpus import BLOCK, Corpus
 from synth.errors import UserError
+from synth.files import replacing
 from synth.task import Block, Task
 
 Format = Literal["parquet", "jsonl", "txt"]
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` that takes its place only when the block ends well: no reader sees half a file.
+def output(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` that takes its place when the block ends well (synth.files.replacing).
 
     Raises UserError when the disk is full or the folder cannot be written; what was there before stays.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        with replacing(path) as partial:
+            yield partial
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
-    finally:
-        with suppress(OSError):  # what made the block fail is told above, and fails here too
-            partial.unlink(missing_ok=True)
 
 
 def rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:
@@ -61,7 +57,7 @@ def export(
     corpus = Corpus(task, seed, split)
     starts = tqdm(range(0, n, BLOCK), desc=f"export {out.name}", unit="block", disable=None)
     blocks = (corpus.documents(start, min(start + BLOCK, n), labels) for start in starts)
-    with replacing(out) as partial:
+    with output(out) as partial:
         if to == "parquet":
             _write_parquet(blocks, partial, labels)
         else:
@@ -70,7 +66,7 @@ def export(
                     lines = map(json.dumps, rows(block, labels)) if to == "jsonl" else _texts(task, block)
                     file.writelines(f"{line}\n" for line in lines)
     vocabulary = out.with_name(out.name + ".vocab.json")
-    with replacing(vocabulary) as partial:
+    with output(vocabulary) as partial:
         partial.write_text(json.dumps({name: i for i, name in enumerate(corpus.vocab.names)}) + "\n")
     return [out, vocabulary]
 

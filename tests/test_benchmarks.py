@@ -37,7 +37,7 @@ def test_rows_are_well_formed(name: str) -> None:
 
 
 def test_names_are_the_files() -> None:
-    assert names() == ["chart", "generation", "next_token", "sampler", "training"]
+    assert names() == ["chart", "generation", "next_token", "rendering", "sampler", "training"]
 
 
 def test_sides_take_turns() -> None:
@@ -130,6 +130,26 @@ def test_both_generate_every_token() -> None:
     assert ours(model, 3, 7) == theirs(counterpart(model).eval(), 3, 7) == 21
 
 
+def test_finished_texts_have_the_same_ids() -> None:
+    from benchmarks.bench_rendering import RENDERED, texts
+    from synth import Corpus
+
+    for task, _ in RENDERED.values():
+        tokenizer, lines = texts(task, 20)
+        block = Corpus(task, 0).documents(0, 20)
+        wanted = [block[i].tokens[1:-1].tolist() for i in range(20)]
+        assert [found.ids for found in tokenizer.encode_batch(lines)] == wanted
+
+
+def test_batches_drawn_beforehand_train_the_same() -> None:
+    from benchmarks.bench_rendering import batches, jobs, trained
+
+    for job in jobs(quick=True).values():
+        fresh, ready = trained(job), trained(job, batches(job))
+        assert [row["loss"] for row in fresh] == [row["loss"] for row in ready] and len(fresh) == 2
+        assert np.array_equal(fresh.exposures, ready.exposures) and fresh.exposures.sum() > 0
+
+
 def test_unknown_name_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["chart", "samplr"])
@@ -137,7 +157,7 @@ def test_unknown_name_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
     assert end.value.code == 2 and captured.out == ""
     assert captured.err == (
         "error: unknown benchmark 'samplr'; did you mean sampler? "
-        "choose among chart, generation, next_token, sampler, training\n"
+        "choose among chart, generation, next_token, rendering, sampler, training\n"
     )
     with pytest.raises(UserError):
         list(measure("nothing", quick=True))

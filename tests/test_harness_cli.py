@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness import cli, files, ledger, study
+from experiments.harness import cli, ledger, study
 from experiments.harness.cost import costs, report
 from experiments.harness.runs import SCALES
 from experiments.harness.study import Experiment, discover, select
@@ -222,14 +222,14 @@ def test_a_full_disk_is_one_line(script, capsys, monkeypatch):
 
 
 def test_a_full_disk_of_results_names_the_results(script, capsys, monkeypatch):
-    real = files.os.fsync
+    real = os.fsync
 
     def full(handle):
         if "/results/" in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     line = fails(capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1"])
     assert "the disk of " in line and "/results/01_fake/smoke/so_far/table.csv is full" in line
 
@@ -250,7 +250,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(script, capsys, monkeypatc
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(files.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     results = script.parents[1] / "out"
     arguments = ["claims", "--write", "--results", str(results)]
     assert f"{results / 'README.md'}: {os.strerror(code)}" in fails(capsys, cli.main_all, arguments, script.parent)

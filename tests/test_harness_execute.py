@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises((OSError, UserError), match="[Ss]pace"):
             execute(RUN, tmp_path)
     assert not finished(RUN, tmp_path) and execute(other, tmp_path)[0]["score"] == 50.0
@@ -180,7 +180,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     files.write_text(tmp_path / "a", "old")
-    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     monkeypatch.setattr(files.Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
     with pytest.raises(OSError, match="full") as error:
         files.write_text(tmp_path / "a", "new")

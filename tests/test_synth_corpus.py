@@ -105,6 +105,41 @@ def test_rows_hold_whole_documents(packing: str) -> None:
     assert not batch.loss_mask[batch.targets == pad].any() and not batch.loss_mask[batch.targets == 0].any()
 
 
+def one_by_one(corpus: Corpus, document: int, rows: int) -> tuple[list[np.ndarray], int]:
+    """What a batch of whole documents is, in a plain loop: tokens, mask and owners (rows, window + 1), and the next."""
+    width, row, used, count = corpus.window + 1, 0, 0, 0
+    tokens, owner = np.full((rows, width), corpus.vocab.pad), np.full((rows, width), -1)
+    mask = np.zeros((rows, width), bool)
+    while True:
+        example = corpus.documents(document, document + 1)[0]
+        length = len(example.tokens)
+        if count and (corpus.packing == "none" or used + length > width):
+            row, used, count = row + 1, 0, 0
+            if row == rows:
+                break
+        span = slice(used, used + length)
+        tokens[row, span], mask[row, span], owner[row, span] = example.tokens, example.loss_mask, count
+        used, count, document = used + length, count + 1, document + 1
+    owner[owner < 0] = 1 + owner.max()
+    return [tokens, mask, owner], document
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["whole", "none"]), st.integers(5, 30), st.lists(st.integers(1, 90), min_size=1, max_size=4))
+def test_whole_batches_are_those_of_a_plain_loop(packing: str, window: int, cuts: list[int]) -> None:
+    corpus = Corpus(People(11), 0, window=window, packing=packing)
+    cursor = corpus.start()
+    for rows in [*cuts, 300]:  # the last one needs several blocks
+        (tokens, mask, owner), document = one_by_one(corpus, cursor.document, rows)
+        items = corpus.items_of(cursor.document, document)
+        batch, cursor = corpus.batch(cursor, rows)
+        wanted = [tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items]
+        found = [batch.inputs, batch.targets, batch.loss_mask, batch.documents, batch.items]
+        assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
+        assert [array.dtype.name for array in found] == ["int32", "int32", "bool", "int32", "int64"]
+        assert (cursor.document, cursor.offset) == (document, 0) and type(cursor.document) is int
+
+
 def test_documents_are_numbered_within_their_row() -> None:
     corpus = Corpus(People(), 0, window=20)
     batch, _ = corpus.batch(corpus.start(), 4)

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import disk_full, locked, read_json, sync, sync_tree, write_json
+from experiments.harness.files import disk_full, locked, read_json, sync_tree, write_json
 from experiments.harness.provenance import provenance
 from experiments.harness.runs import RESERVED, Rows, Run, run_id
+from synth.files import sync
 from synth.streams import canonical
 
 Progress = Callable[[int], None]

@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.files import write_bytes
 from experiments.harness.stats import Interval, interval
+from synth.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,60 +1,29 @@
-"""Files that are whole or absent: atomic writes, a checksum, a lock per run, and the sign of a full disk."""
+"""What runs and results add to atomic writes (synth.files): a checksum, a lock per run, the sign of a full disk."""
 
 import errno
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from synth.errors import UserError
+from synth.files import sync, write_bytes
 
 NEARLY_FULL = 1 << 20  # libraries report a full disk in their own ways; below this many free bytes we know the cause
 
 
-def sync(path: Path) -> None:
-    """Ask the system to bring a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sync_tree(folder: Path) -> None:
-    """The same for everything in a folder."""
+    """Ask the system to bring everything in a folder to the disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that a reader finds old or new, never half; a failure leaves the old one.
-
-    Raises OSError that names `path`, whatever file or disk the system complained about.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        with suppress(OSError):  # on a broken disk this fails too, and the first error says why
-            temporary.unlink(missing_ok=True)
-    sync(path.parent)
-
-
 def write_text(path: Path, text: str) -> None:
-    """The same for text, in UTF-8."""
+    """Write text, in UTF-8, that a reader finds old or new, never half."""
     write_bytes(path, text.encode())
 
 

@@ -7,9 +7,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.files import write_bytes, write_text
+from experiments.harness.files import write_text
 from experiments.harness.runs import Rows
 from synth.errors import UserError
+from synth.files import write_bytes
 
 if TYPE_CHECKING:
     from pandas import DataFrame

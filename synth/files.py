@@ -1,0 +1,43 @@
+"""Files that are whole or absent: written under a temporary name beside, forced to disk, then renamed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Ask the system to bring a file, or a folder's entries, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of `path`, to be written in the block, that takes its place only when the block ends well.
+
+    A reader finds the old file or the new one, never a part, and a failure leaves the old one. Folders that lack are
+    made. Raises OSError that names `path`, whatever file or disk the system complained about.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # two processes never write to the same one
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)  # the rename itself must reach the disk
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with suppress(OSError):  # on a broken disk this fails too, and the first error says why
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same for a file whose content is at hand."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
