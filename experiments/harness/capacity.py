@@ -4,6 +4,7 @@ paper's, and the panels and intervals that they draw and judge.
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,12 +56,11 @@ def tiny_model(layers: int, width: int, **changes: Any) -> ModelConfig:
 def tiny_training(task: Any, exposures: int, batch: int, lr: float) -> TrainConfig:
     """`exposures` of everybody to the last document, one document a row; otherwise as the paper: AdamW, cosine to a
     tenth of the rate, weight decay 0.01, a short warm-up."""
-    window = task.size - 1 + getattr(task, "token", False)
-    steps = exposures * task.items(None) // batch
-    return TrainConfig(
-        steps, batch, window, packing="none", lr=lr, weight_decay=0.01, warmup=max(50, steps // 20),
-        schedule="cosine", final_lr=0.1,
+    train = TrainConfig.for_exposures(
+        task, exposures, batch=batch, window=task.size, packing="none", lr=lr, weight_decay=0.01, schedule="cosine",
+        final_lr=0.1,
     )  # fmt: skip
+    return replace(train, warmup=max(50, train.steps // 20))
 
 
 def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
