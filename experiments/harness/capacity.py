@@ -3,8 +3,9 @@ paper's, and the panels and intervals that they draw and judge.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments.harness import figures
 from experiments.harness.stats import Interval, interval
 from lm.config import ModelConfig, TrainConfig
 from probing.capacity import CapacityWarning
+from synth.corpus import Corpus
 from synth.tasks.biod import BioD
 from synth.tasks.bios import BioS
 
@@ -37,7 +39,6 @@ PAPER_TRAINING: dict[int, dict[int, tuple[float, float, int]]] = {
     },
 }  # fmt: skip
 PAPER_LAW = {1000: 2.0, 100: 1.0}  # bits per parameter: results 1 and 4
-BIOGRAPHY = 79.0  # tokens of a biography of bioS, spelt in words: what tells steps from exposures where windows are cut
 
 
 def tiny_people(n: int, **changes: Any) -> BioD:
@@ -63,26 +64,56 @@ def tiny_training(task: Any, exposures: int, batch: int, lr: float) -> TrainConf
     return replace(train, warmup=max(50, train.steps // 20))
 
 
+def cut_training(task: Any, exposures: int, batch: int, window: int, lr: float) -> TrainConfig:
+    """As tiny_training for documents of varying length: end to end and cut into windows."""
+    train = TrainConfig.for_exposures(
+        task, exposures, batch=batch, window=window, lr=lr, weight_decay=0.01, schedule="cosine", final_lr=0.1
+    )
+    return replace(train, warmup=max(50, train.steps // 20))
+
+
 def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
     """GPT2-l-h of the paper: rotary, heads of 64, context 512."""
     return ModelConfig(**{"layers": layers, "heads": heads, "width": 64 * heads, "context": 512, **changes})
 
 
-def paper_training(people: int, exposures: int, documents: float = 1.0, lr: float | None = None) -> TrainConfig:
-    """The paper's settings for so many people of bioS; steps are counted from exposures, as its own step counts imply
-    twice as many for small worlds. documents: how many are read for each one about a person that counts (junk)."""
+def paper_training(task: Any, people: int, exposures: int, **changes: Any) -> TrainConfig:
+    """The paper's settings for so many people of bioS. Steps are counted from the documents' length, so that everybody
+    is seen `exposures` times: its own step counts imply twice as many for small worlds."""
     table = PAPER_TRAINING[100 if exposures <= 100 else 1000]
-    decay, rate, batch = table[min((n for n in table if n >= people), default=max(table))]
-    steps = round(exposures * people * documents * BIOGRAPHY / (batch * 512))
-    return TrainConfig(
-        steps, batch, 512, lr=lr or rate, weight_decay=decay, warmup=min(1000, steps // 10), schedule="cosine",
-        final_lr=0.1,
-    )  # fmt: skip
+    decay, lr, batch = table[min((n for n in table if n >= people), default=max(table))]
+    settings = {"batch": batch, "window": 512, "lr": lr, "weight_decay": decay, "schedule": "cosine", **changes}
+    steps = round(exposures * task.items(None) * length(task) / (settings["batch"] * 512))
+    return TrainConfig(steps, final_lr=0.1, warmup=min(1000, steps // 10), **settings)
+
+
+def parameters_of(model: ModelConfig, task: Any) -> int:
+    """All parameters of a model of the task's vocabulary."""
+    import torch
+
+    from lm.model import Decoder
+    from lm.parameters import count_parameters
+
+    with torch.device("meta"):
+        return count_parameters(Decoder(model, task.vocab().size))["total"]
+
+
+def filling(world: Callable[[int], Any], model: ModelConfig, bits: float) -> Any:
+    """The task world(n) of the fewest people, a multiple of 8, that hold so many bits for each parameter of the model
+    (the vocabulary must be the same for every n)."""
+    enough = bits * parameters_of(model, world(8))
+    return next(world(n) for n in count(8, 8) if world(n).facts().bits >= enough)
 
 
 def paper_people(n: int, **changes: Any) -> BioS:
     """bioS(n): fresh wording and order in every exposure."""
     return BioS(people=n, permute=1, **changes)
+
+
+def length(task: Any) -> float:
+    """Mean tokens of a document, from a few."""
+    few = replace(task, people=min(task.people, 256))
+    return float(Corpus(few, 0).documents(0, 256).lengths.mean())
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
@@ -99,16 +130,38 @@ def best(table: "DataFrame", by: str, column: str = "r") -> Interval:
     return max(found, key=lambda one: one.mean)
 
 
+SPARE = 2.5  # bits of data per parameter, beyond what any model has stored: the model is the limit and not the data
+
+
+def law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
+    """By exposures: the bits per parameter that a model holds when there is more to know, their mean over sizes, and
+    the least and the most that any single model held. What probing/law.csv says of our own fit."""
+    spare = table[table["r_max"] >= SPARE]
+    return {
+        int(times): (
+            float(part.groupby("configuration")["r"].mean().mean()),
+            float(part["r"].min()),
+            float(part["r"].max()),
+        )
+        for times, part in spare.groupby("times")
+    }
+
+
 # ---- panels ----------------------------------------------------------------------------------------------------
 def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
     """Bits learned over parameters, both in powers, as Figure 1 of the paper: lines of so many bits per parameter."""
+    from matplotlib.ticker import LogLocator
+
     _curves(axes, table, hue, names, "parameters", "bits")
     ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
-    for exposures, rate in PAPER_LAW.items():
-        axes.plot(ends, rate * ends, "--", color=figures.PAPER, linewidth=1.2)
-        axes.text(ends[0], rate * ends[0], f"paper, {exposures} exposures: {rate:g} bits a parameter",
-                  color=figures.PAPER, fontsize=8, rotation=28, rotation_mode="anchor", va="bottom")  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="parameters, embeddings included", ylabel="bits learned")
+    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", ":"), strict=True):
+        axes.plot(ends, rate * ends, dashes, color=figures.PAPER, linewidth=1.5,
+                  label=f"paper, {exposures} exposures: {rate:g} bits a parameter")  # fmt: skip
+    axes.set(xlim=ends, xscale="log", yscale="log", ylim=(table["bits"].max() / 200, ends[1] * 4))
+    axes.set(xlabel="parameters, embeddings included", ylabel="bits learned")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.set(title="How much does a model of some size learn?")
     axes.legend(loc="lower right")
 
@@ -124,7 +177,7 @@ def saturation_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[
     axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
     axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(loc="center right")
+    axes.legend(loc="lower left")
 
 
 def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
@@ -133,9 +186,8 @@ def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]
     for color, group in zip(figures.colors(len(groups)), groups, strict=True):
         part = table[table[hue] == group]
         axes.plot(part[x], part[y], "o", color=color, alpha=0.35, markersize=3)
-        found = {one[x].mean(): interval(one[y]) for _, one in part.groupby("configuration")}
-        places = sorted(found)
-        means = np.array([found[place].mean for place in places])
-        spread = np.nan_to_num([found[place].high - found[place].mean for place in places])
+        found = [(one[x].mean(), interval(one[y])) for _, one in part.groupby("configuration")]
+        places, means = (np.array(column) for column in zip(*((place, one.mean) for place, one in found), strict=True))
+        spread = np.nan_to_num([one.high - one.mean for _, one in found])
         axes.errorbar(places, means, yerr=np.minimum(spread, 0.9 * means), fmt="o", color=color, capsize=4,
                       markersize=7, label=names.get(group, str(group)))  # fmt: skip

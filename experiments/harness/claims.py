@@ -9,6 +9,7 @@ from synth.errors import UserError
 
 Verdict = Literal["reproduced", "contradicted", "undecided", "not testable here", "not built"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+NOT_HERE: Verdict = "not testable here"
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,16 @@ def judge(measured: Interval, *, above: float | None = None, below: float | None
     if measured.high < low_limit or measured.low > high_limit:
         return "contradicted"
     return "undecided"
+
+
+def weigh(
+    id: str,
+    statement: str,
+    measured: Interval,
+    paper: float | str | None,
+    threshold: str,
+    testable: bool = True,
+    **limits: float,
+) -> Claim:
+    """The claim with its verdict: that of `judge` with these limits, or "not testable here"."""
+    return Claim.of(id, statement, measured, paper, threshold, judge(measured, **limits) if testable else NOT_HERE)

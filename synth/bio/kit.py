@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Kit:
     reader: Reader
 
     @classmethod
+    @lru_cache(maxsize=16)  # worlds of any number of people share it
     def of(cls, pools: Pools, fullname: bool, reverse: int, prose: Prose | None) -> "Kit":
         """The kit of these lists for one way of writing (see BioS)."""
         naming = [NAMING] if reverse == 6 else []

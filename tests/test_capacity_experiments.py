@@ -1,0 +1,125 @@
+"""The experiments on capacity judge planted tables rightly, and the planner's law is what experiment 10 found."""
+
+import csv
+from pathlib import Path
+
+import pandas
+import pytest
+
+from experiments.harness import capacity
+from experiments.harness.study import select
+from experiments.harness.table import read_table
+from probing.plan import LAW
+
+RESULTS = Path(__file__).parent.parent / "results"
+SEEDS = (0, 1, 2)
+
+
+def module(number: str):
+    return select([number])[0].module()
+
+
+def rows(scale: str = "laptop", noise: float = 0.01, **columns) -> list[dict]:
+    """Three seeds of one configuration, r a little apart."""
+    r = columns.pop("r")
+    return [{"scale": scale, "seed_init": seed, "r": r + noise * (seed - 1), **columns} for seed in SEEDS]
+
+
+def verdicts(claims) -> dict[str, str]:
+    return {claim.statement: claim.verdict for claim in claims}
+
+
+def size(times: int, people: int, layers: int, width: int, parameters: int, r: float, r_max: float) -> list[dict]:
+    shape = {"times": times, "people": people, "layers": layers, "width": width, "parameters": parameters}
+    return rows(**shape, r=r, r_max=r_max, r_share=r / r_max)
+
+
+def test_the_law_and_its_limits_are_judged() -> None:
+    full = size(1000, 256, 2, 24, 16000, 1.27, 1.28)
+    lawful = [*size(1000, 256, 2, 16, 7680, 2.1, 2.7), *size(1000, 256, 4, 12, 8000, 2.0, 2.6), *full]
+    found = verdicts(module("10").claims(pandas.DataFrame([*lawful, *size(100, 1024, 2, 24, 16000, 0.8, 5.0)])))
+    assert found["highest bits a parameter at 1000 exposures, over sizes"] == "reproduced"
+    assert found["highest bits a parameter of any single model, 1000 exposures"] == "reproduced"
+    assert found["highest bits a parameter at 100 exposures, over sizes"] == "contradicted"
+    assert found["bits a parameter, 1000 x 256, 4 layers of 12 over 1000 x 256, 2 layers of 16"] == "reproduced"
+    assert found["share of all bits stored where R_max is at most 1.8, 1000 exposures"] == "reproduced"
+
+
+def test_smoke_decides_nothing() -> None:
+    table = pandas.DataFrame(size(1000, 256, 2, 16, 7680, 2.1, 2.7)).assign(scale="smoke")
+    assert set(verdicts(module("10").claims(table)).values()) == {"not testable here"}
+
+
+def test_each_architecture_is_judged_at_its_best_rate() -> None:
+    def tried(name: str, at: dict[float, float]) -> list[dict]:
+        common = {"times": 100, "people": 8, "parameters": 1000}
+        return [row for lr, r in at.items() for row in rows(**common, architecture=name, lr=lr, r=r)]
+
+    table = [*tried("GPT-2", {1e-3: 0.5, 2e-3: 1.5}), *tried("gated MLP", {1e-3: 1.0, 2e-3: 0.1})]
+    table += [row for name in ("quarter MLP", "no MLP", "silu", "LLaMA") for row in tried(name, {1e-3: 1.45})]
+    claims = {claim.statement: claim for claim in module("12").claims(pandas.DataFrame(table))}
+    gated = claims["GPT-2 over gated MLP, bits a parameter at 100 exposures"]
+    assert gated.value == pytest.approx(1.5, abs=0.01) and gated.verdict == "reproduced"
+    assert claims["GPT-2 over no MLP, bits a parameter at 100 exposures"].verdict == "contradicted"
+    assert claims["GPT-2 over quarter MLP, bits a parameter at 100 exposures"].verdict == "reproduced"
+
+
+def test_quantized_models_are_held_against_their_own_seed() -> None:
+    common = {"kind": "dense", "times": 1000}
+    table = rows(**common, r=2.0, noise=0.5)  # seeds far apart, but each loses the same share
+    for bits, share in ((8, 1.0), (4, 0.3)):
+        for method in ("rtn", "gptq"):
+            table += rows(**common, r=2.0 * share, noise=0.5 * share, weight_bits=bits, method=method)
+    table += rows(kind="mixture", times=1000, r=1.0, noise=0.25)
+    claims = {claim.statement: claim for claim in module("13").claims(pandas.DataFrame(table))}
+    four = claims["share of the learned bits left on 4-bit weights, gptq"]
+    assert (four.value, four.low) == (pytest.approx(0.3), pytest.approx(0.3)) and four.verdict == "reproduced"
+    assert claims["share of the learned bits left on 8-bit weights, rtn"].verdict == "reproduced"
+    dense = claims["dense over 32 experts, bits a parameter at 1000 exposures"]
+    assert dense.value == pytest.approx(2.0) and dense.verdict == "contradicted"
+
+
+def test_junk_is_held_against_no_junk_of_the_same_seed() -> None:
+    learned = {
+        "no junk": 1.0,
+        "7/8 junk": 0.1,
+        "7/8, token": 0.9,
+        "7/8 repeated": 0.95,
+        "1/2 junk": 0.5,
+        "1/2, token": 1.0,
+    }
+    table = [row for name, r in learned.items() for row in rows(condition=name, times=100, r=r, noise=0.001)]
+    found = verdicts(module("14").claims(pandas.DataFrame(table)))
+    assert found["7/8 junk: share of the useful bits left"] == "reproduced"
+    assert found["7/8 junk: share left with token minus without"] == "reproduced"
+    assert found["1/2 junk: share of the useful bits left"] == "contradicted"
+
+
+def test_every_world_holds_what_fills_its_model() -> None:
+    experiment = module("11")
+    for run in experiment.runs("laptop"):
+        with_fewer = type(run.task)(**{**vars(run.task), "people": run.task.people - 8})
+        parameters = capacity.parameters_of(run.model, run.task)
+        assert with_fewer.facts().bits < experiment.FILL * parameters <= run.task.facts().bits
+
+
+def test_steps_of_large_runs_follow_from_exposures() -> None:
+    task = capacity.paper_people(20_000)
+    train = capacity.paper_training(task, 20_000, 1000)
+    told = train.steps * train.batch * train.window / (20_000 * capacity.length(task))
+    assert told == pytest.approx(1000, rel=1e-3) and (train.batch, train.weight_decay) == (48, 0.02)
+
+
+def test_the_planners_law_is_what_experiment_10_found() -> None:
+    experiment = select(["10"])[0]
+    scale = experiment.scales_with_tables(RESULTS)[-1]
+    table = experiment.module().labelled(read_table(RESULTS / experiment.name / scale / "table.csv"))
+    found = capacity.law(table)
+    with open(LAW, newline="") as file:
+        written = {int(row["exposures"]): row for row in csv.DictReader(file) if row["origin"] == "fit"}
+    for times, numbers in found.items():
+        row = written[times]
+        said = tuple(float(row[name]) for name in ("bits_per_parameter", "low", "high"))
+        assert said == pytest.approx(numbers, abs=5e-4), f"law.csv, {times} exposures: should be {numbers}"
+        assert scale in row["source"]
+    assert found.keys() == written.keys()
