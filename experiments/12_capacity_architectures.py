@@ -6,8 +6,8 @@ all of nearly the same size and each at the best of three learning rates. Left: 
 alike. Right: 100 exposures, where the paper finds a gated MLP to store 1.3 times less, none at all over 1.5 times less,
 and a quarter of it as much as the whole.
 
-Worlds and cost: smoke, seconds; laptop, bioD with one value of 12 symbols, models of 7.5K to 8.4K parameters at
-1000 exposures and of 16K to 17K at 100, under ten minutes on two cores; overnight, twice the width, two hours on two cores;
+Worlds and cost: smoke, seconds; laptop, bioD with one value of 12 symbols, models of 7.5K to 8.4K parameters at 1000
+exposures and of 16K to 17K at 100, under ten minutes on two cores; overnight, twice the width, two hours on two cores;
 gpu, 100 exposures of bioS(50K) with GPT2-2-2, about half an hour (not measured); paper, bioS(200K).
 """
 
