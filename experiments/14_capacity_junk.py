@@ -107,13 +107,17 @@ def figure(table):
     left.set(
         ylim=(0, None), ylabel="useful bits learned / parameters", title=f"{fewest} exposures of the useful people"
     )
-    left.legend(handles=[left.lines[-1]], labels=["no junk over the paper's factor"], loc="upper right")
+    left.legend(handles=[left.lines[-1]], labels=["no junk over the paper's factor"], loc="upper center")
     part = table[table["condition"].isin(OVER_TIME)].assign(
         exposure=[f"{times} exposures" for times in table.loc[table["condition"].isin(OVER_TIME), "times"]]
     )
     figures.points(right, part, "exposure", "r", "condition")
-    right.set(ylim=(0, None), ylabel="useful bits learned / parameters", title="Do more exposures make up for it?")
-    figures.floor_line(right, round(table["r_max"].mean(), 2), "all that the useful data holds:")
+    held = table["r_max"].mean()
+    figures.floor_line(right, round(held, 2), "all that the useful data holds:")
+    figures.paper_line(right, round(base, 2), "paper, 300 with token:")
+    right.set(
+        ylim=(0, 1.08 * held), ylabel="useful bits learned / parameters", title="Do more exposures make up for it?"
+    )
     figures.title(
         fig,
         f"Part 3.3, results 10 to 12: {table['people'].iloc[0]:,} useful people, {capacity.sizes(table)}; "

@@ -7,7 +7,7 @@ pronoun is asked for by no question and the employer's city follows from the emp
 people asked about give on average is taken for everybody.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,10 @@ class ExtractableCapacity:
 
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads; one that is trained on counts as three, answers are read twice."""
-        asked = 0.0
-        for half in ("first", "second"):
-            corpus = Corpus(questions(task, half), 0, "test")
-            asked += _questions_asked(corpus, self.people) * corpus.documents(0, 64).lengths.mean()
+        second = questions(task, "second")
+        few = Corpus(replace(second, people=min(second.people, 256)), 0, "test")  # millions take a minute
+        people = second.people if self.people is None else min(2 * self.people, second.people)
+        asked = len(ATTRIBUTES) * people * few.documents(0, 64).lengths.mean()
         trained = 3 * self.qa_steps * self.qa_batch * self.qa_window
         return trained + Capacity(self.people).tokens(task) + int(2 * asked)
 
