@@ -18,11 +18,10 @@ from synth.tasks.cfg import Cfg
 
 def attention_weights(model: Any, documents: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     """Batches of documents: their numbers (B,) and the weights (B, H, T, T) of every layer, padded on the right."""
-    from lm.activations import stream
+    from lm.activations import read
 
-    names = [f"block.{layer}.weights" for layer in range(model.config.layers)]
-    for numbers, _, found in stream(model, documents, names):
-        yield np.asarray(numbers), [found[name] for name in names]
+    for batch in read(model, documents, "block.*.weights"):
+        yield batch.rows, [batch[f"block.{layer}.weights"] for layer in range(len(batch.tensors))]
 
 
 def label_rows(block: Block, name: str, numbers: np.ndarray, length: int) -> Tensor:

@@ -152,19 +152,27 @@ def plant(numbers: np.ndarray, block) -> list[torch.Tensor]:
     return [weights] * LAYERS
 
 
+class Batch(dict):
+    """A batch as lm.activations gives it: tensors by name, and the numbers of its documents."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], rows: np.ndarray) -> None:
+        super().__init__(tensors)
+        self.tensors, self.rows = tensors, rows
+
+
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     """In the place of lm.activations, a generator that gives planted weights."""
     fake = ModuleType("lm.activations")
 
-    def stream(model, documents, names):
+    def read(model, documents, wanted):
         block = Corpus(TASK, 0, "test").documents(0, len(documents), labels=True)
-        assert names == [f"block.{i}.weights" for i in range(LAYERS)]
+        assert wanted == "block.*.weights"
         for first in range(0, len(documents), 7):
-            numbers = np.arange(first, min(first + 7, len(documents)))
-            yield numbers, block.lengths[numbers], dict(zip(names, plant(numbers, block), strict=True))
+            rows = np.arange(first, min(first + 7, len(documents)))
+            yield Batch({f"block.{i}.weights": layer for i, layer in enumerate(plant(rows, block))}, rows)
 
-    fake.stream = stream  # type: ignore[attr-defined]
+    fake.read = read  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lm.activations", fake)
     return Planted()
 
@@ -190,6 +198,16 @@ def test_planted_attention_is_found(planted: Planted, by_head: bool) -> None:
     assert len({tuple(sorted((k, v) for k, v in r.items() if k not in ("value", "pairs"))) for r in rows}) == len(rows)
 
 
+def test_a_real_model_is_measured() -> None:
+    pytest.importorskip("lm.activations")
+    model = build(ModelConfig(12, 2, 8, context=128, init_std=0.5), TASK.vocab().size, 0)
+    rows = AttentionStatistics(sentences=20).measure(model, TASK, 0, 0)
+    position = [row for row in rows if row["statistic"] == "position" and row["distance"] == 0]
+    assert {(row["layer"], row["head"]) for row in position} == set(product(range(1, 13), (1, 2)))
+    assert all(0 < row["value"] < 1 for row in position)
+    assert all(0 < row["value"] < 1 for row in rows if row["statistic"] == "explained")
+
+
 @pytest.mark.parametrize(
     ("settings", "named"), [({"sentences": 0}, "sentences"), ({"reach": 0}, "reach"), ({"shifts": -1}, "shifts")]
 )
@@ -203,7 +221,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(UserError, match="context=16"):
         AttentionStatistics(sentences=5).measure(model, TASK, 0, 0)
     with pytest.raises(UserError, match="whose truth is a grammar"):
-        AttentionStatistics(sentences=5).measure(model, get_task("biod"), 0, 0)
+        AttentionStatistics(sentences=5).measure(model, get_task("bioD"), 0, 0)
     with pytest.raises(UserError, match="levels"):
         AttentionSums(1, 1, depth=2, longest=8)
     sums = AttentionSums(1, 1, DEPTH, longest=8)
