@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm.model import require_causal
 from probing.attention_sums import Attention, AttentionSums
 from synth import Block, Corpus, Task, UserError
 from synth.tasks.cfg import Cfg
@@ -84,8 +85,7 @@ class AttentionStatistics:
         """
         if not isinstance(task, Cfg):
             raise UserError(f"attention statistics need a task whose truth is a grammar; {task.name} is none")
-        if not getattr(model.config, "causal", True):
-            raise UserError("attention statistics are of pairs whose key is not after its query; give a causal model")
+        require_causal(model, "attention statistics")
         block = Corpus(task, data_seed, "test").documents(0, self.sentences, labels=True)
         if block.lengths.max() > model.config.context:
             raise UserError(

@@ -136,7 +136,7 @@ def test_attention_by_distance_alone_has_no_residual() -> None:
         assert np.nanmax(np.abs(getattr(found, name))) < 1e-6
 
 
-class Planted:
+class Planted(torch.nn.Module):
     """A stand-in for a trained model: every end of level 2 looks at the end of the subtree before its own."""
 
     config = ModelConfig(LAYERS, HEADS, 24, context=128)
