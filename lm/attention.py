@@ -1,4 +1,4 @@
-"""Causal softmax attention, and the contract that every token mixer keeps. Scaled dot products: arXiv 1706.03762."""
+"""Softmax attention, and the contract that every token mixer keeps. Scaled dot products: arXiv 1706.03762."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ class SoftmaxAttention(Mixer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.head_width = config.heads, config.head_width
+        self.heads, self.head_width, self.causal = config.heads, config.head_width, config.causal
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
@@ -75,7 +75,7 @@ class SoftmaxAttention(Mixer):
         return q, k, v.transpose(-3, -2)
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
-        if state is None and _in_blocks(x):
+        if state is None and self.causal and _in_blocks(x):
             qkv = self.qkv(x).unflatten(-1, (3 * self.heads, self.head_width))
             return self.out(block_attention(qkv, places.allowed, places.angles).flatten(2))
         q, k, v = self.project(x, places)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import nn
 
+from lm.model import require_causal
+
 TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the GPU busy
 
 
@@ -25,6 +27,7 @@ def ragged_batches(lengths: np.ndarray, tokens_a_batch: int = TOKENS_A_BATCH) ->
 def _logits(model: nn.Module, documents: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, torch.Tensor]]:
     """Batches: numbers of documents (B,), their tokens padded on the right (B, T+1), logits (B, T, V) of the next token
     on the model's device. The model is put into eval mode; a causal model cannot see padding on the right."""
+    require_causal(model, "the likelihood of a document")
     model.eval()
     device = next(model.parameters()).device
     lengths = np.array([len(document) for document in documents])
