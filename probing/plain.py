@@ -37,21 +37,25 @@ def logistic(
     features: Float[Tensor, "S N D"], labels: Int[Tensor, " N"], classes: int, strength: float = 1.0, steps: int = 1000
 ) -> Classifiers:
     """S multinomial logistic regressions on the same rows, each minimising the sum over rows of the cross-entropy plus
-    |weight|^2 / (2 strength), as scikit-learn's LogisticRegression(C=strength) does; L-BFGS in fp64."""
+    |weight|^2 / (2 strength), as scikit-learn's LogisticRegression(C=strength) does; L-BFGS in fp64. Of two classes, as
+    there, the difference of the weights is what is penalised."""
     rows = features.double()
     weight = torch.zeros(len(rows), rows.shape[2], classes, dtype=torch.float64, device=rows.device)
     bias = torch.zeros(len(rows), 1, classes, dtype=torch.float64, device=rows.device)
-    targets = labels.long().expand(len(rows), -1).flatten()
+    targets = labels.to(rows.device).long().expand(len(rows), -1).flatten()
     solver = torch.optim.LBFGS(
         [weight, bias], max_iter=steps, tolerance_grad=GRADIENT / 100, tolerance_change=0, line_search_fn="strong_wolfe"
     )
+
+    # the best two opposite vectors are half the difference each, so together half its square
+    penalty = (2 if classes == 2 else 1) / (2 * strength)
 
     def loss() -> Tensor:
         for part in (weight, bias):
             part.grad = None
             part.requires_grad_()
         fit = F.cross_entropy((rows @ weight + bias).flatten(0, 1), targets, reduction="sum")
-        total = (fit + weight.square().sum() / (2 * strength)) / rows.shape[1]
+        total = (fit + penalty * weight.square().sum()) / rows.shape[1]
         total.backward()
         return total
 
