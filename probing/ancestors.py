@@ -57,6 +57,8 @@ class AncestorProbe:
         for name in ("heads", "position_width", "updates", "batch", "sentences"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is too small; give at least 1")
+        if not self.rate > 0:
+            raise UserError(f"rate={self.rate} teaches nothing; give a rate above 0")
         if self.target == "boundary" and self.ends:
             raise UserError("at subtree ends the boundary is known; give ends=False with target=boundary")
 
@@ -65,8 +67,9 @@ class AncestorProbe:
         return int((self.updates * self.batch + self.sentences) * (task.world(0).mean_length + 1))
 
     def measure(self, model: nn.Module, task: Task, data_seed: int, seed: int = 0) -> list[dict[str, Any]]:
-        """A row for each layer and level, with the columns of probing.scores.tallied (a group is a sentence), loss at
-        the end of the fit, in nats, and converged, whether it had come to rest. Levels count from the root, level 1.
+        """A row for each layer and level, with the columns of probing.scores.tallied (a group is a distinct sentence),
+        loss at the end of the fit, in nats, and converged, whether it had come to rest. Levels count from the root,
+        which is level 1.
 
         Raises UserError for a task without a grammar, a grammar of fewer than three levels, a model with another
         vocabulary or a context too short, a layer that is not there.
@@ -79,7 +82,8 @@ class AncestorProbe:
             self.position_width, REACH[self.mode], seed,
         ).to(reader.device)  # fmt: skip
         losses = fit(probes, reader.training(self.updates), self.updates, self.rate)
-        hits, asked, confusion = _answered(probes, reader.test(self.sentences))
+        found, questions, confusion = _answered(probes, reader.test(self.sentences))
+        hits, asked = _by_sentence(found, reader.tested), _by_sentence(questions, reader.tested)
         rest, tenth = settled(losses), losses[-max(1, len(losses) // 10) :].mean(0)
         return [
             {"layer": name, "level": level + 2, **tallied(hits[y, level], asked[level], confusion[y, level])}
@@ -118,3 +122,10 @@ def _answered(probes: PositionProbes, batches: Iterable[Batch]) -> tuple[np.ndar
         weight = known.expand(answers.shape).flatten(2).double().cpu()
         confusion.scatter_add_(2, pairs.clamp_min(0), weight)
     return torch.cat(hits, -1).numpy(), torch.cat(asked, -1).numpy(), confusion.unflatten(-1, (classes, -1)).numpy()
+
+
+def _by_sentence(counts: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """(..., n) added up over the times that the same sentence came: in a small grammar some come often."""
+    order = np.argsort(numbers, kind="stable")
+    starts = np.unique(np.array(numbers)[order], return_index=True)[1]
+    return np.add.reduceat(counts[..., order], starts, axis=-1)

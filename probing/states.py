@@ -74,6 +74,7 @@ class Reader:
         room = len(self.layers) * task.world().max_length * self.width * batch
         self.batches_a_lot = max(1, MOST // room)
         self.shift = self.scale = torch.empty(0)
+        self.tested: list[int] = []  # a number for each test sentence, the same where it is the same sentence
 
     def training(self, batches: int) -> Iterator[Batch]:
         """So many batches of fresh sentences."""
@@ -86,7 +87,9 @@ class Reader:
         """So many sentences that were not learned on, whatever is learned on. Only after training has begun."""
         stream = self._sentences("test", tested=True)
         for done in range(0, sentences, self.batches_a_lot * self.batch):
-            yield from self._lot(list(islice(stream, min(self.batches_a_lot * self.batch, sentences - done))))
+            lot = list(islice(stream, min(self.batches_a_lot * self.batch, sentences - done)))
+            self.tested += [crc32(sentence.tokens.tobytes()) for sentence in lot]
+            yield from self._lot(lot)
 
     def _sentences(self, split: str, tested: bool) -> Iterator[Example]:
         """<bos> sentence, without end."""

@@ -53,7 +53,7 @@ def test_a_planted_tree_is_read_in_full(asked: dict) -> None:
     rows = AncestorProbe(**QUICK, **asked).measure(PlantedTree(), TASK, 0, 0)
     assert [(row["layer"], row["level"]) for row in rows] == [(n, lv) for n in ("embed", "block.0") for lv in (2, 3)]
     for row in rows:
-        assert row["accuracy"] == 1 and row["mcc"] == 1 and row["groups"] == 200, row
+        assert row["accuracy"] == 1 and row["mcc"] == 1 and 150 < row["groups"] <= 200, row
         assert row["majority"] < 0.5
     everywhere = 200 * TASK.world().mean_length
     assert rows[0]["n"] == pytest.approx(600 if asked.get("ends") else everywhere, rel=0.02)
@@ -86,13 +86,20 @@ def test_planted_ends_of_subtrees_are_read_where_they_stand() -> None:
     assert all(abs(row["mcc"]) < 0.05 for row in probe.measure(PlantedTree(felled=True), TASK, 0))
 
 
+def test_a_sentence_that_comes_often_is_one_group() -> None:
+    """A grammar of 16 sentences: however many are asked for, few are distinct, and they were not learned on."""
+    task = Cfg("cfg3b", "10")
+    rows = AncestorProbe(**QUICK).measure(build(ModelConfig(1, 2, 16), task.vocab().size, 0), task, 0)
+    assert all(1 <= row["groups"] < 8 and row["n"] >= 200 * task.world().min_length for row in rows)
+
+
 def test_a_fresh_decoder_end_to_end() -> None:
     model = build(ModelConfig(2, 2, 16, context=32), TASK.vocab().size, 0).train()
     probe = AncestorProbe(**{**QUICK, "updates": 20}, layers=("block.*", "final"))
     first, again = (probe.measure(model, TASK, 0, 3) for _ in range(2))
     assert first == again and model.training
     assert [row["layer"] for row in first] == ["block.0", "block.0", "block.1", "block.1", "final", "final"]
-    assert all(0 < row["low"] <= row["accuracy"] <= row["high"] < 1 and row["groups"] == 200 for row in first)
+    assert all(0 < row["low"] <= row["accuracy"] <= row["high"] < 1 and row["groups"] > 150 for row in first)
     assert probe.tokens(TASK) == pytest.approx((20 * 32 + 200) * (TASK.world().mean_length + 1), abs=1)
 
 
@@ -105,6 +112,7 @@ def test_a_fresh_decoder_end_to_end() -> None:
         ({}, get_task("cfg3b", root="20"), 6, "tokens do not fit context=32"),
         ({}, get_task("cfg3b", root="8"), 6, "no level between"),
         ({}, get_task("bioS", people=4), 6, "parse tree; bioS has none"),
+        ({"rate": 0.0}, TASK, 6, "^rate=0.0 teaches nothing"),
         ({"heads": 0}, TASK, 6, "^heads=0 is too small"),
         ({"target": "boundary", "ends": True}, TASK, 6, "ends=False"),
     ],
