@@ -34,6 +34,9 @@ class Mixer(nn.Module):
     forward: all positions at once, and when `state` is given, remember them there;
     state: an empty memory for `rows` sequences of at most `length` tokens;
     step: one more token, the t-th (from 0), of every sequence.
+
+    One whose output is out(weights @ values), head by head, also defines weights(x, places), (B, H, T, T): nothing that
+    trains or generates needs them, so the other methods may never hold them.
     """
 
     attention_flops = 0  # matmul FLOPs of one token and layer in the forward pass are this times D times T
@@ -83,6 +86,12 @@ class SoftmaxAttention(Mixer):
             state["k"][:, :, : x.shape[1]], state["v"][:, :, : x.shape[1]] = k, v
         mixed = F.scaled_dot_product_attention(q, k, v, places.allowed, is_causal=places.allowed is None)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Float[Tensor, "B T D"], places: Places) -> Float[Tensor, "B H T T"]:
+        """How much of each key's value goes to each query, in fp32; 0 where a query may not look."""
+        q, k, _ = self.project(x, places)
+        scores = (q.float() * self.head_width**-0.5) @ k.float().mT
+        return scores.masked_fill(~places.seen, -torch.inf).softmax(-1)
 
     def state(self, rows: int, length: int, places: Places) -> State:
         shape = (rows, self.heads, length, self.head_width)

@@ -27,6 +27,11 @@ class Places:
     angles: tuple[Tensor, Tensor] | None = None
     distances: Tensor | None = None
 
+    @property
+    def seen(self) -> Tensor:
+        """Which keys (last dimension) each query may see: (T, T), or (B, 1, T, T) with several documents a row."""
+        return self.allowed if self.allowed is not None else self.index[:, None] >= self.index
+
 
 @cache
 def angle_table(length: int, width: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
