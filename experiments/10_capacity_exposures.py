@@ -9,7 +9,7 @@ What one should see: at 1000 exposures a plateau at two bits, whatever the depth
 room than that store everything and no more.
 
 Worlds and cost: smoke, seconds; laptop, bioD with one value of 12 symbols (82 bits a person), 256 to 8192 people,
-models of 5K to 28K parameters, ten minutes on two cores; overnight, up to 4096 people and 105K parameters, three hours
+models of 5K to 28K parameters, ten minutes on two cores; overnight, up to 65,536 people and 105K parameters, two hours
 on two cores; gpu, bioS(10K) to bioS(50K), models of 0.3M to 4M, about half an hour with two runs at a time (not
 measured); paper, bioS(10K) to bioS(10M), GPT2-2-2 to GPT2-28-20.
 """
@@ -22,7 +22,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import capacity, figures
-from experiments.harness.capacity import best, by_seed
+from experiments.harness.capacity import best
 from experiments.harness.claims import Claim, weigh
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import Interval, interval
@@ -65,7 +65,6 @@ GPT2 = {
         *((100, 10_000_000, layers, heads) for layers, heads in ((12, 16), (28, 20))),
     ],
 }  # fmt: skip
-PEOPLE_READ = 20_000  # of the larger worlds, a random sample is asked for
 
 
 def runs(scale: str) -> list[Run]:
@@ -85,14 +84,17 @@ def tiny(exposures: int, people: int, layers: int, width: int, batch: int, lr: f
 
 
 def gpt2(exposures: int, people: int, layers: int, heads: int) -> Run:
-    """One model of the paper that reads people of bioS so often."""
+    """One model of the paper that reads people of bioS so often, is asked what it has stored, and then, after some
+    lessons in answering, what of it can be extracted."""
     from probing.capacity import Capacity
+    from probing.extractable import ExtractableCapacity
 
-    task = capacity.paper_people(people)
+    task = capacity.paper_people(people, questions=4)
     train = capacity.paper_training(task, people, exposures)
     tags = {"times": exposures, "people": people, "layers": layers, "width": 64 * heads}
-    model = capacity.paper_model(layers, heads)
-    return Run(NAME, task, model, train, (Capacity(PEOPLE_READ),), tags=tags)
+    lessons = 75_000 if people >= 100_000 else 5000
+    asked = (Capacity(), ExtractableCapacity(qa_steps=lessons))
+    return Run(NAME, task, capacity.paper_model(layers, heads), train, asked, tags=tags)
 
 
 def figure(table):
@@ -101,30 +103,29 @@ def figure(table):
     fig, (left, right) = figures.canvas(columns=2, width=6.4, height=5.2)
     capacity.bits_panel(left, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
     capacity.saturation_panel(right, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
-    world = "bioD, one value of 12 symbols" if table["width"].max() < 64 or table["people"].max() < 10_000 else "bioS"
-    seeds = table.groupby("configuration").size()
+    world = "bioS" if table["scale"].iloc[0] in GPT2 else "bioD, one value of 12 symbols"
     figures.title(
         fig,
         f"Part 3.3, Figure 1: {world}, {table['people'].min():,} to {table['people'].max():,} people, models of "
-        f"{table['parameters'].min() / 1e3:.3g}K to {table['parameters'].max() / 1e3:.3g}K parameters; small dots are "
-        f"seeds, large ones their mean, bars its 95% interval (n = {seeds.min()})",
+        f"{capacity.sizes(table)}; {capacity.note(table, 'configuration')}",
     )
     return fig
 
 
 def labelled(table):
-    """With a column that names each configuration."""
+    """The rows that tell what is stored, with a column that names each configuration."""
+    table = table[table["r"].notna()]
     names = [f"{r.times} x {r.people}, {r.layers} layers of {r.width}" for r in table.itertuples()]
     return table.assign(configuration=names)
 
 
 def claims(table) -> list[Claim]:
     """Claims 3.14, 3.15 and 3.21, each against a threshold taken from the paper's statement; smoke decides nothing."""
-    table, decides = labelled(table), table["scale"].iloc[0] != "smoke"
+    table, decides = labelled(table), capacity.decides(table)
     often, seldom, hardly = (table[table["times"] == times] for times in (1000, 100, 10))
     made = []
 
-    def add(id: str, statement: str, found: Interval, paper: float, threshold: str, **limits: float) -> None:
+    def add(id: str, statement: str, found: Interval, paper: float | str, threshold: str, **limits: float) -> None:
         made.append(weigh(id, statement, found, paper, threshold, decides, **limits))
 
     def of_all(part, column: str, which: str) -> Interval:
@@ -133,33 +134,22 @@ def claims(table) -> list[Claim]:
     peak = "highest bits a parameter at {} exposures, over sizes".format
     if len(often):
         add("3.14", peak(1000), best(often, "configuration"), 2.0, "at least 2", above=2.0)
-        name = "highest bits a parameter of any single model, 1000 exposures"
+        name = "highest bits a parameter among the models of a seed, 1000 exposures"
         add("3.14", name, of_all(often, "r", "max"), 2.3, "at most 2.3", below=2.3)
-    for shallow, deep in depths(often):
-        share = interval(by_seed(often, configuration=deep) / by_seed(often, configuration=shallow))
-        rule = "between 0.8 and 1.25: depth does not matter"
-        add("3.14", f"bits a parameter, {deep} over {shallow}", share, 1.0, rule, above=0.8, below=1.25)
+        deep = often[(often["layers"] > 2) & (often["r_max"] >= capacity.SPARE)]
+        if len(deep):
+            name = "highest bits a parameter of models of more than two layers, 1000 exposures"
+            add("3.14", name, best(deep, "configuration"), 2.0, "at least 2: depth does not matter", above=2.0)
     if len(seldom):
         add("3.15", peak(100), best(seldom, "configuration"), 1.0, "at least 1", above=1.0)
     if len(hardly):
-        rule = "between 0.05 and 0.2 (not in the paper)"
-        add("3.15", peak(10), best(hardly, "configuration"), 0.1, rule, above=0.05, below=0.2)
+        seed = "not in the paper; the project's seed document: 0.1"
+        add("3.15", peak(10), best(hardly, "configuration"), seed, "between 0.05 and 0.2", above=0.05, below=0.2)
     roomy = often[often["r_max"] <= 1.8]
     if len(roomy):
         name = "share of all bits stored where R_max is at most 1.8, 1000 exposures"
         add("3.21", name, of_all(roomy, "r_share", "min"), 1.0, "at least 0.95", above=0.95)
-    name = "highest share of all bits stored, anywhere"
-    add("3.21", name, of_all(table, "r_share", "max"), 1.0, "at most 1", below=1.0 + 1e-9)
     return made
-
-
-def depths(table):
-    """Pairs of configurations of as many people and about the same size (within 15%), two layers and more."""
-    one = table.drop_duplicates("configuration")
-    for a in one[one["layers"] == 2].itertuples():
-        for b in one[(one["layers"] > 2) & (one["people"] == a.people)].itertuples():
-            if abs(b.parameters / a.parameters - 1) < 0.15:
-                yield a.configuration, b.configuration
 
 
 if __name__ == "__main__":

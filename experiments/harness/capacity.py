@@ -5,6 +5,7 @@ paper's, and the panels and intervals that they draw and judge.
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -77,32 +78,42 @@ def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
     return ModelConfig(**{"layers": layers, "heads": heads, "width": 64 * heads, "context": 512, **changes})
 
 
-def paper_training(task: Any, people: int, exposures: int, **changes: Any) -> TrainConfig:
-    """The paper's settings for so many people of bioS. Steps are counted from the documents' length, so that everybody
-    is seen `exposures` times: its own step counts imply twice as many for small worlds."""
-    table = PAPER_TRAINING[100 if exposures <= 100 else 1000]
+MICRO_BATCH = 192  # windows that a data-centre GPU takes at a time
+
+
+def paper_training(task: Any, people: int, exposures: int, like: int | None = None, **changes: Any) -> TrainConfig:
+    """The paper's settings for so many people of bioS and so many exposures (or `like` so many). Steps are counted from
+    the documents' length, so that everybody is seen `exposures` times: its own step counts imply twice as many for
+    small worlds."""
+    table = PAPER_TRAINING[100 if (like or exposures) <= 100 else 1000]
     decay, lr, batch = table[min((n for n in table if n >= people), default=max(table))]
     settings = {"batch": batch, "window": 512, "lr": lr, "weight_decay": decay, "schedule": "cosine", **changes}
     steps = round(exposures * task.items(None) * length(task) / (settings["batch"] * 512))
-    return TrainConfig(steps, final_lr=0.1, warmup=min(1000, steps // 10), **settings)
+    parts = next(n for n in count(1) if settings["batch"] % n == 0 and settings["batch"] // n <= MICRO_BATCH)
+    return TrainConfig(steps, final_lr=0.1, warmup=min(1000, steps // 10), accumulate=parts, **settings)
 
 
 def parameters_of(model: ModelConfig, task: Any) -> int:
     """All parameters of a model of the task's vocabulary."""
+    return _parameters(model, task.vocab().size)
+
+
+@cache
+def _parameters(model: ModelConfig, vocab_size: int) -> int:
     import torch
 
     from lm.model import Decoder
     from lm.parameters import count_parameters
 
     with torch.device("meta"):
-        return count_parameters(Decoder(model, task.vocab().size))["total"]
+        return count_parameters(Decoder(model, vocab_size))["total"]
 
 
-def filling(world: Callable[[int], Any], model: ModelConfig, bits: float) -> Any:
-    """The task world(n) of the fewest people, a multiple of 8, that hold so many bits for each parameter of the model
-    (the vocabulary must be the same for every n)."""
-    enough = bits * parameters_of(model, world(8))
-    return next(world(n) for n in count(8, 8) if world(n).facts().bits >= enough)
+def filling(world: Callable[[int], Any], model: ModelConfig, bits: float, step: int = 8) -> Any:
+    """The task world(n) of the fewest people, a multiple of `step`, that hold so many bits for each parameter of the
+    model (the vocabulary must be the same for every n)."""
+    enough = bits * parameters_of(model, world(step))
+    return next(world(n) for n in count(step, step) if world(n).facts().bits >= enough)
 
 
 def paper_people(n: int, **changes: Any) -> BioS:
@@ -135,9 +146,10 @@ SPARE = 2.5  # bits of data per parameter, beyond what any model has stored: the
 
 def law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
     """By exposures: the bits per parameter that a model holds when there is more to know, their mean over sizes, and
-    the least and the most that any single model held. What probing/law.csv says of our own fit."""
+    the least and the most that any single model held; not for exposures at which some model held nothing. What
+    probing/law.csv says of our own fit."""
     spare = table[table["r_max"] >= SPARE]
-    return {
+    found = {
         int(times): (
             float(part.groupby("configuration")["r"].mean().mean()),
             float(part["r"].min()),
@@ -145,6 +157,24 @@ def law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
         )
         for times, part in spare.groupby("times")
     }
+    return {times: numbers for times, numbers in found.items() if numbers[1] > 0}  # the rest is no rate to plan with
+
+
+def decides(table: "DataFrame") -> bool:
+    """Whether a table has a say on claims: all but smoke's."""
+    return str(table["scale"].iloc[0]) != "smoke"
+
+
+def note(table: "DataFrame", *by: str) -> str:
+    """The end of a title: what dots and bars are, and how many seeds each group has at least."""
+    n = table.groupby(list(by)).size().min()
+    return f"small dots are seeds, large ones their mean, bars its 95% interval (n = {n})"
+
+
+def sizes(table: "DataFrame") -> str:
+    """Smallest and largest model in words."""
+    least, most = (f"{value / 1e3:.3g}K" for value in (table["parameters"].min(), table["parameters"].max()))
+    return f"{least} parameters" if least == most else f"{least} to {most} parameters"
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------
@@ -152,12 +182,13 @@ def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, s
     """Bits learned over parameters, both in powers, as Figure 1 of the paper: lines of so many bits per parameter."""
     from matplotlib.ticker import LogLocator
 
+    axes.set(xscale="log", yscale="log")
     _curves(axes, table, hue, names, "parameters", "bits")
     ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
     for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", ":"), strict=True):
         axes.plot(ends, rate * ends, dashes, color=figures.PAPER, linewidth=1.5,
                   label=f"paper, {exposures} exposures: {rate:g} bits a parameter")  # fmt: skip
-    axes.set(xlim=ends, xscale="log", yscale="log", ylim=(table["bits"].max() / 200, ends[1] * 4))
+    axes.set(xlim=ends, ylim=(table["bits"].max() / 200, ends[1] * 4))
     axes.set(xlabel="parameters, embeddings included", ylabel="bits learned")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter("{x:,.0f}")
@@ -181,7 +212,7 @@ def saturation_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[
 
 
 def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
-    """A colour for each value of hue: dots for seeds, and mean and interval of each `configuration`, joined by x."""
+    """A colour for each value of hue: dots for seeds, and mean and interval of each `configuration`."""
     groups = list(dict.fromkeys(table[hue]))
     for color, group in zip(figures.colors(len(groups)), groups, strict=True):
         part = table[table[hue] == group]
@@ -189,5 +220,6 @@ def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]
         found = [(one[x].mean(), interval(one[y])) for _, one in part.groupby("configuration")]
         places, means = (np.array(column) for column in zip(*((place, one.mean) for place, one in found), strict=True))
         spread = np.nan_to_num([one.high - one.mean for _, one in found])
-        axes.errorbar(places, means, yerr=np.minimum(spread, 0.9 * means), fmt="o", color=color, capsize=4,
+        below = np.minimum(spread, 0.98 * means) if axes.get_yscale() == "log" else spread  # a log axis has no 0
+        axes.errorbar(places, means, yerr=[below, spread], fmt="o", color=color, capsize=4,
                       markersize=7, label=names.get(group, str(group)))  # fmt: skip

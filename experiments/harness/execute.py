@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.harness.files import disk_full, locked, read_json, sync_tree, write_json
 from experiments.harness.provenance import provenance
-from experiments.harness.runs import RESERVED, Rows, Run, run_id
+from experiments.harness.runs import RESERVED, Rows, Run, run_id, settings_of
 from synth.files import sync
 from synth.streams import canonical
 
@@ -107,18 +107,13 @@ def _measure(run: Run, model: Any) -> Rows:
     """The rows of all evaluations, each with the evaluation's name and plain settings; one bare row without any."""
     rows: Rows = []
     for evaluation in run.evaluations:
-        settings = {"evaluation": type(evaluation).__name__, **_plain_fields(evaluation)}
+        settings = {"evaluation": type(evaluation).__name__, **settings_of(evaluation)}
         answer = evaluation.measure(model, run.task, run.seeds.data, run.seeds.init)
         for row in [answer] if isinstance(answer, dict) else answer:
             if taken := row.keys() & (RESERVED | dict(run.tags).keys()):
                 raise ValueError(f"{settings['evaluation']} measures {sorted(taken)}, a column of the run; rename it")
             rows.append(settings | {key: _plain(value) for key, value in row.items()})
     return rows or [{}]
-
-
-def _plain_fields(evaluation: Any) -> dict[str, Any]:
-    values = {f.name: getattr(evaluation, f.name) for f in dataclasses.fields(evaluation)}
-    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
 
 
 def _plain(value: Any) -> Any:

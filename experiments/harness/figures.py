@@ -96,6 +96,7 @@ def _point(axes: "Axes", place: float, values: Any, color: Any) -> Interval:
 
 def paper_marks(axes: "Axes", values: Mapping[Any, float], order: Sequence[Any]) -> None:
     """The paper's number for some categories: a dashed line across each, and the number under the category's name."""
+    values = {category: value for category, value in values.items() if category in order}
     for category, value in values.items():
         place = list(order).index(category)
         axes.hlines(value, place - 0.35, place + 0.35, color=PAPER, linestyle="--", linewidth=1.5, zorder=4)
@@ -127,7 +128,7 @@ def title(figure: "Figure", text: str) -> None:
 
 def _wrapped(figure: "Figure", text: str, size: float) -> str:
     letters = int(figure.get_figwidth() * 72 / (0.56 * size))  # a letter is about 0.56 of the font's size wide
-    return "\n".join(textwrap.wrap(text, letters))
+    return "\n".join(textwrap.wrap(text.replace("n = ", "n\u00a0=\u00a0"), letters))
 
 
 def save(figure: "Figure", folder: Path, note: str = "") -> list[Path]:

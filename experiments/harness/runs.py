@@ -6,7 +6,7 @@ and an unknown setting raises where it is written.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synth.errors import UserError
@@ -76,6 +76,10 @@ class Run:
         object.__setattr__(self, "evaluations", tuple(self.evaluations))
         if taken := RESERVED & dict(self.tags).keys():
             raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
+        for evaluation in self.evaluations:
+            if taken := settings_of(evaluation).keys() & (RESERVED | dict(self.tags).keys()):
+                name = type(evaluation).__name__
+                raise UserError(f"a run of {self.experiment}: {name} has a field {min(taken)!r}, a column of the run's")
         if self.model is None and self.train is not None:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
 
@@ -89,6 +93,12 @@ class Run:
     def steps(self) -> int:
         """Optimizer steps; 0 without a training."""
         return self.train.steps if self.train else 0
+
+
+def settings_of(evaluation: Any) -> dict[str, Any]:
+    """The fields of an evaluation that become columns: numbers and texts."""
+    values = {f.name: getattr(evaluation, f.name) for f in fields(evaluation)}
+    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
 
 
 def run_id(run: Run) -> str:
