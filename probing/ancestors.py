@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lm.inside import look_inside
+from lm.model import Decoder
 from probing.linear import Batch, PositionProbes, fit
 from probing.scores import settled, tallied
 from probing.states import Question, Reader
@@ -96,10 +97,11 @@ class AncestorProbe:
 def _checked(model: nn.Module, task: Task) -> Cfg:
     if not isinstance(task, Cfg):
         raise UserError(f"ancestors need a task whose sentences have a parse tree; {task.name} has none")
-    inside, vocabulary = look_inside(model), task.vocab().size
-    if inside.vocab_size != vocabulary:
+    inside, vocab = look_inside(model), task.vocab()
+    needed = model.config.ids(vocab) if isinstance(model, Decoder) else vocab.size  # an encoder has its <mask> too
+    if inside.vocab_size != needed:
         raise UserError(
-            f"the model has {inside.vocab_size} tokens and {task.grammar} has {vocabulary}; "
+            f"the model has {inside.vocab_size} tokens and {task.grammar} needs {needed}; "
             "probe it on the grammar that it was trained on"
         )
     if len(task.world().levels) < 3:

@@ -54,8 +54,8 @@ class AttentionStatistics:
     """Results 6 to 9 of Part 1 over true test sentences of a CFG.
 
     sentences: how many (the paper does not say; a thousand is usual); shifts: how far beside an end to look; reach:
-    subtrees between two ends; distances: how many rows of the position part to report, from 0; by_head: rows of single
-    heads instead of their mean over a layer (the position part is always by head).
+    subtrees between two ends; distances: how many rows of the position part to report, from 0; by_layer: rows of single
+    layers instead of their mean over the model, by_head: and of single heads (the position part is always by both).
     """
 
     sentences: int = 1000
@@ -63,20 +63,23 @@ class AttentionStatistics:
     reach: int = 8
     distances: int = 64
     by_head: bool = False
+    by_layer: bool = True
 
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if min(self.sentences, self.reach, self.distances) < 1 or self.shifts < 0:
             raise UserError(f"{self}: give at least 1 for sentences, reach and distances, and 0 for shifts")
+        if self.by_head and not self.by_layer:
+            raise UserError("by_head=True tells heads of every layer apart; leave by_layer=True with it")
 
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads, for the cost of a dry run."""
         return int(self.sentences * (task.world(0).mean_length + 2))
 
     def measure(self, model: Any, task: Task, data_seed: int, seed: int) -> list[dict[str, Any]]:
-        """Rows {statistic, layer (from 1), head (from 1, missing in means over heads), value, pairs} and what tells
-        rows of one statistic apart:
+        """Rows {statistic, layer and head (from 1, missing in means over them), value, pairs} and what tells rows of
+        one statistic apart:
 
         position: distance; explained: nothing; to_end: key_level, key_shift; end_to_end: also query_level, query_shift;
         adjacent: query_level, key_level, apart. Kinds of pairs that never came have no row.
@@ -105,8 +108,9 @@ class AttentionStatistics:
             ("end_to_end", found.end_to_end, found.end_to_end_pairs, query | key),
             ("adjacent", found.adjacent, found.adjacent_pairs, {"query_level": 2, "key_level": 2, "apart": 0}),
         )
+        averaged = () if self.by_head else (1,) if self.by_layer else (0, 1)
         for name, values, pairs, axes in kinds:
-            yield from _table(name, values if self.by_head else values.mean(1), pairs, axes)
+            yield from _table(name, values.mean(averaged), pairs, axes)
 
 
 def _table(name: str, values: np.ndarray, pairs: Any, axes: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -108,7 +108,7 @@ def test_a_fresh_decoder_end_to_end() -> None:
     [
         ({"layers": ("block.7",)}, TASK, 6, "^no activation is called 'block.7'; there are: embed, block.0.attn"),
         ({"layers": ("block.0.weights",)}, TASK, 6, "'block.0.weights'"),
-        ({}, TASK, 9, "^the model has 9 tokens and cfg3b has 6; probe it on the grammar"),
+        ({}, TASK, 9, "^the model has 9 tokens and cfg3b needs 6; probe it on the grammar"),
         ({}, get_task("cfg3b", root="20"), 6, "tokens do not fit context=32"),
         ({}, get_task("cfg3b", root="8"), 6, "no level between"),
         ({}, get_task("bioS", people=4), 6, "parse tree; bioS has none"),
@@ -130,3 +130,11 @@ def test_unknown_words_are_named(name: str) -> None:
     object.__setattr__(word, name, "wide")  # the tests' type checker would refuse it before we could
     with pytest.raises(UserError, match=f"^{name}='wide' is unknown; choose one of"):
         word.__post_init__()
+
+
+def test_an_encoder_is_read_and_its_mask_is_no_symbol() -> None:
+    config = ModelConfig(1, 2, 16, context=32, causal=False)
+    rows = AncestorProbe(**QUICK | {"updates": 20}).measure(build(config, config.ids(TASK.vocab()), 0), TASK, 0, 0)
+    assert len(rows) == 4 and all(row["n"] > 0 for row in rows)
+    with pytest.raises(UserError, match="has 6 tokens and cfg3b needs 7"):
+        AncestorProbe(**QUICK).measure(build(config, TASK.vocab().size, 0), TASK, 0, 0)

@@ -177,6 +177,25 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     return Planted()
 
 
+def test_a_mean_over_layers_is_the_mean_of_their_rows(planted: Planted) -> None:
+    settings = {"sentences": 30, "reach": 3, "distances": 5}
+    each = AttentionStatistics(**settings).measure(planted, TASK, 0, 0)
+    mean = AttentionStatistics(**settings, by_layer=False).measure(planted, TASK, 0, 0)
+
+    def places(row: dict) -> tuple:
+        return tuple(sorted((k, v) for k, v in row.items() if k not in ("layer", "value")))
+
+    for row in mean:
+        if row["statistic"] in ("position", "explained"):
+            assert row in each
+        else:
+            values = [one["value"] for one in each if places(one) == places(row)]
+            assert len(values) == LAYERS and row["value"] == pytest.approx(sum(values) / LAYERS)
+    assert {r["statistic"] for r in mean} == {r["statistic"] for r in each}
+    with pytest.raises(UserError, match="by_layer=True"):
+        AttentionStatistics(by_head=True, by_layer=False)
+
+
 @pytest.mark.parametrize("by_head", [False, True])
 def test_planted_attention_is_found(planted: Planted, by_head: bool) -> None:
     evaluation = AttentionStatistics(sentences=30, reach=3, distances=5, by_head=by_head)
