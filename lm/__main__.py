@@ -48,7 +48,7 @@ class Train:
         from synth.registry import get_task
 
         task = get_task(self.task)
-        model = build(self.model, task.vocab().size, self.init_seed)
+        model = build(self.model, self.model.ids(task.vocab()), self.init_seed)
         first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate or torchrun started
         lines = Lines() if first and not sys.stderr.isatty() else None
         history = train(
@@ -63,8 +63,10 @@ class Train:
         except OSError as error:
             raise UserError(f"cannot write {home / TASK} ({error.strerror}); free space and run again") from error
         print(f"loss {history[-1]['loss']:.4f} nats after {history.tokens} tokens; the model is in {home}")
-        print(f"samples:      python -m lm sample --folder {self.folder}")
-        print(f"transformers: import lm.hf, then AutoModelForCausalLM.from_pretrained({str(home)!r})")
+        if self.model.causal:
+            print(f"samples:      python -m lm sample --folder {self.folder}")
+        kind = "Causal" if self.model.causal else "Masked"
+        print(f"transformers: import lm.hf, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""Causal softmax attention, and the contract that every token mixer keeps. Scaled dot products: arXiv 1706.03762."""
+"""Softmax attention, and the contract that every token mixer keeps. Scaled dot products: arXiv 1706.03762."""
 
 from typing import Any
 
@@ -34,6 +34,9 @@ class Mixer(nn.Module):
     forward: all positions at once, and when `state` is given, remember them there;
     state: an empty memory for `rows` sequences of at most `length` tokens;
     step: one more token, the t-th (from 0), of every sequence.
+
+    One whose output is out(weights @ values), head by head, also defines weights(x, places), (B, H, T, T): nothing that
+    trains or generates needs them, so the other methods may never hold them.
     """
 
     attention_flops = 0  # matmul FLOPs of one token and layer in the forward pass are this times D times T
@@ -61,7 +64,7 @@ class SoftmaxAttention(Mixer):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.head_width = config.heads, config.head_width
+        self.heads, self.head_width, self.causal = config.heads, config.head_width, config.causal
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
@@ -75,7 +78,7 @@ class SoftmaxAttention(Mixer):
         return q, k, v.transpose(-3, -2)
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
-        if state is None and _in_blocks(x):
+        if state is None and self.causal and _in_blocks(x):
             qkv = self.qkv(x).unflatten(-1, (3 * self.heads, self.head_width))
             return self.out(block_attention(qkv, places.allowed, places.angles).flatten(2))
         q, k, v = self.project(x, places)
@@ -83,6 +86,12 @@ class SoftmaxAttention(Mixer):
             state["k"][:, :, : x.shape[1]], state["v"][:, :, : x.shape[1]] = k, v
         mixed = F.scaled_dot_product_attention(q, k, v, places.allowed, is_causal=places.allowed is None)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Float[Tensor, "B T D"], places: Places) -> Float[Tensor, "B H T T"]:
+        """How much of each key's value goes to each query, in fp32; 0 where a query may not look."""
+        q, k, _ = self.project(x, places)
+        scores = (q.float() * self.head_width**-0.5) @ k.float().mT
+        return scores.masked_fill(~places.seen, -torch.inf).softmax(-1)
 
     def state(self, rows: int, length: int, places: Places) -> State:
         shape = (rows, self.heads, length, self.head_width)

@@ -10,17 +10,20 @@ from typing import Any, Literal, get_args
 
 from synth.errors import UserError
 from synth.task import Task
+from synth.vocab import Vocab
 
 VERSION = 1  # part of a run's identity: raise it when the same configurations no longer give the same weights
 Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
 Norm = Literal["layer", "rms"]
 MLP = Literal["gelu", "silu", "swiglu", "geglu", "none"]
 Packing = Literal["cut", "whole", "none"]
+Objective = Literal["causal", "masked"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 GATED = ("swiglu", "geglu")
 BOUNDED = ("learned", "relative", "position_only")  # these hold a table with one row per position or distance
+BOTH_WAYS = ("learned", "relative", "rotary")  # these tell left from right without a causal mask
 
 
 def _choose(where: str, value: Any, kind: Any) -> None:
@@ -39,7 +42,7 @@ def _at_least(config: Any, least: float, *names: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Every switch of the decoder (docs/architectures.md says where each comes from).
+    """Every switch of the model (docs/architectures.md says where each comes from).
 
     layers, heads, width: L, H, D; context: the longest sequence of positions modes that hold a table; mlp_width: hidden
     width of the MLP, by default 4 D, and 8/3 D for the gated swiglu and geglu; rotary_fraction: share of each head that
@@ -51,6 +54,9 @@ class ModelConfig:
 
     init_std: spread of the initial matrices and tables. GPT-2's 0.02 suits widths near a thousand; a model of width 16
     to 64 that starts so small first spends hundreds of steps on growing, and 1 / sqrt(width) or a little less suits it.
+
+    causal: False makes an encoder, whose tokens see those after them as well; it is trained with objective="masked" and
+    has one id more than the task's vocabulary, the last, for <mask> (see `ids`).
 
     Raises UserError for a value that no model can have.
     """
@@ -73,6 +79,7 @@ class ModelConfig:
     test_capacity: float = field(default=8.0, metadata={"neutral": 8.0})
     balance: float = field(default=0.01, metadata={"neutral": 0.01})
     init_std: float = field(default=0.02, metadata={"neutral": 0.02})
+    causal: bool = field(default=True, metadata={"neutral": True})
 
     def __post_init__(self) -> None:
         _choose("positions", self.positions, Positions)
@@ -83,6 +90,8 @@ class ModelConfig:
             _at_least(self, 1, "mlp_width")
         _at_least(self, 0, "init_std")
         self._check_experts()
+        if not self.causal and self.positions not in BOTH_WAYS:
+            raise UserError(f"positions={self.positions} needs causal=True; an encoder takes {', '.join(BOTH_WAYS)}")
         if self.width % self.heads:
             raise UserError(f"width={self.width} does not split into heads={self.heads}; make it a multiple of heads")
         if self.positions == "rotary":
@@ -115,6 +124,10 @@ class ModelConfig:
             return 0
         return self.mlp_width or (8 * self.width // 3 if self.mlp in GATED else 4 * self.width)
 
+    def ids(self, vocab: Vocab) -> int:
+        """How many ids a model of a task needs: those of its vocabulary, and in an encoder <mask> after them."""
+        return vocab.size if self.causal else vocab.size + 1
+
     @classmethod
     def gpt2(cls, layers: int, heads: int, width: int, **changes: Any) -> "ModelConfig":
         """GPT-2: learned positions, layer norm, gelu, biases, tied embeddings."""
@@ -136,6 +149,8 @@ class TrainConfig:
     clip: largest gradient norm, 0 for none; isolate: documents of one row do not see each other and positions restart;
     precision "auto": bf16 autocast on a GPU, fp32 elsewhere; compile "auto": torch.compile on a GPU.
 
+    objective: "causal" predicts the next token; "masked" finds hidden ones in an encoder (lm/masking.py).
+
     Raises UserError for a value that cannot be trained with.
     """
 
@@ -155,11 +170,15 @@ class TrainConfig:
     accumulate: int = 1
     precision: Precision = "auto"
     compile: bool | Literal["auto"] = "auto"
+    objective: Objective = field(default="causal", metadata={"neutral": "causal"})
 
     def __post_init__(self) -> None:
         _choose("packing", self.packing, Packing)
         _choose("schedule", self.schedule, Schedule)
         _choose("precision", self.precision, Precision)
+        _choose("objective", self.objective, Objective)
+        if self.objective == "masked" and self.packing != "cut" and not self.isolate:
+            raise UserError(f"objective=masked sees the padding of packing={self.packing}; set isolate=True")
         if self.compile not in (True, False, "auto"):
             raise UserError(f"compile={self.compile!r} is unknown; choose True, False or auto")
         _at_least(self, 1, "steps", "batch", "window", "accumulate")

@@ -50,8 +50,15 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
 
 
 REQUIRED: dict[str, dict[str, Any]] = {
-    "gpt2": {"positions": "learned", "norm": "layer", "mlp": "gelu", "experts": 0, "bias": True},
-    "llama": {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "experts": 0, "rotary_fraction": 1.0},
+    "gpt2": {"causal": True, "positions": "learned", "norm": "layer", "mlp": "gelu", "experts": 0, "bias": True},
+    "llama": {
+        "causal": True,
+        "positions": "rotary",
+        "norm": "rms",
+        "mlp": "swiglu",
+        "experts": 0,
+        "rotary_fraction": 1.0,
+    },
 }
 
 

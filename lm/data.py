@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lm.config import TrainConfig
+from lm.masking import IGNORED, masked
 from synth.corpus import Corpus, Cursor
 
 LOT = 8  # batches drawn at a time, so that the thread seldom wakes beside a model whose steps take milliseconds
-IGNORED = -100  # the target that cross_entropy leaves out by default
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class Feed:
 def feed(corpus: Corpus, config: TrainConfig, cursor: Cursor) -> Feed:
     """The batch at `cursor`."""
     batch, after = corpus.batch(cursor, config.batch)
-    targets = np.where(batch.loss_mask, batch.targets, IGNORED).astype(np.int64)
+    if config.objective == "masked":
+        inputs, targets = masked(corpus, cursor, batch.inputs)
+    else:
+        inputs, targets = batch.inputs, np.where(batch.loss_mask, batch.targets, IGNORED)
     return Feed(
-        _ready(batch.inputs.astype(np.int64)),
-        _ready(targets),
+        _ready(inputs.astype(np.int64)),
+        _ready(targets.astype(np.int64)),
         _ready(np.ascontiguousarray(batch.documents)) if config.isolate else None,
-        int(batch.loss_mask.sum()),
+        int((targets != IGNORED).sum()),
         int((batch.inputs != corpus.vocab.pad).sum()),
         int((batch.targets == corpus.vocab.eos).sum()),
         batch.items,

@@ -33,15 +33,20 @@ class PositionAttention(Mixer):
         return self.distance(places.distances[:length]).float().T
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
-        length = x.shape[1]
         v = self.value(x)
         if state is not None:
-            state["v"][:, :length] = v
-        steps = torch.arange(length, device=x.device)
-        scores = self.scores(places, length)[:, (steps[:, None] - steps).clamp_min(0)]
-        seen = places.allowed if places.allowed is not None else steps[:, None] >= steps
-        weights = scores.masked_fill(~seen, -math.inf).softmax(-1).to(v.dtype)
+            state["v"][:, : x.shape[1]] = v
+        weights = self._weights(places, x.shape[1]).to(v.dtype)
         return self.out((weights @ v.unflatten(-1, (self.heads, -1)).transpose(1, 2)).transpose(1, 2).flatten(2))
+
+    def weights(self, x: Float[Tensor, "B T D"], places: Places) -> Float[Tensor, "B H T T"]:
+        """How much of each key's value goes to each query, in fp32: the same in every row with the same documents."""
+        return self._weights(places, x.shape[1]).expand(len(x), -1, -1, -1)
+
+    def _weights(self, places: Places, length: int) -> Float[Tensor, "*B H T T"]:
+        steps = torch.arange(length, device=places.index.device)
+        scores = self.scores(places, length)[:, (steps[:, None] - steps).clamp_min(0)]
+        return scores.masked_fill(~places.seen, -math.inf).softmax(-1)
 
     def state(self, rows: int, length: int, places: Places) -> State:
         v = self.value.weight.new_empty(rows, length, self.value.out_features)
@@ -82,6 +87,13 @@ class UniformAttention(Mixer):
             total = total[:, :, 1:]
         means = torch.stack(done, 2) / self._windows(places.index)[..., None]
         return self.out(means.flatten(2).to(v.dtype))
+
+    def weights(self, x: Float[Tensor, "B T D"], places: Places) -> Float[Tensor, "B H T T"]:
+        """The matrix that `forward` never needs: 1/n at each of the n tokens that a head averages, in fp32."""
+        windows = self._windows(places.index).movedim(-1, -2)[..., None]
+        steps = torch.arange(x.shape[1], device=x.device)
+        inside = places.seen & (steps[:, None] - steps < windows)
+        return (inside / windows).expand(len(x), -1, -1, -1)
 
     def state(self, rows: int, length: int, places: Places) -> State:
         like = self.value.weight

@@ -1,6 +1,6 @@
 """Our decoders as transformers models, so that the field's other tools (generate, Trainer, peft) work on them.
 
-Importing this module registers them with AutoConfig and AutoModelForCausalLM.
+Importing this module registers them with AutoConfig and AutoModelForCausalLM, and for encoders AutoModelForMaskedLM.
 """
 
 from dataclasses import asdict
@@ -9,11 +9,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutput
 
 from lm.config import ModelConfig
-from lm.model import Decoder
+from lm.model import Decoder, require_causal
 
 
 class PhysConfig(PretrainedConfig):
@@ -68,7 +75,8 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         **_: Any,
     ) -> CausalLMOutput:
-        """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean loss of predicting the next label.
+        """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean loss of predicting the next label; in
+        an encoder of predicting the label itself, which -100 leaves out where nothing was hidden.
 
         Padding (attention_mask 0, on either side) is taken as a document of its own, which no other token sees; give it
         the label -100 to leave it out of the loss.
@@ -77,14 +85,20 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
         logits = self.decoder(input_ids, attention_mask if padded else None)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            if self.decoder.config.causal:
+                said, labels = logits[:, :-1], labels[:, 1:]
+            else:
+                said = logits
+            loss = F.cross_entropy(said.flatten(0, 1).float(), labels.flatten())
         return CausalLMOutput(loss=loss, logits=logits)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> dict[str, Any]:
+        require_causal(self.decoder, "generation")
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 AutoConfig.register(PhysConfig.model_type, PhysConfig, exist_ok=True)
 AutoModelForCausalLM.register(PhysConfig, PhysForCausalLM, exist_ok=True)
+AutoModelForMaskedLM.register(PhysConfig, PhysForCausalLM, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The one decoder of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2, LLaMA; docs/architectures.md)."""
+"""The one model of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2, LLaMA; docs/architectures.md)."""
 
 import math
 from hashlib import blake2b
@@ -16,6 +16,7 @@ from lm.fixed import PositionAttention, UniformAttention
 from lm.mlp import Costs, make_mlp
 from lm.places import Places, angles_at, locate
 from lm.relative import RelativeAttention
+from lm.twoway import TwoWayAttention
 from synth.errors import UserError
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -26,8 +27,24 @@ MIXERS: dict[str, type[Mixer]] = {
     "position_only": PositionAttention,
     "uniform": UniformAttention,
 }
+ENCODERS: dict[str, type[Mixer]] = {
+    "learned": SoftmaxAttention,
+    "rotary": SoftmaxAttention,
+    "relative": TwoWayAttention,
+}
 NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 EPSILON = {"layer": 1e-5, "rms": 1e-6}  # the defaults of GPT-2 and LLaMA in transformers
+
+
+def mixer_of(config: ModelConfig) -> type[Mixer]:
+    """The class of the configuration's token mixers."""
+    return (MIXERS if config.causal else ENCODERS)[config.positions]
+
+
+def require_causal(model: nn.Module, purpose: str) -> None:
+    """Raise UserError for an encoder, whose tokens have seen those that `purpose` has yet to predict."""
+    if not getattr(getattr(model, "config", None), "causal", True):
+        raise UserError(f"{purpose} needs a causal model and this is an encoder; train one with causal=True")
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
@@ -43,7 +60,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.mixer_norm = make_norm(config)
-        self.mixer = MIXERS[config.positions](config)
+        self.mixer = mixer_of(config)(config)
         self.mlp: Any = None
         if config.mlp != "none":
             self.mlp_norm = make_norm(config)
@@ -61,14 +78,18 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model; `config` and `vocab_size` are its whole description. Made by `build`."""
+    """A causal language model, or with causal=False an encoder; `config` and `vocab_size` are its whole description.
+
+    Made by `build`.
+    """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self.embed = nn.Embedding(vocab_size, config.width)
         if config.positions in BOUNDED:
-            self.positions = nn.Embedding(config.context, config.width)
+            both = config.positions == "relative" and not config.causal  # distances of both signs, and 0
+            self.positions = nn.Embedding(2 * config.context - 1 if both else config.context, config.width)
         self.blocks: Any = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = make_norm(config)
         if not config.tied:
@@ -107,7 +128,7 @@ class Decoder(nn.Module):
         states: list[State] | None = None,
         costs: Costs | None = None,
     ) -> Float[Tensor, "B T V"]:
-        """Logits of the next token at every position.
+        """Logits of the next token at every position; in an encoder, of the position's own token.
 
         documents: the number of the document each token belongs to; tokens of different documents do not see each other
         and positions restart at each. states: filled with what `step` needs to go on from here.
@@ -121,7 +142,11 @@ class Decoder(nn.Module):
         return self.logits(x)
 
     def states(self, rows: int, length: int) -> list[State]:
-        """Empty memories of all layers for `rows` sequences of at most `length` tokens."""
+        """Empty memories of all layers for `rows` sequences of at most `length` tokens.
+
+        Raises UserError for an encoder: what it computed for a token changes with every token after it.
+        """
+        require_causal(self, "going on token by token")
         places = self.places(length)
         return [block.mixer.state(rows, length, places) for block in self.blocks]
 

@@ -3,7 +3,7 @@
 import torch
 
 from lm.config import ModelConfig
-from lm.model import MIXERS, Decoder
+from lm.model import Decoder, mixer_of
 
 
 def count_parameters(model: Decoder) -> dict[str, int]:
@@ -39,7 +39,7 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
         if p.ndim > 1 and ".distance" not in name
     ]
     matrices = sum(per_token) + vocab_size * config.width
-    attention = 3 * MIXERS[config.positions].attention_flops * config.layers * config.width * window
+    attention = 3 * mixer_of(config).attention_flops * config.layers * config.width * window
     return float(6 * matrices + attention)
 
 

@@ -1,4 +1,4 @@
-"""Where every token of a batch sits: its position in its document, and which earlier tokens it may see.
+"""Where every token of a batch sits: its position in its document, and which tokens it may see.
 
 Rotary angles follow GPT-NeoX (arXiv 2104.09864 in the half-split form), the positions of Part 1's GPT_rot.
 """
@@ -27,6 +27,11 @@ class Places:
     angles: tuple[Tensor, Tensor] | None = None
     distances: Tensor | None = None
 
+    @property
+    def seen(self) -> Tensor:
+        """Which keys (last dimension) each query may see: (T, T), or (B, 1, T, T) with several documents a row."""
+        return self.allowed if self.allowed is not None else self.index[:, None] >= self.index
+
 
 @cache
 def angle_table(length: int, width: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -50,12 +55,12 @@ def locate(
     """Positions and permission. documents (B, T) numbers every token's document; equal numbers must be adjacent."""
     steps = torch.arange(length, device=device)
     if documents is None:
-        return steps, None
+        return steps, None if config.causal else torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
     first = torch.ones_like(documents, dtype=torch.bool)
     first[:, 1:] = documents[:, 1:] != documents[:, :-1]
     begin = torch.where(first, steps, 0).cummax(1).values
     same = documents[:, None, :, None] == documents[:, None, None, :]
-    return steps - begin, same & (steps[:, None] >= steps)
+    return steps - begin, same & (steps[:, None] >= steps) if config.causal else same
 
 
 def rotate(

@@ -32,16 +32,23 @@ class RelativeAttention(Mixer):
         return x.unflatten(-1, (parts, self.heads, self.head_width)).movedim(-3, 0).transpose(-3, -2).unbind(0)
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
-        assert places.distances is not None
         length = x.shape[1]
         q, k, v = self._split(self.qkv(x), 3)
-        qr, kr = self._split(self.distance_qk(places.distances[:length]), 2)
         if state is not None:
             state["k"][:, :, :length], state["v"][:, :, :length] = k, v
-        scores = q @ k.mT + by_query(q @ kr.flip(1).mT) + by_key(k @ qr.mT)
-        seen = places.allowed if places.allowed is not None else places.index[:, None] >= places.index
-        weights = (scores * self.scale).masked_fill(~seen, -math.inf).softmax(-1)
+        weights = self._weights(q, k, places)
         return self.out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+
+    def weights(self, x: Float[Tensor, "B T D"], places: Places) -> Float[Tensor, "B H T T"]:
+        """How much of each key's value goes to each query; 0 where a query may not look."""
+        q, k, _ = self._split(self.qkv(x), 3)
+        return self._weights(q, k, places)
+
+    def _weights(self, q: Tensor, k: Tensor, places: Places) -> Tensor:
+        assert places.distances is not None
+        qr, kr = self._split(self.distance_qk(places.distances[: q.shape[-2]]), 2)
+        scores = q @ k.mT + by_query(q @ kr.flip(1).mT) + by_key(k @ qr.mT)
+        return (scores * self.scale).masked_fill(~places.seen, -math.inf).softmax(-1)
 
     def state(self, rows: int, length: int, places: Places) -> State:
         assert places.distances is not None

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.config import TrainConfig
+from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
 from lm.resume import checkpoints, read_checkpoint, write_checkpoint
 from synth.corpus import Cursor
@@ -129,7 +129,7 @@ def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Ru
         return
     tensors, state = read_checkpoint(found[-1])
     for name, value in identity.items():
-        if state["identity"].get(name) != value:
+        if _as_now(name, state["identity"].get(name)) != value:
             raise UserError(f"{found[-1]} belongs to a run with another {name}; use another folder or delete it")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     memory: dict[int, dict[str, Tensor]] = {}
@@ -144,6 +144,14 @@ def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Ru
     run.history.seconds = state["counts"]["seconds"]
     if "exposures" in tensors:
         run.history.exposures = tensors["exposures"].numpy()
+
+
+def _as_now(name: str, before: Any) -> Any:
+    """A part of an older checkpoint's identity with the fields that its configuration did not have yet, neutral."""
+    config = {"model": ModelConfig, "train": TrainConfig}.get(name)
+    if config is None or not isinstance(before, dict):
+        return before
+    return {f.name: f.metadata["neutral"] for f in fields(config) if "neutral" in f.metadata} | before
 
 
 class Recorder:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lm.config import TrainConfig
-from lm.data import IGNORED, Feed, feeds
+from lm.data import Feed, feeds
+from lm.masking import IGNORED
 from lm.mlp import Costs
 from lm.model import Decoder
 from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
@@ -112,11 +113,14 @@ def where() -> Any:
 
 def _check(model: Decoder, corpus: Corpus, config: TrainConfig, ranks: int) -> None:
     model.check_length(config.window)
-    if model.vocab_size < corpus.vocab.size:
+    if model.config.causal != (config.objective == "causal"):
         raise UserError(
-            f"the model has {model.vocab_size} tokens and the task {corpus.vocab.size}; "
-            f"build it with vocab_size={corpus.vocab.size}"
+            f"objective={config.objective} does not train a model with causal={model.config.causal}; "
+            "an encoder (causal=False) takes objective=masked, any other objective=causal"
         )
+    needed = model.config.ids(corpus.vocab)
+    if model.vocab_size < needed:
+        raise UserError(f"the model has {model.vocab_size} ids and the task needs {needed}; use vocab_size={needed}")
     if config.batch % (ranks * config.accumulate):
         raise UserError(
             f"batch={config.batch} does not split over {ranks} ranks and accumulate={config.accumulate}; "

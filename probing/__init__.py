@@ -1,1 +1,1 @@
-"""Questions asked of a trained model: validity and divergence from the exact truth, likelihood, knowledge capacity."""
+"""Questions asked of a trained model: validity and divergence from the truth, likelihood, linear probes, capacity."""

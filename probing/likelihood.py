@@ -8,27 +8,20 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import nn
 
+from lm.model import require_causal
+from lm.ragged import ragged_batches
+
 TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the GPU busy
-
-
-def ragged_batches(lengths: np.ndarray, tokens_a_batch: int = TOKENS_A_BATCH) -> Iterator[np.ndarray]:
-    """Index arrays covering 0..n-1: documents of like length, at most `tokens_a_batch` tokens or one document each."""
-    order = np.argsort(-lengths, kind="stable")  # the first of a batch is its longest
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens_a_batch // int(lengths[order[start]]))
-        stop = min(start + rows, len(order))
-        yield order[start:stop]
-        start = stop
 
 
 def _logits(model: nn.Module, documents: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, torch.Tensor]]:
     """Batches: numbers of documents (B,), their tokens padded on the right (B, T+1), logits (B, T, V) of the next token
     on the model's device. The model is put into eval mode; a causal model cannot see padding on the right."""
+    require_causal(model, "the likelihood of a document")
     model.eval()
     device = next(model.parameters()).device
     lengths = np.array([len(document) for document in documents])
-    for rows in ragged_batches(lengths):
+    for rows in ragged_batches(lengths, TOKENS_A_BATCH):
         padded = np.zeros((len(rows), lengths[rows].max()), np.int64)
         for r, i in enumerate(rows):
             padded[r, : lengths[i]] = documents[i]

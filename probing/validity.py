@@ -37,9 +37,7 @@ class Validity:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.kl_sentences < 1 or not self.cuts or min(self.cuts) < 0 or self.temperature <= 0:
-            raise UserError(
-                f"{self}: samples and kl_sentences must be at least 1, cuts 0 or more, temperature above 0"
-            )
+            raise UserError(f"{self}: samples and kl_sentences must be at least 1, cuts 0 or more, temperature above 0")
 
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement writes and reads, for the cost of a dry run."""

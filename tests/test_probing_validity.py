@@ -6,8 +6,9 @@ import torch
 
 from lm.config import ModelConfig
 from lm.model import Decoder
+from lm.ragged import ragged_batches
 from probing import validity
-from probing.likelihood import log_probabilities, ragged_batches, target_log_probabilities
+from probing.likelihood import log_probabilities, target_log_probabilities
 from probing.validity import Validity, repeats, valid_documents
 from synth import Corpus, UserError, cfg, get_task
 

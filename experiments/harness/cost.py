@@ -81,7 +81,7 @@ def _size(run: Run) -> tuple[int, float]:
     from lm.model import Decoder
     from lm.parameters import count_parameters, flops_per_token
 
-    vocab = run.task.vocab().size
+    vocab = run.model.ids(run.task.vocab())
     with torch.device("meta"):
         parameters = count_parameters(Decoder(run.model, vocab))["total"]
     return parameters, flops_per_token(run.model, vocab, run.train.window if run.train else run.model.context)
@@ -95,7 +95,7 @@ def _memory(run: Run) -> float:
     """
     if run.model is None:
         return 0.0
-    model, vocab = run.model, run.task.vocab().size
+    model, vocab = run.model, run.model.ids(run.task.vocab())
     tokens = run.train.batch // run.train.accumulate * run.train.window if run.train else 0
     kept = tokens * (model.layers * (8 * model.width + 2 * model.hidden_width) + 3 * vocab)
     cache_ = 2 * model.layers * model.width * model.context * 256
@@ -143,7 +143,7 @@ def _time_of_a_step(run: Run, steps: int = 12) -> float:
     moments: list[float] = []
     with _one_thread():
         train(
-            build(run.model, run.task.vocab().size, 0),
+            build(run.model, run.model.ids(run.task.vocab()), 0),
             run.task,
             replace(run.train, steps=steps),
             data_seed=0,

@@ -86,7 +86,7 @@ def _train(run: Run, checkpoint: Path, progress: Progress) -> tuple[Any, Any]:
     from lm.model import build
     from lm.train import train
 
-    model = build(run.model, run.task.vocab().size, run.seeds.init)
+    model = build(run.model, run.model.ids(run.task.vocab()), run.seeds.init)
     if run.train is None:
         return model, []
     every = max(50, run.train.steps // CHECKPOINTS)
