@@ -36,7 +36,7 @@ FILL = 2.6  # bits of data per parameter
 LABELS = {"T=16 D=16": "T=16 D=16,\nnames 4 of 16", "D=512 L=3 T=16": "C=4 D=512\nL=3 T=16"}
 # The dimensions of bioD, changed from the first row: K attributes of C chunks of L symbols out of T, each chunk one of
 # D strings. Attributes come in a fresh order in every exposure unless said.
-WORLDS = {
+WORLDS: dict[str, dict] = {
     "K=1 C=12 D=64": {},
     "K=2 C=6": {"kinds": 2, "chunks": 6},
     "K=4 C=3": {"kinds": 4, "chunks": 3},
@@ -50,7 +50,7 @@ WORLDS = {
 }
 SHORT = {"first": 20, "middle": 20, "last": 50, "years": 20, "cities": 20, "universities": 20, "majors": 20}
 SHORT |= {"employers": 20, "templates": 2}
-BIOGRAPHIES = {"bioS": {"permute": 1}, "bioS-simple": {"wordings": 1}, "bioR": {"style": "prose"}}
+BIOGRAPHIES: dict[str, dict] = {"bioS": {"permute": 1}, "bioS-simple": {"wordings": 1}, "bioR": {"style": "prose"}}
 # Layers, width and rate of a scale's models of bioD; the rate is that of experiment 10.
 MODELS = {"smoke": (2, 16, 1e-2), "laptop": (2, 16, 1e-2), "overnight": (2, 24, 1e-2)}
 LONGER = ("K=2 C=6", "C=3", "D=8")  # not at the laptop, which has ten minutes

@@ -13,6 +13,7 @@ cores; overnight, 60K parameters, three hours on two cores; gpu, bioS(20K) and b
 hour (not measured); paper, bioS(200K), 5M parameters.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -67,8 +68,8 @@ def large(kind: str, exposures: int, people: int, layers: int, heads: int) -> Ru
     task = capacity.paper_people(people)
     width = (32 if people < 100_000 and kind == "mixture" else 64) * heads  # else its tables outweigh its experts
     model = capacity.paper_model(layers, heads, **{"width": width, **_experts(kind, width)})
-    rates = {"lr": 2e-3} if kind == "mixture" else {}
-    return _run(kind, exposures, task, model, capacity.paper_training(task, people, exposures, **rates))
+    train = capacity.paper_training(task, people, exposures)
+    return _run(kind, exposures, task, model, replace(train, lr=2e-3) if kind == "mixture" else train)
 
 
 def _experts(kind: str, width: int) -> dict:

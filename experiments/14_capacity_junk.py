@@ -25,6 +25,7 @@ from experiments.harness.capacity import by_seed
 from experiments.harness.claims import Claim, weigh
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import interval
+from synth.tasks.bios import BioS
 from synth.tasks.junk import JunkD, JunkS
 
 NAME = Path(__file__).stem
@@ -76,12 +77,11 @@ def large(scale: str, condition: str, times: int) -> Run:
     """A model of the paper's kind that reads biographies among junk; windows hold both, which the paper found alike."""
     people, pool, shape, _ = LARGE[scale]
     junk, repeated, token = CONDITIONS[condition]
-    plain = capacity.paper_people(people)
-    fields = {"people": people, "permute": 1}
-    task = JunkS(**fields, junk=junk, junk_people=pool * repeated, token=token) if junk else plain
-    return _run(
-        condition, times, task, people, capacity.paper_model(*shape), capacity.paper_training(task, people, times)
-    )
+    task: BioS = capacity.paper_people(people)
+    if junk:
+        task = JunkS(people=people, permute=1, junk=junk, junk_people=pool * repeated, token=token)
+    train = capacity.paper_training(task, people, times, like=100)
+    return _run(condition, times, task, people, capacity.paper_model(*shape), train)
 
 
 def _run(condition: str, times: int, task, people: int, model, train) -> Run:

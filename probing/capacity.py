@@ -59,8 +59,7 @@ class Capacity:
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads, for the cost of a dry run."""
         facts = facts_of(task)
-        few = replace(task, people=min(task.people, 256)) if hasattr(task, "people") else task  # millions take a minute
-        return int(self._people(facts) * Corpus(few, 0, self.split).documents(0, 64).lengths.mean())
+        return int(self._people(facts) * Corpus(_few(task), 0, self.split).documents(0, 64).lengths.mean())
 
     def measure(
         self, model: "Decoder", task: Task, data_seed: int, seed: int = 0, exposures: np.ndarray | None = None
@@ -143,6 +142,11 @@ def facts_of(task: Task) -> "Facts":
 def counted(facts: "Facts") -> dict[str, float]:
     """Bits of the attributes that can hold any: one with a single value need not be told."""
     return {name: bits for name, bits in facts.log2_values.items() if bits > 0}
+
+
+def _few(task: Any) -> Task:
+    """The task with fewer people, whose documents are as long: the world of millions takes a minute to make."""
+    return replace(task, people=min(task.people, 256)) if hasattr(task, "people") else task
 
 
 def _numbers(task: Any, facts: "Facts") -> tuple[list[int], dict[int, int]]:

@@ -77,9 +77,9 @@ class Run:
         if taken := RESERVED & dict(self.tags).keys():
             raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
         for evaluation in self.evaluations:
-            if taken := settings_of(evaluation).keys() & (RESERVED | dict(self.tags).keys()):
-                name = type(evaluation).__name__
-                raise UserError(f"a run of {self.experiment}: {name} has a field {min(taken)!r}, a column of the run's")
+            if shared := settings_of(evaluation).keys() & (RESERVED | dict(self.tags).keys()):
+                name = f"a run of {self.experiment}: {type(evaluation).__name__}"
+                raise UserError(f"{name} has a field {min(shared)!r}, a column of the run; rename the tag or the field")
         if self.model is None and self.train is not None:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
 
