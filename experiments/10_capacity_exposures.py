@@ -100,7 +100,7 @@ def gpt2(exposures: int, people: int, layers: int, heads: int) -> Run:
 def figure(table):
     """Figure 1 of the paper: bits learned over parameters, and R over R_max."""
     table = labelled(table)
-    fig, (left, right) = figures.canvas(columns=2, width=6.4, height=5.2)
+    fig, (left, right) = figures.canvas(columns=2, width=6.4, height=5.6)
     capacity.bits_panel(left, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
     capacity.saturation_panel(right, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
     world = "bioS" if table["scale"].iloc[0] in GPT2 else "bioD, one value of 12 symbols"

@@ -130,6 +130,9 @@ def figure(table):
         range(len(order)), [f"{spelt(w)}\n{n:,} people" for w, n in zip(order, people, strict=True)], fontsize=8
     )
     left.set(ylim=(0, 3), ylabel="bits learned / parameters", title="Does the law depend on what the facts look like?")
+    left.set_xlabel(
+        "K attributes of C chunks, each one of D strings of L of T symbols; unless said K=1 C=12 D=64 L=1 T=64"
+    )
     left.legend(loc="lower right")
     figures.title(
         fig,

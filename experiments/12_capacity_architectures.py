@@ -23,7 +23,6 @@ from experiments.harness import capacity, figures
 from experiments.harness.capacity import by_seed
 from experiments.harness.claims import Claim, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval
 from lm.config import ModelConfig
 
 NAME = Path(__file__).stem
@@ -129,7 +128,9 @@ def figure(table):
         order = list(dict.fromkeys(part["architecture"]))
         figures.points(axes, part, "architecture", "r", order=order)
         sizes = [part.loc[part["architecture"] == name, "parameters"].iloc[0] / 1e3 for name in order]
-        axes.set_xticks(range(len(order)), [f"{a}\n{p:.3g}K" for a, p in zip(order, sizes, strict=True)], fontsize=8)
+        said = [f"\npaper: 1/{PAPER[times][a]:g}" if a in PAPER.get(times, {}) else "" for a in order]
+        names = [f"{a}\n{p:.3g}K{text}" for a, p, text in zip(order, sizes, said, strict=True)]
+        axes.set_xticks(range(len(order)), names, fontsize=8)
         base = part.loc[part["architecture"] == "GPT-2", "r"].mean()
         if times in PAPER:
             for name, factor in PAPER[times].items():
@@ -137,7 +138,7 @@ def figure(table):
                     continue
                 axes.hlines(base / factor, order.index(name) - 0.35, order.index(name) + 0.35, color=figures.PAPER,
                             linestyle="--")  # fmt: skip
-            axes.plot([], [], "--", color=figures.PAPER, label="GPT-2's mean over the paper's factor")
+            axes.plot([], [], "--", color=figures.PAPER, label="our GPT-2 times the paper's ratio")
             axes.legend(loc="lower left")
         top = max(2.6, table["r"].max() * 1.1) if times in PAPER else None
         axes.set(ylabel="bits learned / parameters", ylim=(0, top), title=f"{times} exposures")
@@ -174,7 +175,7 @@ def claims(table) -> list[Claim]:
     for times, thresholds in THRESHOLDS.items():
         part = table[table["times"] == times]
         for name, (words, limits) in thresholds.items() if len(part) else ():
-            ratio = interval(by_seed(part, architecture="GPT-2") / by_seed(part, architecture=name))
+            ratio = capacity.ratio(by_seed(part, architecture="GPT-2"), by_seed(part, architecture=name))
             made.append(weigh("3.17", f"GPT-2 over {name}, bits a parameter at {times} exposures", ratio,
                               PAPER[times][name], words, decides, **limits))  # fmt: skip
     return made

@@ -25,7 +25,6 @@ from experiments.harness import capacity, figures
 from experiments.harness.capacity import by_seed
 from experiments.harness.claims import Claim, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval
 
 NAME = Path(__file__).stem
 EXPERTS = 32
@@ -105,13 +104,12 @@ def quantized_panel(axes, part) -> None:
     """After training: all bits, 8 and 4, by both methods."""
     bits = part["weight_bits"].map(lambda value: "32 bits" if value != value else f"{value:.0f} bits")
     names = {"rtn": "rounded to nearest", "gptq": "GPTQ"}
-    how = part["method"].map(names).fillna("as trained") + [
-        ", tables too" if one is True else "" for one in part["tables"]
-    ]
+    settings = zip(part["method"], part["tables"], strict=True)
+    how = [names.get(method, "as trained") + ", embeddings too" * (tables is True) for method, tables in settings]
     part = part.assign(weights=bits, how=how)
     figures.points(axes, part, "weights", "r", "how", ["32 bits", "8 bits", "4 bits"])
     figures.paper_marks(axes, {"32 bits": 2.0, "8 bits": 2.0, "4 bits": 0.7}, ["32 bits", "8 bits", "4 bits"])
-    axes.set(ylim=(0, 2.6), ylabel="bits learned / parameters", title="Weights on fewer bits after training")
+    axes.set(ylim=(-0.05, 2.6), ylabel="bits learned / parameters", title="Weights on fewer bits after training")
     axes.legend(loc="lower left")
 
 
@@ -130,8 +128,8 @@ def mixture_panel(axes, table) -> None:
     mixed = table[table["kind"] == kinds["mixture"]].groupby("exposure")["r_active"].mean()
     active = [f"{name}: {mixed[name]:.3g}" for name in order if name in mixed]
     axes.plot([], [], "--", color=figures.PAPER, label="dense over the paper's 1.3 or 1.5")
-    axes.set(ylim=(0, 2.6), ylabel="bits learned / parameters", title="A mixture of experts in place of each MLP")
-    axes.set_xlabel("of the mixture per active parameter: " + ", ".join(active), fontsize=9)
+    axes.set(ylim=(-0.05, 2.6), ylabel="bits learned / parameters", title="A mixture of experts in place of each MLP")
+    axes.set_xlabel("bits per active parameter of the mixture: " + ", ".join(active), fontsize=9)
     axes.legend(loc="lower left")
 
 
@@ -145,7 +143,7 @@ def claims(table) -> list[Claim]:
     taught = full[full["times"] == full["times"].max()]
     for bits, method, tables in WEIGHTS:
         rows = table[(table["weight_bits"] == bits) & (table["method"] == method) & (table["tables"] == tables)]
-        left = interval(by_seed(rows) / by_seed(taught, kind="dense"))
+        left = capacity.ratio(by_seed(rows), by_seed(taught, kind="dense"))
         words, limits, paper = (
             ("at least 0.95 of them: no loss", {"above": 0.95}, 1.0) if bits == 8
             else ("less than half of them", {"below": 0.5}, 0.35)
@@ -155,7 +153,7 @@ def claims(table) -> list[Claim]:
     for times, paper in PAPER.items():
         part = full[full["times"] == times]
         if len(part):
-            ratio = interval(by_seed(part, kind="dense") / by_seed(part, kind="mixture"))
+            ratio = capacity.ratio(by_seed(part, kind="dense"), by_seed(part, kind="mixture"))
             mixed = part[part["kind"] == "mixture"]
             fewer = (mixed["parameters"] / mixed["parameters_active"]).mean()
             name = f"dense over {EXPERTS} experts ({fewer:.1f}x fewer active), bits a parameter at {times} exposures"

@@ -103,18 +103,19 @@ def figure(table):
     order = list(dict.fromkeys(first["condition"]))
     figures.points(left, first, "condition", "r", order=order)
     base = first.loc[first["condition"] == "no junk", "r"].mean()
-    figures.paper_marks(left, {name: round(base / factor, 2) for name, factor in PAPER.items()}, order)
-    left.set(
-        ylim=(0, None), ylabel="useful bits learned / parameters", title=f"{fewest} exposures of the useful people"
-    )
-    left.legend(handles=[left.lines[-1]], labels=["no junk over the paper's factor"], loc="upper center")
+    figures.paper_marks(left, {name: base / factor for name, factor in PAPER.items()}, order)
+    said = {name: f"\npaper: 1/{factor:g}" for name, factor in PAPER.items()}
+    left.set_xticks(range(len(order)), [name + said.get(name, "") for name in order], fontsize=8)
+    left.set(ylim=(-0.05, None), ylabel="useful bits learned / parameters")
+    left.set(title=f"{fewest} exposures of the useful people")
+    left.legend(handles=[left.lines[-1]], labels=["our no junk times the paper's ratio"], loc="upper center")
     part = table[table["condition"].isin(OVER_TIME)].assign(
         exposure=[f"{times} exposures" for times in table.loc[table["condition"].isin(OVER_TIME), "times"]]
     )
     figures.points(right, part, "exposure", "r", "condition")
     held = table["r_max"].mean()
     figures.floor_line(right, round(held, 2), "all that the useful data holds:")
-    figures.paper_line(right, round(base, 2), "paper, 300 with token:")
+    figures.paper_line(right, round(base, 2), "no junk, fewest exposures:")
     right.set(
         ylim=(0, 1.08 * held), ylabel="useful bits learned / parameters", title="Do more exposures make up for it?"
     )
@@ -133,10 +134,11 @@ def claims(table) -> list[Claim]:
     clean = by_seed(first, condition="no junk")
 
     def share(condition: str):
-        return by_seed(first, condition=condition) / clean
+        return by_seed(first, condition=condition) / clean[clean > 0]
 
     def claim(statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        return weigh("3.20", statement, interval(found), paper, threshold, decides, **limits)
+        found = found.dropna()
+        return weigh("3.20", statement, interval(found) if len(found) else None, paper, threshold, decides, **limits)
 
     seed = "the project's seed document: {}".format
     made = [

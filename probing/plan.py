@@ -203,7 +203,12 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
 def _triples(lines: Iterable[str]) -> Iterable[tuple[str, str, str]]:
     for number, line in enumerate(lines, 1):
-        triple = json.loads(line)
+        if not line.strip():
+            continue
+        try:
+            triple = json.loads(line)
+        except ValueError:
+            triple = None
         if not isinstance(triple, list) or len(triple) != 3:
             raise ValueError(f"line {number} is not [subject, attribute, value]")
         yield str(triple[0]), str(triple[1]), str(triple[2])

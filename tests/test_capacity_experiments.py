@@ -69,6 +69,13 @@ def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale
     assert (scale == "smoke") == (set(found) <= {"not testable here"})
 
 
+@pytest.mark.parametrize("number", ["12", "13", "14"])
+def test_where_nothing_was_learned_there_is_nothing_to_compare_with(number: str) -> None:
+    table = planted(number, "laptop").assign(r=0.0)
+    found = module(number).claims(table)
+    assert all(claim.verdict == "not testable here" and claim.value is None for claim in found)
+
+
 @pytest.mark.parametrize("scale", ["laptop", "overnight", "gpu", "paper"])
 @pytest.mark.parametrize("number", ["11", "12", "13"])
 def test_models_are_judged_where_the_data_would_fill_them(number: str, scale: str) -> None:

@@ -135,6 +135,12 @@ def by_seed(table: "DataFrame", column: str = "r", **where: Any) -> Any:
     return table.groupby("seed_init")[column].mean()
 
 
+def ratio(above: Any, below: Any) -> Interval | None:
+    """The interval of a ratio, seed by seed; None where nothing was learned to compare with."""
+    found = (above / below[below > 0]).dropna()
+    return interval(found) if len(found) else None
+
+
 def best(table: "DataFrame", by: str, column: str = "r") -> Interval:
     """The interval over seeds of the configuration with the highest mean: the peak of a curve over sizes."""
     found = [interval(part[column]) for _, part in table.groupby(by)]
@@ -185,30 +191,39 @@ def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, s
     axes.set(xscale="log", yscale="log")
     _curves(axes, table, hue, names, "parameters", "bits")
     ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
-    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", ":"), strict=True):
+    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", "-."), strict=True):
         axes.plot(ends, rate * ends, dashes, color=figures.PAPER, linewidth=1.5,
-                  label=f"paper, {exposures} exposures: {rate:g} bits a parameter")  # fmt: skip
+                  label=f"paper, {exposures} exposures: {rate:g} a parameter")  # fmt: skip
     axes.set(xlim=ends, ylim=(table["bits"].max() / 200, ends[1] * 4))
     axes.set(xlabel="parameters, embeddings included", ylabel="bits learned")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_formatter("{x:,.0f}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.set(title="How much does a model of some size learn?")
-    axes.legend(loc="lower right")
+    below(axes)
 
 
 def saturation_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
     """R over R_max: on the diagonal all is stored, and what a model can hold shows as a plateau."""
+    from matplotlib.ticker import LogLocator
+
     _curves(axes, table, hue, names, "r_max", "r")
     top = max(table["r_max"].max(), 2.6) * 1.2
     diagonal = np.geomspace(min(table["r_max"].min(), 1.0) * 0.8, top, 50)
     axes.plot(diagonal, diagonal, ":", color=figures.FLOOR, label="all that the data holds")
-    for exposures, rate in PAPER_LAW.items():
-        figures.paper_line(axes, rate, f"paper, {exposures} exposures:")
+    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", "-."), strict=True):
+        axes.axhline(rate, linestyle=dashes, color=figures.PAPER, linewidth=1.5, label=f"paper, {exposures} exposures")
     axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
     axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(loc="lower left")
+    for axis in ("major", "minor"):
+        getattr(axes.xaxis, f"set_{axis}_formatter")("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    below(axes)
+
+
+def below(axes: "Axes") -> None:
+    """The legend under the panel, where it hides nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=9)
 
 
 def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:

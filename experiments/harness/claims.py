@@ -78,11 +78,13 @@ def judge(measured: Interval, *, above: float | None = None, below: float | None
 def weigh(
     id: str,
     statement: str,
-    measured: Interval,
+    measured: Interval | None,
     paper: float | str | None,
     threshold: str,
     testable: bool = True,
     **limits: float,
 ) -> Claim:
-    """The claim with its verdict: that of `judge` with these limits, or "not testable here"."""
+    """The claim with its verdict: that of `judge` with these limits, or "not testable here", also without a measure."""
+    if measured is None:
+        return Claim(id, statement, paper=paper, threshold=threshold, verdict=NOT_HERE)
     return Claim.of(id, statement, measured, paper, threshold, judge(measured, **limits) if testable else NOT_HERE)
