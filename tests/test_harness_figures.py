@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas
-import pytest
 
 from experiments.harness import figures
 
@@ -47,5 +46,11 @@ def test_a_figure_does_not_depend_on_the_readers_settings(tmp_path):
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
         _, _, second = draw(tmp_path / "b")
     assert first[0].read_bytes() == second[0].read_bytes()
-    with pytest.raises(ValueError):
-        figures.paper_marks(figures.canvas()[1][0], {"x": 1.0}, ["a"])
+
+
+def test_the_paper_marks_only_what_is_there():
+    """A figure is redrawn after every run, before all categories have come."""
+    axes = figures.canvas()[1][0]
+    figures.paper_marks(axes, {"x": 1.0, "a": 2.0}, ["a"])
+    (mark,) = axes.collections
+    assert mark.get_segments()[0][:, 1].tolist() == [2.0, 2.0]
