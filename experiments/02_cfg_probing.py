@@ -26,9 +26,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import Interval, interval
+from experiments.harness.stats import Interval, by_seed, interval, interval_if_any
 
 NAME = Path(__file__).stem
 ARCHITECTURES = ("rotary", "encoder", "untrained")
@@ -209,15 +209,16 @@ def accuracy(part, architecture: str, probe: str, nt: int, best: bool = False):
     """By seed, in the last layer, or in the layer where the mean over seeds is highest."""
     part = part[(part["architecture"] == architecture) & (part["mode"] == probe) & (part["nt"] == nt)]
     if best and len(part):
-        return trees.by_seed(part, "accuracy", place=part.groupby("place")["accuracy"].mean().idxmax())
-    return trees.by_seed(part[part["last"]], "accuracy")
+        return by_seed(part, "accuracy", place=part.groupby("place")["accuracy"].mean().idxmax())
+    return by_seed(part[part["last"]], "accuracy")
 
 
 def gap(part, over: str, probe: str, nt: int, best: bool = False) -> tuple[Interval | None, float]:
     """Rotary minus another architecture by seed, and the paper's number for it."""
     grammar = part["grammar"].iloc[0]
     paper = PAPER[grammar, probe, "rotary"][6 - nt] - PAPER[grammar, probe, over][6 - nt]
-    return trees.difference(*(accuracy(part, name, probe, nt, best) for name in ("rotary", over))), round(paper, 3)
+    ours, theirs = (accuracy(part, name, probe, nt, best) for name in ("rotary", over))
+    return interval_if_any(ours - theirs), round(paper, 3)
 
 
 def worst(part, id: str, statement: str, probe: str, goal: float) -> list[Claim]:
@@ -253,7 +254,8 @@ def at_ends(part, grammar: str) -> list[Claim]:
     made += worst(part, "1.6", name, "diagonal", 0.95)
     wider = PAPER.get((grammar, "tridiagonal", "rotary"))
     for nt in levels:
-        found = trees.difference(*(accuracy(part, "rotary", probe, nt) for probe in ("tridiagonal", "diagonal")))
+        wide, narrow = (accuracy(part, "rotary", probe, nt) for probe in ("tridiagonal", "diagonal"))
+        found = interval_if_any(wide - narrow)
         paper = round(wider[6 - nt] - PAPER[grammar, "diagonal", "rotary"][6 - nt], 3) if wider else None
         name = f"{grammar}, NT{nt} at its ends, last layer, rotary: what the two neighbours add"
         made += told(part, "1.6", name, (found, paper), "below 0.03", below=0.03)
@@ -283,7 +285,7 @@ def encoders(part) -> list[Claim]:
 def told(part, id: str, name: str, found, threshold: str, testable: bool = True, **limits: float) -> list[Claim]:
     """The claim on (measured, the paper's number), none where a partial table has no number; smoke decides nothing."""
     measured, paper = found
-    testable = testable and trees.decides(part)
+    testable = testable and decides(part)
     return [weigh(id, name, measured, paper, threshold, testable, **limits)] if measured else []
 
 

@@ -24,9 +24,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval
+from experiments.harness.stats import interval, where
 from lm.config import Positions
 
 NAME = Path(__file__).stem
@@ -58,12 +58,9 @@ def runs(scale: str) -> list[Run]:
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
-def of(table, statistic: str, **where):
+def of(table, statistic: str, **values):
     """The rows of one statistic with these values."""
-    table = table[table["statistic"] == statistic]
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return table
+    return where(table, statistic=statistic, **values)
 
 
 def mean(part):
@@ -190,13 +187,13 @@ def claims(table) -> list[Claim]:
     return made
 
 
-def on(part, where: str) -> list[Claim]:
+def on(part, kind: str) -> list[Claim]:
     """The claims on one grammar and kind of attention."""
-    made, testable, depth = [], trees.decides(part), part["depth"].iloc[0]
+    made, testable, depth = [], decides(part), part["depth"].iloc[0]
 
     def add(statement: str, seeds, threshold: str) -> None:
         if len(seeds := seeds.dropna()):
-            name = f"{where}: {statement}"
+            name = f"{kind}: {statement}"
             made.append(weigh("1.8", name, interval(seeds), "figure", threshold, testable, above=0.0))
 
     def peak(state: str, level: float):

@@ -23,7 +23,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness import capacity, figures
 from experiments.harness.capacity import best
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import Interval, interval
 
@@ -121,12 +121,12 @@ def labelled(table):
 
 def claims(table) -> list[Claim]:
     """Claims 3.14, 3.15 and 3.21, each against a threshold taken from the paper's statement; smoke decides nothing."""
-    table, decides = labelled(table), capacity.decides(table)
+    table, testable = labelled(table), decides(table)
     often, seldom, hardly = (table[table["times"] == times] for times in (1000, 100, 10))
     made = []
 
     def add(id: str, statement: str, found: Interval, paper: float | str, threshold: str, **limits: float) -> None:
-        made.append(weigh(id, statement, found, paper, threshold, decides, **limits))
+        made.append(weigh(id, statement, found, paper, threshold, testable, **limits))
 
     def of_all(part, column: str, which: str) -> Interval:
         return interval(part.groupby("seed_init")[column].agg(which))

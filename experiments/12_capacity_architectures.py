@@ -20,9 +20,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import capacity, figures
-from experiments.harness.capacity import by_seed
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
+from experiments.harness.stats import by_seed
 from lm.config import ModelConfig
 
 NAME = Path(__file__).stem
@@ -171,13 +171,13 @@ THRESHOLDS = {
 
 def claims(table) -> list[Claim]:
     """Claim 3.17 for each architecture against GPT-2, seed by seed; smoke decides nothing."""
-    decides, table, made = capacity.decides(table), chosen(table), []
+    testable, table, made = decides(table), chosen(table), []
     for times, thresholds in THRESHOLDS.items():
         part = table[table["times"] == times]
         for name, (words, limits) in thresholds.items() if len(part) else ():
-            ratio = capacity.ratio(by_seed(part, architecture="GPT-2"), by_seed(part, architecture=name))
+            ratio = capacity.ratio(by_seed(part, "r", architecture="GPT-2"), by_seed(part, "r", architecture=name))
             made.append(weigh("3.17", f"GPT-2 over {name}, bits a parameter at {times} exposures", ratio,
-                              PAPER[times][name], words, decides, **limits))  # fmt: skip
+                              PAPER[times][name], words, testable, **limits))  # fmt: skip
     return made
 
 

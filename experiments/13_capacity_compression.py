@@ -22,9 +22,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import capacity, figures
-from experiments.harness.capacity import by_seed
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
+from experiments.harness.stats import by_seed
 
 NAME = Path(__file__).stem
 EXPERTS = 32
@@ -138,27 +138,27 @@ PAPER = {1000: 1.3, 100: 1.5}  # dense over mixture, bits per parameter
 
 def claims(table) -> list[Claim]:
     """Claims 3.18 and 3.19, seed by seed; thresholds are the paper's statements. Smoke decides nothing."""
-    decides, made = capacity.decides(table), []
+    testable, made = decides(table), []
     full = table[table["weight_bits"].isna()]
     taught = full[full["times"] == full["times"].max()]
     for bits, method, tables in WEIGHTS:
         rows = table[(table["weight_bits"] == bits) & (table["method"] == method) & (table["tables"] == tables)]
-        left = capacity.ratio(by_seed(rows), by_seed(taught, kind="dense"))
+        left = capacity.ratio(by_seed(rows, "r"), by_seed(taught, "r", kind="dense"))
         words, limits, paper = (
             ("at least 0.95 of them: no loss", {"above": 0.95}, 1.0) if bits == 8
             else ("less than half of them", {"below": 0.5}, 0.35)
         )  # fmt: skip
         name = f"share of the learned bits left on {bits}-bit weights, {method}{', tables too' * tables}"
-        made.append(weigh("3.18", name, left, paper, words, decides, **limits))
+        made.append(weigh("3.18", name, left, paper, words, testable, **limits))
     for times, paper in PAPER.items():
         part = full[full["times"] == times]
         if len(part):
-            ratio = capacity.ratio(by_seed(part, kind="dense"), by_seed(part, kind="mixture"))
+            ratio = capacity.ratio(by_seed(part, "r", kind="dense"), by_seed(part, "r", kind="mixture"))
             mixed = part[part["kind"] == "mixture"]
             fewer = (mixed["parameters"] / mixed["parameters_active"]).mean()
             name = f"dense over {EXPERTS} experts ({fewer:.1f}x fewer active), bits a parameter at {times} exposures"
             rule = f"below {paper + 0.2:.1f}: they cost little"
-            made.append(weigh("3.19", name, ratio, paper, rule, decides, below=paper + 0.2))
+            made.append(weigh("3.19", name, ratio, paper, rule, testable, below=paper + 0.2))
     return made
 
 

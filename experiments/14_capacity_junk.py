@@ -21,10 +21,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness import capacity, figures
-from experiments.harness.capacity import by_seed
-from experiments.harness.claims import Claim, weigh
+from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval
+from experiments.harness.stats import by_seed, interval_if_any
 from synth.tasks.bios import BioS
 from synth.tasks.junk import JunkD, JunkS
 
@@ -129,16 +128,15 @@ def figure(table):
 
 def claims(table) -> list[Claim]:
     """Claim 3.20, seed by seed; thresholds from the paper's statements. Smoke decides nothing."""
-    decides = capacity.decides(table)
+    testable = decides(table)
     first = table[table["times"] == table["times"].min()]
-    clean = by_seed(first, condition="no junk")
+    clean = by_seed(first, "r", condition="no junk")
 
-    def share(condition: str):
-        return by_seed(first, condition=condition) / clean[clean > 0]
+    def share(condition: str, part=first):
+        return by_seed(part, "r", condition=condition) / clean[clean > 0]
 
     def claim(statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        found = found.dropna()
-        return weigh("3.20", statement, interval(found) if len(found) else None, paper, threshold, decides, **limits)
+        return weigh("3.20", statement, interval_if_any(found), paper, threshold, testable, **limits)
 
     seed = "the project's seed document: {}".format
     made = [
@@ -153,11 +151,10 @@ def claims(table) -> list[Claim]:
     ]  # fmt: skip
     more = table[table["times"] == 300]
     if len(more) and table["times"].min() == 100:
-        plain, token = (by_seed(more, condition=name) / clean for name in ("7/8 junk", "7/8, token"))
         name = "{}, 300 exposures, over no junk at 100".format
         rule = "below 0.6: thrice the exposures do not make up for it"
-        made.append(claim(name("7/8 junk"), plain, 0.33, rule, below=0.6))
-        made.append(claim(name("7/8 junk with a domain token"), token, 1.0, "above 0.8", above=0.8))
+        made.append(claim(name("7/8 junk"), share("7/8 junk", more), 0.33, rule, below=0.6))
+        made.append(claim(name("7/8 junk with a domain token"), share("7/8, token", more), 1.0, "above 0.8", above=0.8))
     return made
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lm.inside import Inside, evaluating, is_weights, look_inside, recording
-from lm.ragged import ragged_batches
+from lm.ragged import padded, ragged_batches
 from synth.errors import UserError
 
 MOST = 1 << 25  # numbers that a batch may take, with what the forward pass itself needs: 128 MiB in fp32
@@ -104,18 +104,16 @@ def _stream(
     # an MLP's hidden layer, the logits and one layer's scores are there whatever is asked for
     line = inside.width * (8 + len(chosen) - matrices) + inside.vocab_size
     for rows in ragged_batches(lengths, most, lambda length: length * (line + length * inside.heads * (1 + matrices))):
-        padded = np.zeros((len(rows), lengths[rows].max()), np.int64)
-        for r, i in enumerate(rows):
-            padded[r, : lengths[i]] = documents[i]
-        yield Activations(rows, lengths[rows], _forward(model, inside, padded, lengths[rows], chosen))
+        tokens = padded(documents, rows)
+        yield Activations(rows, lengths[rows], _forward(model, inside, tokens, lengths[rows], chosen))
 
 
 @torch.inference_mode()
 def _forward(
-    model: nn.Module, inside: Inside, padded: np.ndarray, lengths: np.ndarray, chosen: tuple[str, ...]
+    model: nn.Module, inside: Inside, tokens: np.ndarray, lengths: np.ndarray, chosen: tuple[str, ...]
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    real = torch.from_numpy(np.arange(padded.shape[1]) < lengths[:, None])
+    real = torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None])
     with evaluating(model), recording({name: inside.points[name] for name in chosen}) as found:
-        inside.run(torch.from_numpy(padded).to(device), real.to(device), any(map(is_weights, chosen)))
+        inside.run(torch.from_numpy(tokens).to(device), real.to(device), any(map(is_weights, chosen)))
     return {name: found[name] for name in chosen}

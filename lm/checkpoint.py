@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lm.config import ModelConfig
-from lm.model import Decoder
+from lm.model import Decoder, outline
 from lm.resume import digest
 from synth.errors import UserError
 from synth.files import write_bytes
@@ -59,8 +59,7 @@ def load(folder: str | Path) -> Decoder:
     config = _parsed(folder, CONFIG, _read(folder, CONFIG, reference))
     try:
         weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
-        with torch.device("meta"):
-            model = Decoder(ModelConfig(**config["architecture"]), config["vocab_size"])
+        model = outline(ModelConfig(**config["architecture"]), config["vocab_size"])
         model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
         logits = _reference_logits(model, torch.tensor(reference["tokens"]))
         wanted = torch.tensor(reference["logits"])

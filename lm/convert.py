@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lm.config import ModelConfig
-from lm.model import EPSILON, Decoder
+from lm.model import EPSILON, Decoder, outline
 from synth.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
         raise UserError(f"a transformers model of type {kind!r} cannot be read; give a gpt2 or llama model")
     config = (_gpt2_config if kind == "gpt2" else _llama_config)(theirs.config)
     rename = (_gpt2_names if kind == "gpt2" else _llama_names)(config)
-    with torch.device("meta"):
-        model = Decoder(config, theirs.config.vocab_size)
+    model = outline(config, theirs.config.vocab_size)
     weights = {name: tensor.detach().cpu().float() for name, tensor in theirs.state_dict().items()}
     model.load_state_dict(_inward(weights, rename), assign=True)
     return model.requires_grad_(True)

@@ -159,6 +159,12 @@ class Decoder(nn.Module):
         return self.logits(x)
 
 
+def outline(config: ModelConfig, vocab_size: int) -> Decoder:
+    """A decoder of these shapes without weights, on the meta device: to be counted, or to be given some."""
+    with torch.device("meta"):
+        return Decoder(config, vocab_size)
+
+
 def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
     """A decoder whose weights are a pure function of (config, vocab_size, seed); the global RNG is not touched.
 
@@ -166,8 +172,7 @@ def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
     """
     if vocab_size < 1:
         raise UserError(f"vocab_size={vocab_size} leaves nothing to predict; give at least 1")
-    with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+    model = outline(config, vocab_size)
     model.to_empty(device="cpu")
     initialise(model, seed)
     return model

@@ -1,9 +1,7 @@
 """How large a model is and what a trained token costs. FLOPs as in PaLM (arXiv 2204.02311, appendix B)."""
 
-import torch
-
 from lm.config import ModelConfig
-from lm.model import Decoder, mixer_of
+from lm.model import Decoder, mixer_of, outline
 
 
 def count_parameters(model: Decoder) -> dict[str, int]:
@@ -30,8 +28,7 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
     biases, nor the projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for
     softmax attention, which does not halve for causality. Of experts, those count that a token is sent to.
     """
-    with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+    model = outline(config, vocab_size)
     used = config.top_k / max(config.experts, 1)
     per_token = [
         p.numel() * (used if _is_expert(name) else 1)

@@ -1,6 +1,6 @@
 """Documents of different lengths, cut into batches that waste little on padding."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,3 +17,11 @@ def ragged_batches(
         stop = min(start + rows, len(order))
         yield order[start:stop]
         start = stop
+
+
+def padded(documents: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """The documents `rows` (B,), ids (T,) each, as (B, T) int64, zeros on the right of the shorter ones."""
+    found = np.zeros((len(rows), max(len(documents[i]) for i in rows)), np.int64)
+    for row, i in zip(found, rows, strict=True):
+        row[: len(documents[i])] = documents[i]
+    return found

@@ -37,9 +37,8 @@ def label_rows(block: Block, name: str, numbers: np.ndarray, length: int) -> Ten
 
 def measure_attention(model: Any, block: Block, depth: int, shifts: int = 2, reach: int = 8) -> Attention:
     """The statistics of a model over the documents of a block with labels, in one pass."""
-    documents = [block.tokens[a:b] for a, b in zip(block.offsets[:-1], block.offsets[1:], strict=True)]
     sums = None
-    for numbers, weights in attention_weights(model, documents):
+    for numbers, weights in attention_weights(model, block.documents):
         if sums is None:
             longest, device = int(block.lengths.max()), weights[0].device
             sums = AttentionSums(len(weights), weights[0].shape[1], depth, longest, shifts, reach, device)

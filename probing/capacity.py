@@ -18,14 +18,14 @@ where it is told before the employer and so gives part of it away; then both are
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log, log2
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probing.facts import Losses, average, nats_per_document
-from synth.corpus import Corpus
+from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
 from synth.task import Block, Task
 
@@ -59,7 +59,7 @@ class Capacity:
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads, for the cost of a dry run."""
         facts = facts_of(task)
-        return int(self._people(facts) * Corpus(_few(task), 0, self.split).documents(0, 64).lengths.mean())
+        return int(self._people(facts) * mean_length(task, self.split))
 
     def measure(
         self, model: "Decoder", task: Task, data_seed: int, seed: int = 0, exposures: np.ndarray | None = None
@@ -87,7 +87,7 @@ class Capacity:
         rows = []
         for start in range(0, self._people(facts), DOCUMENTS):
             block = first_told(corpus, start, min(start + DOCUMENTS, self._people(facts)), labels=True)
-            nats = token_nats(model, [block[i].tokens for i in range(len(block))])
+            nats = token_nats(model, block.documents)
             rows.append(nats_per_document(nats, block, *_numbers(task, facts)))
         return average(np.concatenate(rows), list(counted(facts)))
 
@@ -116,7 +116,7 @@ class QuantizedCapacity:
         from lm.quantize import quantize
 
         block = first_told(Corpus(task, data_seed, "train"), 0, self.calibration)
-        documents = [block[i].tokens for i in range(len(block))]
+        documents = block.documents
         small = quantize(model, self.weight_bits, self.group, self.method, documents, self.tables)  # type: ignore[arg-type]
         return Capacity(self.people, self.split).measure(small, task, data_seed, seed)
 
@@ -142,11 +142,6 @@ def facts_of(task: Task) -> "Facts":
 def counted(facts: "Facts") -> dict[str, float]:
     """Bits of the attributes that can hold any: one with a single value need not be told."""
     return {name: bits for name, bits in facts.log2_values.items() if bits > 0}
-
-
-def _few(task: Any) -> Task:
-    """The task with fewer people, whose documents are as long: the world of millions takes a minute to make."""
-    return replace(task, people=min(task.people, 256)) if hasattr(task, "people") else task
 
 
 def _numbers(task: Any, facts: "Facts") -> tuple[list[int], dict[int, int]]:

@@ -7,7 +7,7 @@ pronoun is asked for by no question and the employer's city follows from the emp
 people asked about give on average is taken for everybody.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from probing.capacity import DOCUMENTS, Capacity, counted
 from probing.facts import average, nats_per_document
 from synth.bio.pools import ATTRIBUTES
-from synth.corpus import Corpus
+from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
 from synth.task import Task
 from synth.tasks.bioqa import BioQuestions
@@ -51,9 +51,8 @@ class ExtractableCapacity:
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads; one that is trained on counts as three, answers are read twice."""
         second = questions(task, "second")
-        few = Corpus(replace(second, people=min(second.people, 256)), 0, "test")  # millions take a minute
         people = second.people if self.people is None else min(2 * self.people, second.people)
-        asked = len(ATTRIBUTES) * people * few.documents(0, 64).lengths.mean()
+        asked = len(ATTRIBUTES) * people * mean_length(second, "test")
         trained = 3 * self.qa_steps * self.qa_batch * self.qa_window
         return trained + Capacity(self.people).tokens(task) + int(2 * asked)
 
@@ -111,7 +110,7 @@ def answers(
     asked = _questions_asked(corpus, people)
     for start in range(0, asked, DOCUMENTS):
         block = corpus.documents(start, min(start + DOCUMENTS, asked), labels=True)
-        documents = [block[i].tokens for i in range(len(block))]
+        documents = block.documents
         rows.append(nats_per_document(token_nats(model, documents), block, [ATTRIBUTES.index(n) for n in names]))
         pairs = zip(target_hits(model, documents), block.prompt_lengths, strict=True)
         right += [hits[prompt - 1 : -1].all() for hits, prompt in pairs]  # the last token is <eos>

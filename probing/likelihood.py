@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from lm.model import require_causal
-from lm.ragged import ragged_batches
+from lm.ragged import padded, ragged_batches
 
 TOKENS_A_BATCH = 16_384  # keeps the logits of a batch in cache on a CPU and the GPU busy
 
@@ -22,10 +22,8 @@ def _logits(model: nn.Module, documents: Sequence[np.ndarray]) -> Iterator[tuple
     device = next(model.parameters()).device
     lengths = np.array([len(document) for document in documents])
     for rows in ragged_batches(lengths, TOKENS_A_BATCH):
-        padded = np.zeros((len(rows), lengths[rows].max()), np.int64)
-        for r, i in enumerate(rows):
-            padded[r, : lengths[i]] = documents[i]
-        yield rows, padded, model(torch.from_numpy(padded[:, :-1]).to(device)).float()
+        tokens = padded(documents, rows)
+        yield rows, tokens, model(torch.from_numpy(tokens[:, :-1]).to(device)).float()
 
 
 @torch.inference_mode()
@@ -69,8 +67,8 @@ def _of_targets(
 ) -> list[np.ndarray]:
     """For each document what judge(logits (B, T, V), targets (B, T)) says (T-1,) of its tokens after the first."""
     found = [np.zeros(0)] * len(documents)
-    for rows, padded, logits in _logits(model, documents):
-        judged = judge(logits, torch.from_numpy(padded[:, 1:]).to(logits.device)).cpu().numpy()
+    for rows, tokens, logits in _logits(model, documents):
+        judged = judge(logits, torch.from_numpy(tokens[:, 1:]).to(logits.device)).cpu().numpy()
         for r, i in enumerate(rows):
             found[i] = judged[r, : len(documents[i]) - 1]
     return found

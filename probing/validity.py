@@ -94,7 +94,7 @@ class Validity:
         """KL(true next token || model's), averaged over every position of every sentence (result 3)."""
         grammar = task.world(data_seed)
         block = Corpus(task, data_seed, "test").documents(0, self.kl_sentences)
-        whole = [block[i].tokens for i in range(len(block))]
+        whole = block.documents
         documents = [document[: model.config.context + 1] for document in whole]
         rows = log_probabilities(model, documents)
         terminals = block.tokens[block.loss_mask & (block.tokens < task.vocab().eos)] - 1

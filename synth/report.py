@@ -17,7 +17,7 @@ PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 def fingerprints(block: Block) -> list[bytes]:
     """The bytes of each document, to compare documents by."""
-    return [block.tokens[a:b].tobytes() for a, b in zip(block.offsets, block.offsets[1:], strict=False)]
+    return [document.tobytes() for document in block.documents]
 
 
 def measure(task: Task, seed: int, n: int, split: str = "train") -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Block:
         )
 
     @property
+    def documents(self) -> list[np.ndarray]:
+        """The tokens (T,) of every document."""
+        return [self.tokens[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+
+    @property
     def lengths(self) -> np.ndarray:
         """Length of every document (n,), special tokens included."""
         return np.diff(self.offsets)

@@ -76,9 +76,7 @@ class Vocab:
         array = np.asarray(ids)
         if array.size == 0:
             return
-        bad = (
-            np.flatnonzero((array < 0) | (array >= self.size)) if array.dtype.kind in "iu" else np.arange(array.size)
-        )
+        bad = np.flatnonzero((array < 0) | (array >= self.size)) if array.dtype.kind in "iu" else np.arange(array.size)
         if bad.size:
             raise UserError(
                 f"token {array.flat[bad[0]]!s} at position {bad[0]} is not in the vocabulary ({self.shown()})"

@@ -11,6 +11,7 @@ from experiments.harness.runs import SCALES, settings_of
 from experiments.harness.study import select
 from experiments.harness.table import read_table
 from probing.plan import LAW
+from synth.corpus import mean_length
 
 RESULTS = Path(__file__).parent.parent / "results"
 SEEDS = (0, 1, 2)
@@ -140,7 +141,7 @@ def test_every_world_holds_what_fills_its_model() -> None:
 def test_steps_of_large_runs_follow_from_exposures() -> None:
     task = capacity.paper_people(20_000)
     train = capacity.paper_training(task, 20_000, 1000)
-    told = train.steps * train.batch * train.window / (20_000 * capacity.length(task))
+    told = train.steps * train.batch * train.window / (20_000 * mean_length(task, documents=256))
     assert told == pytest.approx(1000, rel=1e-3) and (train.batch, train.weight_decay) == (48, 0.02)
 
 

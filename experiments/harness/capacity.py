@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.harness import figures
-from experiments.harness.stats import Interval, interval
+from experiments.harness.stats import Interval, interval, interval_if_any
 from lm.config import ModelConfig, TrainConfig
 from probing.capacity import CapacityWarning
-from synth.corpus import Corpus
+from synth.corpus import mean_length
 from synth.tasks.biod import BioD
 from synth.tasks.bios import BioS
 
@@ -55,20 +55,12 @@ def tiny_model(layers: int, width: int, **changes: Any) -> ModelConfig:
     return ModelConfig(**{"layers": layers, "heads": 2, "width": width, "context": 64, "init_std": 0.1, **changes})
 
 
-def tiny_training(task: Any, exposures: int, batch: int, lr: float) -> TrainConfig:
-    """`exposures` of everybody to the last document, one document a row; otherwise as the paper: AdamW, cosine to a
-    tenth of the rate, weight decay 0.01, a short warm-up."""
+def tiny_training(task: Any, exposures: int, batch: int, lr: float, window: int | None = None) -> TrainConfig:
+    """`exposures` of everybody, one document a row, or documents of varying length end to end and cut into windows of
+    `window`; otherwise as the paper: AdamW, cosine to a tenth of the rate, weight decay 0.01, a short warm-up."""
+    rows: dict[str, Any] = {"window": window} if window else {"window": task.size, "packing": "none"}
     train = TrainConfig.for_exposures(
-        task, exposures, batch=batch, window=task.size, packing="none", lr=lr, weight_decay=0.01, schedule="cosine",
-        final_lr=0.1,
-    )  # fmt: skip
-    return replace(train, warmup=max(50, train.steps // 20))
-
-
-def cut_training(task: Any, exposures: int, batch: int, window: int, lr: float) -> TrainConfig:
-    """As tiny_training for documents of varying length: end to end and cut into windows."""
-    train = TrainConfig.for_exposures(
-        task, exposures, batch=batch, window=window, lr=lr, weight_decay=0.01, schedule="cosine", final_lr=0.1
+        task, exposures, batch=batch, lr=lr, weight_decay=0.01, schedule="cosine", final_lr=0.1, **rows
     )
     return replace(train, warmup=max(50, train.steps // 20))
 
@@ -88,25 +80,22 @@ def paper_training(task: Any, people: int, exposures: int, like: int | None = No
     table = PAPER_TRAINING[100 if (like or exposures) <= 100 else 1000]
     decay, lr, batch = table[min((n for n in table if n >= people), default=max(table))]
     settings = {"batch": batch, "window": 512, "lr": lr, "weight_decay": decay, "schedule": "cosine", **changes}
-    steps = round(exposures * task.items(None) * length(task) / (settings["batch"] * 512))
+    steps = round(exposures * task.items(None) * mean_length(task, documents=256) / (settings["batch"] * 512))
     parts = next(n for n in count(1) if settings["batch"] % n == 0 and settings["batch"] // n <= MICRO_BATCH)
     return TrainConfig(steps, final_lr=0.1, warmup=min(1000, steps // 10), accumulate=parts, **settings)
 
 
 def parameters_of(model: ModelConfig, task: Any) -> int:
     """All parameters of a model of the task's vocabulary."""
-    return _parameters(model, task.vocab().size)
+    return _parameters(model, model.ids(task.vocab()))
 
 
 @cache
 def _parameters(model: ModelConfig, vocab_size: int) -> int:
-    import torch
-
-    from lm.model import Decoder
+    from lm.model import outline
     from lm.parameters import count_parameters
 
-    with torch.device("meta"):
-        return count_parameters(Decoder(model, vocab_size))["total"]
+    return count_parameters(outline(model, vocab_size))["total"]
 
 
 def filling(world: Callable[[int], Any], model: ModelConfig, bits: float, step: int = 8) -> Any:
@@ -121,24 +110,10 @@ def paper_people(n: int, **changes: Any) -> BioS:
     return BioS(people=n, permute=1, **changes)
 
 
-def length(task: Any) -> float:
-    """Mean tokens of a document, from a few."""
-    few = replace(task, people=min(task.people, 256))
-    return float(Corpus(few, 0).documents(0, 256).lengths.mean())
-
-
 # ---- tables ----------------------------------------------------------------------------------------------------
-def by_seed(table: "DataFrame", column: str = "r", **where: Any) -> Any:
-    """A column of the rows with these tags, indexed by seed; repeated rows of a seed are averaged."""
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return table.groupby("seed_init")[column].mean()
-
-
 def ratio(above: Any, below: Any) -> Interval | None:
     """The interval of a ratio, seed by seed; None where nothing was learned to compare with."""
-    found = (above / below[below > 0]).dropna()
-    return interval(found) if len(found) else None
+    return interval_if_any(above / below[below > 0])
 
 
 def best(table: "DataFrame", by: str, column: str = "r") -> Interval:
@@ -164,11 +139,6 @@ def law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
         for times, part in spare.groupby("times")
     }
     return {times: numbers for times, numbers in found.items() if numbers[1] > 0}  # the rest is no rate to plan with
-
-
-def decides(table: "DataFrame") -> bool:
-    """Whether a table has a say on claims: all but smoke's."""
-    return str(table["scale"].iloc[0]) != "smoke"
 
 
 def note(table: "DataFrame", *by: str) -> str:

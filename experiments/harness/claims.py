@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from math import isnan
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from experiments.harness.stats import Interval
 from synth.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Verdict = Literal["reproduced", "contradicted", "undecided", "not testable here", "not built"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
@@ -73,6 +76,11 @@ def judge(measured: Interval, *, above: float | None = None, below: float | None
     if measured.high < low_limit or measured.low > high_limit:
         return "contradicted"
     return "undecided"
+
+
+def decides(table: "DataFrame") -> bool:
+    """Whether a table has a say on claims: all but smoke's."""
+    return str(table["scale"].iloc[0]) != "smoke"
 
 
 def weigh(

@@ -76,14 +76,11 @@ def _size(run: Run) -> tuple[int, float]:
     """Parameters, and FLOPs to train on one token."""
     if run.model is None:
         return 0, 0.0
-    import torch
-
-    from lm.model import Decoder
+    from lm.model import outline
     from lm.parameters import count_parameters, flops_per_token
 
     vocab = run.model.ids(run.task.vocab())
-    with torch.device("meta"):
-        parameters = count_parameters(Decoder(run.model, vocab))["total"]
+    parameters = count_parameters(outline(run.model, vocab))["total"]
     return parameters, flops_per_token(run.model, vocab, run.train.window if run.train else run.model.context)
 
 

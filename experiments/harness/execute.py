@@ -1,8 +1,8 @@
 """Carry out one run, once: train, measure, write everything under a temporary name, rename.
 
-    runs/<id>.partial/   work in progress: the checkpoints from which a killed run goes on
-    runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
-    runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
+runs/<id>.partial/   work in progress: the checkpoints from which a killed run goes on
+runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
+runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
 """
 
 import dataclasses

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 EXACT = 16  # up to this many pairs all sign patterns are listed (65,536); beyond, as many are drawn
 
@@ -35,6 +39,24 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Inter
         return Interval(mean, np.nan, np.nan, 1)
     half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(sample.std(ddof=1)) / sqrt(n)
     return Interval(mean, mean - half, mean + half, n)
+
+
+def interval_if_any(values: "Series") -> Interval | None:
+    """The interval of the seeds that have a value; None where none has, as in a table that is not whole yet."""
+    found = values.dropna()
+    return interval(found) if len(found) else None
+
+
+def where(table: "DataFrame", **values: Any) -> "DataFrame":
+    """The rows with these values in these columns."""
+    for name, value in values.items():
+        table = table[table[name] == value]
+    return table
+
+
+def by_seed(table: "DataFrame", column: str, **values: Any) -> "Series":
+    """A column of the rows with these values, indexed by seed; several rows of a seed are averaged."""
+    return where(table, **values).groupby("seed_init")[column].mean()
 
 
 def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
