@@ -68,6 +68,14 @@ def start(script):
         yield begin
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """The jobs that a shell starts in the background ignore Ctrl-C, and so would the processes that tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def succeeds(process):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -230,7 +238,7 @@ def test_a_command_takes_over_when_the_one_it_waits_for_is_killed(tmp_path, star
     assert len(lines(log)) == 2
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path, start):
+def test_ctrl_c_says_how_to_go_on(tmp_path, heeds_ctrl_c, start):
     hang = tmp_path / "hang"
     hang.touch()
     process = start("--scale", "smoke", "--jobs", "2", FAKE_HANG=str(hang))
