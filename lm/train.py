@@ -19,8 +19,8 @@ from lm.masking import IGNORED
 from lm.mlp import Costs
 from lm.model import Decoder
 from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
-from synth.corpus import Corpus
 from synth.errors import UserError
+from synth.mixture import Stream, corpus_of
 from synth.task import Task
 
 
@@ -62,7 +62,7 @@ def train(
     to another run or is damaged, when one cannot be written, and when another process is training in the folder.
     """
     place = where()
-    corpus = Corpus(task, data_seed, "train", config.window, config.packing, order_seed)
+    corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
     _check(model, corpus, config, place.num_processes)
     model.to(place.device)
     run = Run(make_optimizer(model, config), corpus.start())
@@ -111,7 +111,7 @@ def where() -> Any:
     return place
 
 
-def _check(model: Decoder, corpus: Corpus, config: TrainConfig, ranks: int) -> None:
+def _check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
     model.check_length(config.window)
     if model.config.causal != (config.objective == "causal"):
         raise UserError(
