@@ -134,7 +134,7 @@ def first_told(corpus: Corpus, start: int, stop: int, labels: bool = False) -> B
 
 
 def facts_of(task: Task) -> "Facts":
-    """What a task's people hold, in a mixture those of its first part. Raises UserError for a task that does not say."""
+    """What a task's people hold, in a mixture those of its first part. Raises UserError when it does not say."""
     task = main_part(task)
     if not hasattr(task, "facts") or not hasattr(task, "attributes"):
         raise UserError(f"capacity needs a task that counts its facts (facts, attributes); {task.name} does not")

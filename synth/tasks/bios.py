@@ -173,8 +173,8 @@ class BioS(PeopleTask):
         return self.span[1] - self.span[0]
 
     def facts(self, world: World | None = None) -> Facts:
-        """N log2(N0/N) and N log2 S0, N the people of the half. S0 counts the pronoun unless fullname leaves it out, and
-        no employer's city."""
+        """N log2(N0/N) and N log2 S0, N the people of the half. S0 counts the pronoun unless fullname leaves it out,
+        and no employer's city."""
         sizes = (*self.lists.sizes, 1 if self.fullname else 2)
         counted = [name for name in self.attributes if name != ATTRIBUTES[CITY]]
         values = {name: log2(size) for name, size in zip(counted, sizes, strict=True)}
