@@ -5,12 +5,13 @@ token embedding (rank r'), as in Part 3.1 (arXiv 2309.14316); the factor 4 is th
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lm.model import Decoder
+from lm.model import Decoder, outline
 from synth.errors import UserError
 
 SCALE = 4
@@ -22,8 +23,8 @@ def adapt(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -
 
     rank: of the update of each query and each value matrix (of the value matrix alone where attention has no queries);
     embed_rank: of the update of the token embedding where it is read, 0 for none. A tied output table stays as it was,
-    so that the adapted copy reads and writes with different tables. `lm.checkpoint.save` does not know adapters: what
-    is kept is the model before and the folder of the training, which goes on after the same `adapt`.
+    so that the adapted copy reads and writes with different tables. `lm.checkpoint.save` does not know adapters:
+    save what `merged` makes; a training in a folder goes on after the same `adapt`.
 
     Raises UserError when peft is not installed, on ranks that cannot be had, and for a model that has adapters already.
     """
@@ -31,7 +32,7 @@ def adapt(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -
         raise UserError(f"rank={rank}, embed_rank={embed_rank} cannot be had; give at least rank 1 and embed_rank 0")
     if any(isinstance(module, Parts) or hasattr(module, "base_layer") for module in model.modules()):
         raise UserError("the model has adapters already; adapt the model that it was made from")
-    lora, inject = _peft()
+    lora, inject = require_peft()
     model = copy.deepcopy(model).train()  # experts keep other places free in training
     targets, own = r"blocks\.\d+\.mixer\.(qkv\.[qv]|value)", {"embed": embed_rank} if embed_rank else {}
     config = lora(
@@ -48,6 +49,28 @@ def adapt(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -
                 block.mixer.qkv = Parts(block.mixer.qkv)
         inject(config, model)
     return model
+
+
+@torch.no_grad()
+def merged(adapted: Decoder) -> Decoder:
+    """A plain decoder, on its own weights, that computes what the adapted one does: every W + 4 B A written out.
+
+    Only the table that is read has an update, so that tied tables become two, and the model one with tied=False.
+    """
+    tied = adapted.config.tied and not hasattr(adapted.embed, "base_layer")
+    plain = outline(replace(adapted.config, tied=tied), adapted.vocab_size)
+    kept = {name: tensor.clone() for name, tensor in adapted.state_dict().items() if ".lora_" not in name}
+    weights = {name.replace(".base_layer", ""): tensor for name, tensor in kept.items()}
+    if tied != adapted.config.tied:
+        weights["head.weight"] = adapted.embed.weight.detach().clone()
+    for name, module in adapted.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            weights[f"{name}.weight"] += module.get_delta_weight("default")
+    for name in [name for name in weights if ".qkv.q." in name]:
+        parts = [weights.pop(name.replace(".qkv.q.", f".qkv.{part}.")) for part in "qkv"]
+        weights[name.replace(".qkv.q.", ".qkv.")] = torch.cat(parts)
+    plain.load_state_dict(weights, assign=True)
+    return plain.requires_grad_(True).train(adapted.training)
 
 
 class Parts(nn.Module):
@@ -74,7 +97,8 @@ class Parts(nn.Module):
         return torch.cat([self.q(x), self.k(x), self.v(x)], -1)
 
 
-def _peft() -> tuple[Any, Any]:
+def require_peft() -> tuple[Any, Any]:
+    """What makes adapters: peft's LoraConfig and inject_adapter_in_model. Raises UserError when it is not installed."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

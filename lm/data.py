@@ -1,4 +1,4 @@
-"""Batches of a Corpus, prepared one thread ahead of the optimizer."""
+"""Batches of a corpus, prepared one thread ahead of the optimizer."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lm.config import TrainConfig
 from lm.masking import IGNORED, masked
-from synth.corpus import Corpus, Cursor
+from synth.corpus import Cursor
+from synth.mixture import Stream
 
 LOT = 8  # batches drawn at a time, so that the thread seldom wakes beside a model whose steps take milliseconds
 
@@ -33,7 +34,7 @@ class Feed:
     cursor: Cursor
 
 
-def feed(corpus: Corpus, config: TrainConfig, cursor: Cursor) -> Feed:
+def feed(corpus: Stream, config: TrainConfig, cursor: Cursor) -> Feed:
     """The batch at `cursor`."""
     batch, after = corpus.batch(cursor, config.batch)
     if config.objective == "masked":
@@ -58,7 +59,7 @@ def _ready(array: np.ndarray) -> Tensor:
     return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
-def feeds(corpus: Corpus, config: TrainConfig, cursor: Cursor, steps: int, ahead: int = 2) -> Iterator[Feed]:
+def feeds(corpus: Stream, config: TrainConfig, cursor: Cursor, steps: int, ahead: int = 2) -> Iterator[Feed]:
     """The next `steps` batches. A thread samples `ahead` lots of them while the optimizer works."""
 
     def draw(count: int) -> list[Feed]:

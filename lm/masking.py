@@ -7,14 +7,15 @@ that the model cannot know which ones it will be asked for.
 
 import numpy as np
 
-from synth.corpus import Corpus, Cursor
+from synth.corpus import Cursor
+from synth.mixture import Stream
 from synth.streams import rng
 
 IGNORED = -100  # the target that cross_entropy leaves out by default
 RATE, HIDDEN, CHANGED = 0.15, 0.8, 0.1
 
 
-def masked(corpus: Corpus, cursor: Cursor, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def masked(corpus: Stream, cursor: Cursor, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the model reads and what it is to say (IGNORED where it is not asked), each (B, T), of the windows `inputs`
     (B, T) that begin at `cursor`.
 

@@ -138,7 +138,7 @@ def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Ru
             _, number, name = key.split(".")
             memory.setdefault(int(number), {})[name] = tensor
     run.optimizer.load_state_dict({"state": memory, "param_groups": run.optimizer.state_dict()["param_groups"]})
-    run.step, run.pending, run.cursor = state["step"], state["pending"], Cursor(**state["cursor"])
+    run.step, run.pending, run.cursor = state["step"], state["pending"], Cursor.of(state["cursor"])
     run.history.extend(state["rows"])
     run.history.tokens, run.history.documents = state["counts"]["tokens"], state["counts"]["documents"]
     run.history.seconds = state["counts"]["seconds"]

@@ -19,8 +19,9 @@ from lm.masking import IGNORED
 from lm.mlp import Costs
 from lm.model import Decoder
 from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
-from synth.corpus import Corpus
+from lm.stopping import postponed
 from synth.errors import UserError
+from synth.mixture import Stream, corpus_of
 from synth.task import Task
 
 
@@ -52,17 +53,17 @@ def train(
 ) -> History:
     """Train `model` in place on the training split of `task` and return its history.
 
-    With a folder, rows go to metrics.jsonl as they come and a checkpoint is written every `checkpoint_every` steps and
-    at the end; the same call with the same folder goes on from the last checkpoint and ends with the same weights, bit
-    for bit (on a CPU, with the same number of threads). Under `accelerate launch` or torchrun
-    each rank trains on its rows of the same global batch. `progress(step, steps, loss)` is called at every row; without
-    it a terminal shows a bar.
+    With a folder, rows go to metrics.jsonl as they come and a checkpoint is written every `checkpoint_every` steps, at
+    the end, and, in a single process, before Ctrl-C or SIGTERM ends it; the same call with the same folder goes on from
+    the last checkpoint and ends with the same weights, bit for bit (on a CPU, with the same number of threads). Under
+    `accelerate launch` or torchrun each rank trains on its rows of the same global batch. `progress(step, steps, loss)`
+    is called at every row; without it a terminal shows a bar.
 
     Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs
     to another run or is damaged, when one cannot be written, and when another process is training in the folder.
     """
     place = where()
-    corpus = Corpus(task, data_seed, "train", config.window, config.packing, order_seed)
+    corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
     _check(model, corpus, config, place.num_processes)
     model.to(place.device)
     run = Run(make_optimizer(model, config), corpus.start())
@@ -76,6 +77,8 @@ def train(
                 stack.enter_context(held(home))
             restore_run(home, identity, model, run)
             place.wait_for_everyone()
+        # ranks stop at different steps, so of several none is asked to save first
+        stopping = stack.enter_context(postponed()) if home and place.num_processes == 1 else []
         record = stack.enter_context(Recorder(home if place.is_main_process else None, run, config, progress))
         step = _stepper(model, config, run.optimizer, place)
         began = time.perf_counter() - run.history.seconds
@@ -84,7 +87,7 @@ def train(
             _advance(run, data, loss)
             last = run.step == config.steps
             log = last or run.step % log_every == 0
-            save = last or bool(checkpoint_every and run.step % checkpoint_every == 0)
+            save = last or bool(stopping) or bool(checkpoint_every and run.step % checkpoint_every == 0)
             if not (log or save):
                 continue
             _check_loss(run)
@@ -96,6 +99,8 @@ def train(
                 _check_weights(model, run.step)
             if home and save and place.is_main_process:
                 save_run(home, identity, model, run)
+            if stopping and not last:
+                raise KeyboardInterrupt
     return run.history
 
 
@@ -111,7 +116,7 @@ def where() -> Any:
     return place
 
 
-def _check(model: Decoder, corpus: Corpus, config: TrainConfig, ranks: int) -> None:
+def _check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
     model.check_length(config.window)
     if model.config.causal != (config.objective == "causal"):
         raise UserError(

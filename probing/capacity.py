@@ -27,6 +27,7 @@ import numpy as np
 from probing.facts import Losses, average, nats_per_document
 from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
+from synth.mixture import main_part
 from synth.task import Block, Task
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class Capacity:
 
     def tokens(self, task: Task) -> int:
         """About how many tokens a measurement reads, for the cost of a dry run."""
-        facts = facts_of(task)
-        return int(self._people(facts) * mean_length(task, self.split))
+        return int(self._people(facts_of(task)) * mean_length(main_part(task), self.split))
 
     def measure(
         self, model: "Decoder", task: Task, data_seed: int, seed: int = 0, exposures: np.ndarray | None = None
@@ -74,7 +74,7 @@ class Capacity:
         losses = self.losses(model, task, data_seed)
         row = account(facts, losses, count_parameters(model)) | {"people_read": self._people(facts)}
         if exposures is not None:
-            exposures = exposures[: getattr(task, "useful_items", None)]
+            exposures = exposures[: getattr(task, "useful_items", facts.people)]
             row |= {"exposures": float(exposures.mean())}
             row |= {"exposures_min": int(exposures.min()), "exposures_max": int(exposures.max())}
         return row
@@ -83,6 +83,7 @@ class Capacity:
         """What the model still does not know of each fact."""
         from probing.likelihood import token_nats
 
+        task = main_part(task)
         facts, corpus = facts_of(task), Corpus(task, data_seed, self.split)
         rows = []
         for start in range(0, self._people(facts), DOCUMENTS):
@@ -115,7 +116,7 @@ class QuantizedCapacity:
         """The columns of Capacity.measure for the quantized copy; the parameters are counted as before."""
         from lm.quantize import quantize
 
-        block = first_told(Corpus(task, data_seed, "train"), 0, self.calibration)
+        block = first_told(Corpus(main_part(task), data_seed, "train"), 0, self.calibration)
         documents = block.documents
         small = quantize(model, self.weight_bits, self.group, self.method, documents, self.tables)  # type: ignore[arg-type]
         return Capacity(self.people, self.split).measure(small, task, data_seed, seed)
@@ -133,7 +134,8 @@ def first_told(corpus: Corpus, start: int, stop: int, labels: bool = False) -> B
 
 
 def facts_of(task: Task) -> "Facts":
-    """What the task's people hold. Raises UserError for a task that does not say."""
+    """What a task's people hold, in a mixture those of its first part. Raises UserError when it does not say."""
+    task = main_part(task)
     if not hasattr(task, "facts") or not hasattr(task, "attributes"):
         raise UserError(f"capacity needs a task that counts its facts (facts, attributes); {task.name} does not")
     return task.facts(None)

@@ -7,7 +7,7 @@ pronoun is asked for by no question and the employer's city follows from the emp
 people asked about give on average is taken for everybody.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,14 @@ class ExtractableCapacity:
         from lm.parameters import count_parameters
         from lm.train import train
 
+        if getattr(task, "half", "all") != "all":
+            raise UserError("extractable capacity is that of everybody; pretrain on biographies with half=all")
         first, second = questions(task, "first"), questions(task, "second")
         stored = Capacity(self.people).measure(model, task, data_seed)
         adapted = adapt(model, self.rank, self.embed_rank, seed)
         train(adapted, first, self._training(), data_seed, seed, log_every=max(1, self.qa_steps // 100))
         nats, exact = answers(adapted, second, data_seed, self.people)
-        row = account_answers(second, stored, nats, count_parameters(model)["total"])
+        row = account_answers(replace(second, half="all"), stored, nats, count_parameters(model)["total"])
         row |= {"extract_exact": exact, "extract_exact_floor": second.guess}
         return row | {"extract_exact_trained": answers(adapted, first, data_seed, self.people)[1]}
 
@@ -91,7 +93,7 @@ def questions(task: Task, half: Any) -> BioQuestions:
         raise UserError(f"answers can be extracted from bioS only, and {task.name} has no questions; use Capacity")
     if not task.questions:
         raise UserError("the vocabulary has no words for questions; pretrain on bioS with questions=4")
-    return BioQuestions(**{f.name: getattr(task, f.name) for f in fields(BioS)}, half=half)
+    return BioQuestions(**{f.name: getattr(task, f.name) for f in fields(BioS)} | {"half": half})
 
 
 def answers(

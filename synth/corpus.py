@@ -6,6 +6,7 @@ epoch shows every item once in a fresh order, and a batch lists the items whose 
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,10 +22,19 @@ BLOCK = 256  # documents drawn together; part of the addressing, so changing it 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where the next window begins: a document's number and the offset of a token in it."""
+    """Where the next window begins: a document's number and the offset of a token in it.
+
+    In a mixture (synth.mixture): the number of the window, and in `parts` where the next one of each part begins.
+    """
 
     document: int = 0
     offset: int = 0
+    parts: tuple["Cursor", ...] = ()
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Cursor":
+        """The cursor that dataclasses.asdict, and then json, made this of."""
+        return cls(saved["document"], saved["offset"], tuple(cls.of(part) for part in saved.get("parts", ())))
 
 
 @dataclass(frozen=True)

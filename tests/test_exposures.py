@@ -20,6 +20,7 @@ from lm.model import Decoder, build
 from lm.state import History
 from lm.train import train
 from synth import Corpus, UserError
+from synth.mixture import Mixture
 from synth.task import Task
 from synth.tasks.biod import BioD
 from synth.tasks.bios import BioS
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 BIOD = BioD(people=48, kinds=2, set_size=4, alphabet=6, name_length=2, name_alphabet=8)
 BIOS = BioS(people=48, first=5, middle=4, last=6, years=3, months=2, days=4, cities=4, universities=5, majors=3,
             employers=9, templates=2)  # fmt: skip
+HALVES = Mixture((replace(BIOS, half="first"), replace(BIOS, half="second", wordings=1)), (0.5, 0.5))
 TASKS = {"bioD": BIOD, "bioS": BIOS}
 QUIET: Callable[[int, int, float], None] = lambda *_: None  # noqa: E731
 
@@ -153,13 +155,14 @@ SCRIPT = """
 import json, sys
 from accelerate import PartialState
 from lm.train import train
-from test_exposures import BIOD, BIOS, QUIET, TrainConfig, model
+from test_exposures import BIOD, BIOS, HALVES, QUIET, TrainConfig, model
 
 def stop(step, steps, loss):
     if step == 4:
         raise KeyboardInterrupt
 
-for task, settings in ((BIOD, {"packing": "none", "batch": 16, "window": 15}), (BIOS, {"batch": 4, "window": 100})):
+cut = {"batch": 4, "window": 100}
+for task, settings in ((BIOD, {"packing": "none", "batch": 16, "window": 15}), (BIOS, cut), (HALVES, cut)):
     config = TrainConfig.for_exposures(task, 3, lr=1e-2, **settings)
     folder = f"{sys.argv[1]}/{task.name}"
     try:
@@ -183,7 +186,7 @@ def test_two_processes_count_as_one(tmp_path: Path) -> None:
         command = [sys.executable, *launcher, str(tmp_path / "job.py"), str(tmp_path / str(ranks))]
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=200)
         assert done.returncode == 0, done.stderr[-2000:]
-        printed.append([json.loads(line) for line in done.stdout.strip().splitlines()[-2:]])
-    for one, two, allowed in zip(*printed, ({3}, {3, 4}), strict=True):
+        printed.append([json.loads(line) for line in done.stdout.strip().splitlines()[-3:]])
+    for one, two, allowed in zip(*printed, ({3}, {3, 4}, {3, 4}), strict=True):
         assert one[0] == two[0] and set(one[0]) <= allowed
         assert np.allclose(one[1], two[1], rtol=0, atol=1e-5)

@@ -111,7 +111,7 @@ def test_a_run_is_done_once_and_says_what_it_was(tmp_path, log):
     assert record["run"]["train"]["lr"] == RUN.train.lr and record["versions"]["torch"] and record["threads"]
     assert len(files.read_json(folder / "history.json")) == 2
     assert (folder / "model").is_dir() and not (folder / "checkpoint").exists()
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".locks", run_id(RUN)]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".locks", ".models", run_id(RUN)]
 
 
 def test_a_model_without_training_and_a_task_without_model_are_measured(tmp_path, log):
@@ -168,7 +168,7 @@ def test_a_kill_while_results_are_written_loses_nothing(tmp_path, log, monkeypat
             assert name == "sync" or not finished(RUN, tmp_path)
     rows = execute(RUN, tmp_path)
     assert [row["score"] for row in rows] == [51.0, 52.0]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [".locks", run_id(RUN)]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [".locks", ".models", run_id(RUN)]
 
 
 def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
@@ -202,15 +202,15 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, start):
     runs = tmp_path / "runs"
     arguments = ("--scale", "smoke", "--jobs", "1")
     process = start(*arguments, FAKE_STEPS="400")
-    wait_for(lambda: list(runs.glob("*.partial/checkpoint/step-*")), process)
+    wait_for(lambda: list(runs.glob(".models/*.partial/checkpoint/step-*")), process)
     process.kill()
     process.communicate()
-    (partial,) = runs.glob("*.partial")
+    (partial,) = runs.glob(".models/*.partial")
     saved = max(int(path.name.removeprefix("step-")) for path in partial.glob("checkpoint/step-*"))
     assert 50 <= saved < 400 and not list(runs.glob("*/rows.json"))
     kept = [json.loads(line)["seconds"] for line in lines(partial / "checkpoint" / "metrics.jsonl")][: saved // 10]
     succeeds(start(*arguments, FAKE_STEPS="400"))
-    history = files.read_json(runs / partial.stem / "history.json")
+    history = next(map(files.read_json, runs.glob("[!.]*/history.json")))
     assert [row["seconds"] for row in history][: len(kept)] == kept and history[-1]["step"] == 400
 
 
@@ -230,7 +230,7 @@ def test_a_command_takes_over_when_the_one_it_waits_for_is_killed(tmp_path, star
     hang = tmp_path / "hang"
     hang.touch()
     first = start("--scale", "smoke", "--jobs", "2", FAKE_HANG=str(hang))
-    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/checkpoint/step-20"))) == 2, first)
+    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/model"))) == 2, first)
     second = start("--scale", "smoke", "--jobs", "1")
     time.sleep(0.5)
     first.kill()  # its two workers end with it
@@ -242,7 +242,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, heeds_ctrl_c, start):
     hang = tmp_path / "hang"
     hang.touch()
     process = start("--scale", "smoke", "--jobs", "2", FAKE_HANG=str(hang))
-    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/checkpoint/step-20"))) == 2, process)
+    wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/model"))) == 2, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

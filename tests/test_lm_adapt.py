@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm.adapt import adapt
+from lm.adapt import adapt, merged
+from lm.checkpoint import load, save
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
 from lm.train import train
@@ -59,6 +60,30 @@ def test_what_adapters_add() -> None:
     update = [0 if name == "k" else 4 * x @ _product(getattr(qkv, name)).T for name in "qkv"]
     for mine, base, more in zip(qkv(x).chunk(3, -1), fused, update, strict=True):
         torch.testing.assert_close(mine, base + more, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tied", "embed_rank"), [(True, 3), (True, 0), (False, 3)])
+@pytest.mark.parametrize("positions", ["rotary", "learned", "relative", "position_only", "uniform"])
+def test_a_merged_model_is_plain_and_computes_the_same(
+    positions: str, tied: bool, embed_rank: int, tmp_path: Path
+) -> None:
+    model = build(replace(SMALL, positions=positions, tied=tied), VOCAB, 0)
+    adapted = adapt(model, 2, embed_rank)
+    train(adapted, TASK, CONFIG, 0)
+    plain = merged(adapted)
+    before = adapted(TOKENS)
+    assert (before - model(TOKENS)).abs().max() > 1e-2, "nothing was learned"
+    torch.testing.assert_close(plain(TOKENS), before, rtol=0, atol=1e-5)
+    assert plain.config == replace(model.config, tied=tied and embed_rank == 0)
+    outline = build(plain.config, VOCAB, 0)
+    assert plain.state_dict().keys() == outline.state_dict().keys() and all(p.requires_grad for p in plain.parameters())
+    save(plain, tmp_path)
+    again = load(tmp_path)
+    assert again.config == plain.config and same(again, plain)
+    with torch.no_grad():
+        plain.embed.weight.zero_()
+    torch.testing.assert_close(adapted(TOKENS), before)
+    adapt(again, 2, embed_rank)
 
 
 def _product(layer: torch.nn.Module) -> torch.Tensor:

@@ -260,3 +260,26 @@ def test_settings_that_do_not_fit_the_model_are_refused() -> None:
         train(build(SMALL, 4, 0), TASK, CONFIG, 0)
     with pytest.raises(UserError, match="context=8"):
         train(model(ModelConfig.gpt2(1, 1, 8, context=8)), TASK, CONFIG, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_after_saving(number: int, tmp_path: Path) -> None:
+    """It comes in step 7, where no checkpoint is due, and does afterwards what it would have done."""
+    heard: list[int] = []
+
+    def told(step: int, steps: int, loss: float) -> None:
+        if step == 7:
+            signal.raise_signal(number)
+
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(model(), TASK, CONFIG, 0, folder=tmp_path, log_every=1, progress=told)
+        assert heard == [number]
+    finally:
+        signal.signal(number, before)
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-8"]
+    whole, again = model(), model()
+    train(whole, TASK, CONFIG, 0, log_every=1)
+    train(again, TASK, CONFIG, 0, folder=tmp_path, log_every=1)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))

@@ -8,7 +8,7 @@ docs/add_an_experiment.md shows a whole experiment. Nothing here imports torch o
 from experiments.harness import figures
 from experiments.harness.claims import Claim, judge
 from experiments.harness.cli import main
-from experiments.harness.runs import SCALES, Evaluation, Run, Seeds, replicate, run_id
+from experiments.harness.runs import SCALES, Evaluation, Run, Seeds, Stage, replicate, run_id
 from experiments.harness.stats import Interval, interval, paired_interval, sign_flip_test
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Interval",
     "Run",
     "Seeds",
+    "Stage",
     "figures",
     "interval",
     "judge",

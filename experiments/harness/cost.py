@@ -15,16 +15,20 @@ from statistics import median
 from typing import Any
 
 from experiments.harness.execute import finished
-from experiments.harness.runs import Run, configuration_id
+from experiments.harness.models import folder_of, key_of
+from experiments.harness.runs import Run, Stage, configuration_id
 from lm.speed import efficiency
 from probing.report import duration, short
+from synth.mixture import main_part
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one configuration: per run, except runs and finished (over its seeds).
+    """Of one configuration: per run, except the last two, which are of all its seeds.
 
-    memory in bytes; seconds: expected of one process with one thread, or with the GPU.
+    memory in bytes; seconds: expected of one process with one thread, or with the GPU. all_flops: what another
+    configuration has trained before is not in it; left: seconds that the runs without a result will take one after
+    another, without what is trained already or counted in another configuration.
     """
 
     label: str
@@ -37,11 +41,16 @@ class Cost:
     memory: float
     seconds: float
     r_max: float | None
+    all_flops: float
+    left: float
 
-    @property
-    def left(self) -> float:
-        """Seconds that the runs without a result will take one after another."""
-        return self.seconds * (self.runs - self.finished)
+
+@dataclass(frozen=True)
+class Part:
+    """A training, or the evaluations."""
+
+    flops: float
+    seconds: float
 
 
 def costs(runs: Sequence[Run], root: Path, measure: bool = False) -> list[Cost]:
@@ -49,39 +58,69 @@ def costs(runs: Sequence[Run], root: Path, measure: bool = False) -> list[Cost]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(configuration_id(run), []).append(run)
-    return [_cost(group, root, measure) for group in groups.values()]
+    seen: set[tuple[str, bool]] = set()
+    return [_cost(group, root, measure, seen) for group in groups.values()]
 
 
-def _cost(group: Sequence[Run], root: Path, measure: bool) -> Cost:
+def _cost(group: Sequence[Run], root: Path, measure: bool, seen: set[tuple[str, bool]]) -> Cost:
     run = group[0]
     done = sum(finished(each, root) for each in group)
-    parameters, per_token = _size(run)
-    batch = run.train.batch * run.train.window if run.train else 0
-    tokens = batch * run.steps
-    # a forward pass, which evaluations need, is a third of a training step
-    flops = per_token * (tokens + sum(_tokens(e, run) for e in run.evaluations) / 3)
-    seconds = flops / (matmul_rate() * efficiency(run.model.width)) if run.model else 0.0
-    if measure and run.train:
-        seconds = _time_of_a_step(run) * run.steps * (flops / (per_token * tokens))
-    facts = getattr(run.task, "facts", None)
+    parameters = _parameters(run)
+    *trainings, asking = parts = _parts(run, measure)
+    flops, seconds = sum(part.flops for part in parts), sum(part.seconds for part in parts)
+    tokens = sum(stage.train.batch * stage.train.window * stage.train.steps for stage in run.trainings)
+    facts = getattr(main_part(run.task), "facts", None)
     r_max = facts(None).bits / parameters if facts and parameters else None
-    return Cost(run.label, len(group), done, parameters, run.steps, tokens, flops, _memory(run), seconds, r_max)
+    all_flops, left = asking.flops * len(group), asking.seconds * (len(group) - done)
+    for each in group:
+        todo = not finished(each, root)
+        for stages, part in enumerate(trainings, 1):
+            key = key_of(each, stages)
+            all_flops += part.flops * ((key, False) not in seen)
+            left += part.seconds * (todo and (key, True) not in seen and not folder_of(each, root, stages).exists())
+            seen |= {(key, False), (key, todo)}
+    memory = _memory(run)
+    return Cost(
+        run.label, len(group), done, parameters, run.steps, tokens, flops, memory, seconds, r_max, all_flops, left
+    )
+
+
+def _parts(run: Run, measure: bool) -> list[Part]:
+    """The trainings, then the evaluations. A training by adapters is counted as one of all weights."""
+    if run.model is None:
+        return [Part(0.0, 0.0)]
+    rate, parts = matmul_rate() * efficiency(run.model.width), []
+    for stage in run.trainings:
+        flops = _per_token(run, stage.train.window) * stage.train.batch * stage.train.window * stage.train.steps
+        parts.append(Part(flops, _time_of_a_step(run, stage) * stage.train.steps if measure else flops / rate))
+    if measure and parts:
+        rate = sum(part.flops for part in parts) / sum(part.seconds for part in parts)
+    # a forward pass, which evaluations need, is a third of a training step
+    window = run.train.window if run.train else run.model.context
+    flops = _per_token(run, window) * sum(_tokens(evaluation, run) for evaluation in run.evaluations) / 3
+    return [*parts, Part(flops, flops / rate)]
 
 
 def _tokens(evaluation: Any, run: Run) -> int:
     return evaluation.tokens(run.task) if hasattr(evaluation, "tokens") else 0
 
 
-def _size(run: Run) -> tuple[int, float]:
-    """Parameters, and FLOPs to train on one token."""
+def _parameters(run: Run) -> int:
+    """As the model begins; adapters of the embedding untie it, so that there may be more at the end."""
     if run.model is None:
-        return 0, 0.0
+        return 0
     from lm.model import outline
-    from lm.parameters import count_parameters, flops_per_token
+    from lm.parameters import count_parameters
 
-    vocab = run.model.ids(run.task.vocab())
-    parameters = count_parameters(outline(run.model, vocab))["total"]
-    return parameters, flops_per_token(run.model, vocab, run.train.window if run.train else run.model.context)
+    return count_parameters(outline(run.model, run.model.ids(run.task.vocab())))["total"]
+
+
+def _per_token(run: Run, window: int) -> float:
+    """FLOPs to train on one token."""
+    from lm.parameters import flops_per_token
+
+    assert run.model is not None
+    return flops_per_token(run.model, run.model.ids(run.task.vocab()), window)
 
 
 def _memory(run: Run) -> float:
@@ -93,10 +132,11 @@ def _memory(run: Run) -> float:
     if run.model is None:
         return 0.0
     model, vocab = run.model, run.model.ids(run.task.vocab())
-    tokens = run.train.batch // run.train.accumulate * run.train.window if run.train else 0
+    trains = [stage.train for stage in run.trainings]
+    tokens = max((train.batch // train.accumulate * train.window for train in trains), default=0)
     kept = tokens * (model.layers * (8 * model.width + 2 * model.hidden_width) + 3 * vocab)
     cache_ = 2 * model.layers * model.width * model.context * 256
-    return 4.0 * (4 * _size(run)[0] + max(kept, cache_))
+    return 4.0 * (4 * _parameters(run) + max(kept, cache_))
 
 
 @cache
@@ -131,18 +171,18 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_of_a_step(run: Run, steps: int = 12) -> float:
+def _time_of_a_step(run: Run, stage: Stage, steps: int = 12) -> float:
     """Median seconds of a training step, the first ones (which compile and warm up) left out."""
     from lm.model import build
     from lm.train import train
 
-    assert run.model is not None and run.train is not None
+    assert run.model is not None
     moments: list[float] = []
     with _one_thread():
         train(
             build(run.model, run.model.ids(run.task.vocab()), 0),
-            run.task,
-            replace(run.train, steps=steps),
+            stage.task,
+            replace(stage.train, steps=steps),
             data_seed=0,
             log_every=1,
             progress=lambda *_: moments.append(time.perf_counter()),
@@ -167,7 +207,7 @@ def report(name: str, scale: str, found: Sequence[Cost], jobs: int) -> str:
     columns["time each"] = [duration(cost.seconds) for cost in found]
     padded = [_padded(head, cells, head == "configuration") for head, cells in columns.items()]
     lines = [f"{name} at scale {scale}", *map("  ".join, zip(*padded, strict=True))]
-    flops = sum(cost.flops * cost.runs for cost in found)
+    flops = sum(cost.all_flops for cost in found)
     return "\n".join([*lines, f"all: {flops:.2e} FLOPs, {_time_left(found, jobs)}"])
 
 
@@ -182,5 +222,6 @@ def _time_left(found: Sequence[Cost], jobs: int) -> str:
     if not left:
         return "nothing left to do"
     jobs = min(jobs, sum(cost.runs - cost.finished for cost in left))
-    seconds = max(sum(cost.left for cost in left) / jobs, max(cost.seconds for cost in left))
+    longest = max(min(cost.seconds, cost.left) for cost in left)
+    seconds = max(sum(cost.left for cost in left) / jobs, longest)
     return f"about {duration(seconds)} left on this machine with {jobs} process{'es' * (jobs > 1)} at a time"

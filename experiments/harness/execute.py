@@ -1,7 +1,8 @@
 """Carry out one run, once: train, measure, write everything under a temporary name, rename.
 
-runs/<id>.partial/   work in progress: the checkpoints from which a killed run goes on
+runs/<id>.partial/   results being written
 runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
+runs/.models/        trained models and trainings in progress (see models.py)
 runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
 """
 
@@ -10,25 +11,23 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments.harness.files import disk_full, locked, read_json, sync_tree, write_json
+from experiments.harness.models import Progress, Trained, check, folder_of, link_model, rows_of, trained
 from experiments.harness.provenance import provenance
 from experiments.harness.runs import RESERVED, Rows, Run, run_id, settings_of
 from synth.files import sync
 from synth.streams import canonical
 
-Progress = Callable[[int], None]
-CHECKPOINTS = 20  # per run: a killed process loses at most a twentieth of a training, or 50 steps
-
 
 def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None) -> Rows | None:
     """The rows of a run, from its folder when it is finished, else by doing it (or going on with it).
 
-    progress is called with the number of optimizer steps done. Another process's run is waited for, or, with
-    wait=False, given up: the result is then None. Raises UserError on a damaged folder, OSError on a full disk.
+    progress is called with the number of optimizer steps done. Another process's run, or training that this one needs,
+    is waited for, or, with wait=False, given up: the result is then None. Raises UserError on a damaged folder and for
+    trainings that do not fit each other, OSError on a full disk.
     """
     identity = run_id(run)
     if (root / identity).exists():
@@ -38,7 +37,8 @@ def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None =
             return None
         if not (root / identity).exists():  # the process that we waited for may have finished it
             try:
-                _work(run, root, progress or (lambda step: None))
+                if not _work(run, root, wait, progress or (lambda step: None)):
+                    return None
             except Exception as error:
                 if disk_full(error, root):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root)) from error
@@ -56,51 +56,41 @@ def finished(run: Run, root: Path) -> bool:
     return (root / run_id(run)).exists()
 
 
-def _work(run: Run, root: Path, progress: Progress) -> None:
+def _work(run: Run, root: Path, wait: bool, progress: Progress) -> bool:
+    """Do the run; False when another process is at a training that it needs, and wait is False."""
     final = root / run_id(run)
     partial = final.with_suffix(".partial")
-    partial.mkdir(parents=True, exist_ok=True)
     record = provenance()
-    model, history = _train(run, partial / "checkpoint", progress)
+    check(run)
+    found = trained(run, root, wait, progress) if run.model else Trained(None)
+    if found is None:
+        return False
+    progress(run.steps)
+    partial.mkdir(parents=True, exist_ok=True)
+    model, history = found.model, rows_of(found.records)
+    _keep_model(run, root, model, partial / "model")
     begin = time.perf_counter()
     measured = _measure(run, model)
+    # what was trained for another run counts too: a table does not depend on which run came first
     seconds = time.perf_counter() - begin + (history[-1]["seconds"] if history else 0.0)
-    constant = {**_training_columns(run, model, history), **_code_columns(record), "seconds": round(seconds, 3)}
+    constant = {**_training_columns(run, found, history), **_code_columns(record), "seconds": round(seconds, 3)}
     write_json(partial / "history.json", history)
     write_json(partial / "run.json", {"id": run_id(run), "run": canonical(run), **record, "seconds": seconds})
-    if model is not None:
-        from lm.checkpoint import save
-
-        shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-        save(model, partial / "model")
     write_json(partial / "rows.json", [{**_run_columns(run), **row, **constant} for row in measured])
-    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
     sync_tree(partial)
     os.rename(partial, final)
     sync(root)
+    return True
 
 
-def _train(run: Run, checkpoint: Path, progress: Progress) -> tuple[Any, Any]:
-    if run.model is None:
-        return None, []
-    from lm.model import build
-    from lm.train import train
+def _keep_model(run: Run, root: Path, model: Any, folder: Path) -> None:
+    from lm.checkpoint import save
 
-    model = build(run.model, run.model.ids(run.task.vocab()), run.seeds.init)
-    if run.train is None:
-        return model, []
-    every = max(50, run.train.steps // CHECKPOINTS)
-    history = train(
-        model,
-        run.task,
-        run.train,
-        data_seed=run.seeds.data,
-        order_seed=run.seeds.order,
-        folder=checkpoint,
-        checkpoint_every=every,
-        progress=lambda step, steps, loss: progress(step),
-    )
-    return model, history
+    if run.trainings:
+        link_model(folder_of(run, root, len(run.trainings)) / "model", folder)
+    elif model is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # a kill may have left half of one
+        save(model, folder)
 
 
 def _measure(run: Run, model: Any) -> Rows:
@@ -126,18 +116,18 @@ def _run_columns(run: Run) -> dict[str, Any]:
     return {"run": run_id(run), "experiment": run.experiment, **dict(run.tags), **seeds}
 
 
-def _training_columns(run: Run, model: Any, history: Any) -> dict[str, Any]:
-    """Size and cost; for a task with fixed items also how often each reached the optimizer: mean, least and most."""
+def _training_columns(run: Run, found: Trained, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Size of the model and cost of all trainings; where the first training is on fixed items (of a mixture, on those
+    of its first part) also how often it showed each: mean, least and most."""
     last = history[-1] if history else {"tokens": 0, "loss": None}
     columns = {"parameters": None, "tokens": last["tokens"], "steps": run.steps, "train_loss": last["loss"]}
-    if model is not None:
+    if found.model is not None:
         from lm.parameters import count_parameters
 
-        columns["parameters"] = count_parameters(model)["total"]
-    exposures = getattr(history, "exposures", None)
+        columns["parameters"] = count_parameters(found.model)["total"]
+    exposures = found.records[0]["exposures"] if found.records else None
     if exposures is not None:
-        columns |= {"exposures": float(exposures.mean())}
-        columns |= {"exposures_min": int(exposures.min()), "exposures_max": int(exposures.max())}
+        columns |= dict(zip(("exposures", "exposures_min", "exposures_max"), exposures, strict=True))
     return columns
 
 

@@ -6,7 +6,7 @@ and an unknown setting raises where it is written.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synth.errors import UserError
@@ -56,11 +56,31 @@ class Evaluation(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training and what is measured after it.
+class Stage:
+    """A training that goes on with the model of the one before it, with the seeds of the run.
 
-    train None: the model is measured as it was initialised (a control); model None: only the task is measured.
-    tags: columns that name this run in tables and figures, e.g. {"architecture": "rotary"}.
+    rank 0: of all weights. Else by adapters (lm.adapt) of that rank in queries and values, and of embed_rank in the
+    embedding (0 for none), which are then written into the weights: tied embeddings become two tables.
+    """
+
+    task: Task
+    train: "TrainConfig"
+    rank: int = 0
+    embed_rank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.embed_rank < 0 or (self.embed_rank and not self.rank):
+            ranks = f"rank={self.rank}, embed_rank={self.embed_rank}"
+            raise UserError(f"a stage cannot have {ranks}; give rank 0 for all weights, or at least rank 1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, those that follow it, and what is measured after the last.
+
+    task: what the first training is on, and what evaluations are given. train None: the model is measured as it was
+    initialised (a control); model None: only the task is measured. then: trainings that follow, on tasks with the same
+    vocabulary. tags: columns that name this run in tables and figures, e.g. {"architecture": "rotary"}.
     """
 
     experiment: str
@@ -70,10 +90,12 @@ class Run:
     evaluations: tuple[Any, ...] = ()
     seeds: Seeds = Seeds()
     tags: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
+    then: tuple[Stage, ...] = field(default=(), metadata={"neutral": ()})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", tuple(dict(self.tags).items()))
         object.__setattr__(self, "evaluations", tuple(self.evaluations))
+        object.__setattr__(self, "then", tuple(self.then))
         if taken := RESERVED & dict(self.tags).keys():
             raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
         for evaluation in self.evaluations:
@@ -82,6 +104,8 @@ class Run:
                 raise UserError(f"{name} has a field {min(shared)!r}, a column of the run; rename the tag or the field")
         if self.model is None and self.train is not None:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
+        if self.then and self.train is None:
+            raise UserError(f"a run of {self.experiment} goes on from no training; make the first stage its train")
 
     @property
     def label(self) -> str:
@@ -91,8 +115,13 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps; 0 without a training."""
-        return self.train.steps if self.train else 0
+        """Optimizer steps of all trainings."""
+        return sum(stage.train.steps for stage in self.trainings)
+
+    @property
+    def trainings(self) -> tuple[Stage, ...]:
+        """All trainings, in order."""
+        return (Stage(self.task, self.train), *self.then) if self.train else ()
 
 
 def settings_of(evaluation: Any) -> dict[str, Any]:
@@ -103,11 +132,12 @@ def settings_of(evaluation: Any) -> dict[str, Any]:
 
 def run_id(run: Run) -> str:
     """Twelve hexadecimal characters that stand for everything that decides the run's result: its fields, and the
-    versions of its task, of lm and of its evaluations, which are raised when a mended fault changes results."""
+    versions of its tasks, of lm and of its evaluations, which are raised when a mended fault changes results."""
     from lm.config import VERSION
 
     evaluations = [getattr(evaluation, "version", 1) for evaluation in run.evaluations]
-    return digest([run, run.task.version, VERSION, evaluations], size=6)
+    later = [[stage.task.version for stage in run.then]] if run.then else []
+    return digest([run, run.task.version, VERSION, evaluations, *later], size=6)
 
 
 def configuration_id(run: Run) -> str:

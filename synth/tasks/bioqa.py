@@ -1,7 +1,7 @@
 """Questions about the people of bioS, each answered as "Answer: VALUE." (Part 3.1, arXiv 2309.14316, section 2.2)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from synth.bio.tables import BY_NAME
 from synth.errors import UserError
 from synth.streams import below, words
 from synth.task import Block, Example
-from synth.tasks.bios import BioS, World
+from synth.tasks.bios import BioS, Half, World
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class BioQuestions(BioS):
     """
 
     questions: int = 4
-    half: Literal["all", "first", "second"] = "all"
+    half: Half = "all"  # without BioS's neutral value: it was a field here first, and ids of results hold it
     only_answers: bool = True
 
     name: ClassVar[str] = "bioS-qa"
@@ -34,22 +34,13 @@ class BioQuestions(BioS):
         super().__post_init__()
         if self.questions < 1:
             raise UserError("bioS-qa: questions=0 leaves nothing to ask; give at least 1 phrasing")
-        if self.half not in ("all", "first", "second"):
-            raise UserError(f"bioS-qa: half={self.half!r} must be all, first or second")
-        if not self._span[0] < self._span[1]:
-            raise UserError(f"bioS-qa: the {self.half} half of {self.people} people is empty; raise people")
-
-    @property
-    def _span(self) -> tuple[int, int]:
-        middle = self.people // 2
-        return {"all": (0, self.people), "first": (0, middle), "second": (middle, self.people)}[self.half]
 
     def items(self, world: World) -> int:
-        return len(ATTRIBUTES) * (self._span[1] - self._span[0])
+        return len(ATTRIBUTES) * super().items(world)
 
     def who_and_what(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The person and the attribute (n,) that each item asks about."""
-        return self._span[0] + items // len(ATTRIBUTES), items % len(ATTRIBUTES)
+        return self.span[0] + items // len(ATTRIBUTES), items % len(ATTRIBUTES)
 
     def render_block(
         self, world: World, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,

@@ -3,7 +3,7 @@
 Six facts a person, uniform and independent except that the employer determines its city; a sentence for each.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import factorial, log, log2
 from typing import Any, ClassVar, Literal
@@ -23,6 +23,7 @@ from synth.task import Block, Example
 from synth.vocab import Vocab
 
 CITY = 5  # the attribute that another determines: the employer's city
+Half = Literal["all", "first", "second"]
 Wording = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Sentences (n, m), the attribute (n, m) that each is about, and how it speaks of the person (n, m)."""
 
@@ -55,7 +56,8 @@ class BioS(PeopleTask):
     holds what can occur and nothing else, so that it shrinks with them. questions: phrasings of each question that the
     vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. codec: "word" (an id a word),
     "byte", "bpe:SIZE" (learned from these biographies), or a tokenizer.json, such as GPT-2's, or its folder. A larger N
-    adds people and changes nobody.
+    adds people and changes nobody. half: whom documents tell of; the world and its vocabulary hold all N, items, facts
+    and floors only the half.
     """
 
     people: int = 1000
@@ -78,6 +80,7 @@ class BioS(PeopleTask):
     questions: int = 0
     pools: str | None = None
     codec: str = "word"
+    half: Half = field(default="all", metadata={"neutral": "all"})
 
     name: ClassVar[str] = "bioS"
     version: ClassVar[int] = 1
@@ -99,8 +102,18 @@ class BioS(PeopleTask):
             raise UserError("bioS: wordings and permute must not be negative; 0 is fresh wording and the usual order")
         if self.reverse not in (0, 1, 2, 6) or (self.reverse and self.fullname):
             raise UserError("bioS: reverse must be 0, 1, 2 or 6, and goes without fullname")
+        if self.half not in ("all", "first", "second"):
+            raise UserError(f"{self.name}: half={self.half!r} must be all, first or second")
         codecs.check(self.codec)
         check_names(self.people, self.lists.names)
+        if not self.span[0] < self.span[1]:
+            raise UserError(f"{self.name}: the {self.half} half of {self.people} people is empty; raise people")
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The numbers [a, b) of the people whom documents tell of."""
+        middle = self.people // 2
+        return {"all": (0, self.people), "first": (0, middle), "second": (middle, self.people)}[self.half]
 
     @cached_property
     def lists(self) -> Pools:
@@ -127,7 +140,7 @@ class BioS(PeopleTask):
             return None
         if self.codec == "byte":
             return codecs.by_bytes(self.kit.vocab)
-        plain = BioS(**{**{f.name: getattr(self, f.name) for f in fields(BioS)}, "codec": "word"})
+        plain = BioS(**{**{f.name: getattr(self, f.name) for f in fields(BioS)}, "codec": "word", "half": "all"})
         people = np.arange(min(self.people, 2000))
         block = plain.render_block(plain.world(0), people, np.zeros_like(people), ("codec",), "train")
         texts = [plain.vocab().decode(block[i].tokens[1:-1]) for i in range(len(block))]
@@ -157,14 +170,22 @@ class BioS(PeopleTask):
         return World(names, drawn[:, [0, 1, 2, 3, 4, 4]], drawn[:, 5])
 
     def items(self, world: World) -> int:
-        return self.people
+        return self.span[1] - self.span[0]
 
     def facts(self, world: World | None = None) -> Facts:
-        """N log2(N0/N) and N log2 S0. S0 counts the pronoun unless fullname leaves it out, and no employer's city."""
+        """N log2(N0/N) and N log2 S0, N the people of the half. S0 counts the pronoun unless fullname leaves it out,
+        and no employer's city."""
         sizes = (*self.lists.sizes, 1 if self.fullname else 2)
         counted = [name for name in self.attributes if name != ATTRIBUTES[CITY]]
         values = {name: log2(size) for name, size in zip(counted, sizes, strict=True)}
-        return Facts(self.people, log2(self.lists.names), values)
+        return Facts(self.span[1] - self.span[0], log2(self.lists.names), values)
+
+    def render_block(
+        self, world: World, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
+        labels: bool = False,
+    ) -> Block:  # fmt: skip
+        """Biographies end to end, of the people of the half."""
+        return super().render_block(world, self.span[0] + items, epochs, stream, split, labels)
 
     def wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> Wording:
         n, ways = len(people), self.wordings * max(self.permute, 1)
@@ -237,10 +258,11 @@ class BioS(PeopleTask):
     def floors(self, world: World) -> dict[str, float]:
         """facts: what knowing the lists but no person scores; loss: nats a token when all facts but not who
         comes next in which wording are known, with the mean length of 1000 biographies; bits: what the people hold."""
-        people = np.arange(min(self.people, 1000))
+        n = self.span[1] - self.span[0]
+        people = np.arange(min(n, 1000))
         fresh = 6 * log(self.templates) + (log(factorial(6)) if self.permute else 0.0)
         if self.prose:
             fresh = float(plan(self.prose, ("floors",), people, people, self.fullname)[3].mean())
         wording = min(fresh, log(self.wordings * max(self.permute, 1))) if self.wordings else fresh
         length = float(self.render_block(world, people, np.zeros_like(people), ("floors",), "train").lengths.mean()) - 1
-        return {"facts": self.guess, "loss": (log(self.people) + wording) / length, "bits": self.facts().bits}
+        return {"facts": self.guess, "loss": (log(n) + wording) / length, "bits": self.facts().bits}

@@ -63,6 +63,8 @@ class Junk(PeopleTask):
 
     def __post_init__(self) -> None:
         free = self.names - self.useful.people
+        if getattr(self.useful, "half", "all") != "all":
+            raise UserError(f"{self.name}: half={self.useful.half!r} is for bioS; give fewer people instead")
         if self.junk < 1:
             raise UserError(f"{self.name}: junk={self.junk} leaves only useful people; take {self.kind.name} for that")
         if self.junk_people < 0:

@@ -1,0 +1,175 @@
+"""Trained models, kept so that nothing is trained twice: not for another evaluation, not for another finetuning.
+
+runs/.models/<key>/          a model after some trainings: model/, history.json, training.json
+runs/.models/<key>.partial/  a training in progress: the checkpoints from which a killed one goes on
+runs/.locks/model-<key>      held while a process trains it
+
+The key is the hash of all that decides the weights. A model may be deleted at any time: it is trained again when it is
+next needed, and finished runs stay as they are.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.files import locked, read_json, sync_tree, write_json
+from experiments.harness.provenance import provenance
+from experiments.harness.runs import Run, Stage
+from synth.errors import UserError
+from synth.files import sync
+from synth.mixture import main_part, one_vocab
+from synth.streams import canonical, digest
+
+if TYPE_CHECKING:
+    from lm.model import Decoder
+
+Progress = Callable[[int], None]
+Record = dict[str, Any]  # of one training: its rows, and the exposures of its items (mean, min, max) or None
+CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of it, or 50 steps
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, and the records of the trainings it has had."""
+
+    model: Any  # a Decoder, or None for a run without a model
+    records: tuple[Record, ...] = ()
+
+
+def key_of(run: Run, stages: int) -> str:
+    """Twelve hexadecimal characters that stand for the model after the first `stages` trainings of a run."""
+    from lm.config import VERSION
+
+    trainings = run.trainings[:stages]
+    versions = [stage.task.version for stage in trainings]
+    return digest([run.model, trainings, versions, run.seeds, VERSION], size=6)
+
+
+def folder_of(run: Run, root: Path, stages: int) -> Path:
+    """Where that model is kept."""
+    return root / ".models" / key_of(run, stages)
+
+
+def check(run: Run) -> None:
+    """Raise UserError for trainings that could not be done one after another, before the first takes its time."""
+    one_vocab([run.task, *(stage.task for stage in run.then)])
+    if any(stage.rank for stage in run.then):
+        from lm.adapt import require_peft
+
+        require_peft()
+
+
+def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | None = None) -> Trained | None:
+    """The model after the first `stages` (default: all) trainings of a run, kept or made now.
+
+    progress is called with the number of optimizer steps done, also of the stages before. Another process's training is
+    waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
+    first, so that processes never wait for each other. A damaged model is replaced.
+    """
+    stages = len(run.trainings) if stages is None else stages
+    if stages == 0:
+        return Trained(_start(run))
+    folder = folder_of(run, root, stages)
+    if found := _read(folder):
+        return found
+    with locked(root / ".locks" / f"model-{folder.name}", wait) as mine:
+        if not mine:
+            return None
+        if found := _read(folder):  # the process that we waited for has made it
+            return found
+        before = trained(run, root, wait, progress, stages - 1)
+        return before and _make(run, folder, stages, before, progress)
+
+
+def _start(run: Run) -> "Decoder":
+    from lm.model import build
+
+    assert run.model is not None
+    return build(run.model, run.model.ids(run.task.vocab()), run.seeds.init)
+
+
+def _read(folder: Path) -> Trained | None:
+    """What is kept there; None when nothing is, or nothing whole."""
+    from lm.checkpoint import load
+    from lm.train import where
+
+    try:
+        return Trained(load(folder / "model").to(where().device), tuple(read_json(folder / "history.json")))
+    except UserError:
+        return None
+
+
+def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress) -> Trained:
+    from lm.checkpoint import load, save
+    from lm.train import where
+
+    if folder.exists():
+        print(f"{folder} was altered or cut short; it is trained again", file=sys.stderr)
+        shutil.rmtree(folder)
+    partial, stage = folder.with_suffix(".partial"), run.trainings[stages - 1]
+    done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
+    model, record = _train(run, stage, before.model, partial / "checkpoint", lambda step: progress(done + step))
+    records = (*before.records, record)
+    shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
+    save(model, partial / "model")
+    write_json(partial / "history.json", records)
+    described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds}
+    write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
+    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+    sync_tree(partial)
+    os.rename(partial, folder)
+    sync(folder.parent)
+    # read from the disk, so that a table does not depend on which of its runs came first
+    return Trained(load(folder / "model").to(where().device), records)
+
+
+def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "tuple[Decoder, Record]":
+    """The model after a stage, and the stage's record."""
+    from lm.adapt import adapt, merged
+    from lm.train import train
+
+    model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
+    history = train(
+        model,
+        stage.task,
+        stage.train,
+        data_seed=run.seeds.data,
+        order_seed=run.seeds.order,
+        folder=checkpoint,
+        checkpoint_every=max(50, stage.train.steps // CHECKPOINTS),
+        progress=lambda step, steps, loss: progress(step),
+    )
+    record: Record = {"rows": list(history), "exposures": None}
+    if history.exposures is not None:
+        part = main_part(stage.task)
+        seen = history.exposures[: part.items(part.world(run.seeds.data))]
+        record["exposures"] = [float(seen.mean()), int(seen.min()), int(seen.max())]
+    return merged(model) if stage.rank else model, record
+
+
+def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:
+    """The rows of all trainings, in order; where there are several, with the number of the stage (0, 1, ...), and step,
+    tokens, documents and seconds counted from the beginning of the first."""
+    rows: list[dict[str, Any]] = []
+    for number, record in enumerate(records):
+        before = rows[-1] if rows else {}
+        stage = {"stage": number} if len(records) > 1 else {}
+        for row in record["rows"]:
+            sums = {key: row[key] + before.get(key, 0) for key in ("step", "tokens", "documents", "seconds")}
+            rows.append({**row, **sums, **stage})
+    return rows
+
+
+def link_model(folder: Path, to: Path) -> None:
+    """The same model in another folder, without a second copy on the disk where the file system can."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    for path in folder.iterdir():
+        try:
+            os.link(path, to / path.name)
+        except OSError:
+            shutil.copy2(path, to / path.name)
