@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lm.model import Decoder
 
 MODES = ("hint", "direct")
-MORE = 8  # tokens that a model may write beyond the longest true answer, for a hint that is wrong and longer
+MORE = 8  # tokens that a model may write beyond the longest true completion: a hint may be wrong and longer
+BATCH = 512  # prompts of one question are nearly of one length
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Manipulation:
         return rows
 
     def _count(self, asked: BioManipulate) -> int:
-        everybody = asked.items(None)
+        everybody = asked.span_asked[1]
         return everybody if self.people is None else min(self.people, everybody)
 
     def _asked(self, task: Task) -> list[tuple[BioManipulate, str]]:
@@ -128,10 +129,9 @@ def answered(
     stream = ("manipulation", data_seed, asked.question, asked.half)
     block = asked.render_block(world, items, np.zeros_like(items), stream, "test")
     examples = [block[i] for i in range(len(block))]
-    longest = int((block.lengths - block.prompt_lengths).max())
-    room = min(longest + MORE, model.config.context + 1 - int(block.prompt_lengths.max()))
+    longest = int((block.lengths - block.prompt_lengths).max()) + (MORE if asked.hint else 0)
     prompts = [example.prompt for example in examples]
-    written = generate(model, prompts, max(room, longest), 0.0, vocab.eos, progress=lambda *_: None)
+    written = generate(model, prompts, longest, 0.0, vocab.eos, batch=BATCH, progress=lambda *_: None)
     return block, [asked.score(world, e, w) for e, w in zip(examples, written, strict=True)]
 
 

@@ -46,7 +46,7 @@ class BioManipulate(BioQuestions):
         first, count = self._half
         if not 0 <= self.taught <= count:
             raise UserError(f"bioS-manipulate: taught={self.taught} must be 0 (all) to {count}, the people of its half")
-        if self._asked[1] < 2 and any(QUESTIONS[name].pair for name in asked):
+        if self.span_asked[1] < 2 and any(QUESTIONS[name].pair for name in asked):
             raise UserError("bioS-manipulate: a comparison takes two people; raise people or taught")
 
     @property
@@ -57,7 +57,7 @@ class BioManipulate(BioQuestions):
         return halves[self.half]
 
     @property
-    def _asked(self) -> tuple[int, int]:
+    def span_asked(self) -> tuple[int, int]:
         """The first person asked about, and how many are."""
         first, count = self._half
         return first, self.taught or count
@@ -79,11 +79,11 @@ class BioManipulate(BioQuestions):
         return Asker(self.kit, self.lists)
 
     def items(self, world: World) -> int:
-        return len(self.asked) * self._asked[1]
+        return len(self.asked) * self.span_asked[1]
 
     def who_and_what(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The person and the number, in `asked`, of the question (n,) of each item."""
-        return self._asked[0] + items // len(self.asked), items % len(self.asked)
+        return self.span_asked[0] + items // len(self.asked), items % len(self.asked)
 
     def render_block(
         self, world: World, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
@@ -104,7 +104,7 @@ class BioManipulate(BioQuestions):
 
     def _others(self, people: np.ndarray, random: np.ndarray) -> np.ndarray:
         """Somebody else (n,) of those asked about, all alike likely."""
-        first, count = self._asked
+        first, count = self.span_asked
         return first + (people - first + 1 + below(random, max(count - 1, 1))) % count
 
     def _words(self, completion: np.ndarray) -> list[int]:
