@@ -63,6 +63,18 @@ def grouped_interval(
     return max(0.0, float(accuracy - half)), min(1.0, float(accuracy + half))
 
 
+def proportion_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Limits of a share, hits of n independent questions (Clopper and Pearson 1934): exact, so that 0 of n does not
+    pass for never. NaN for n = 0."""
+    from scipy.special import betaincinv
+
+    if not n:
+        return float("nan"), float("nan")
+    tail = (1 - level) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    return low, float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+
+
 def held_out(groups: Int[np.ndarray, " N"], share: float, seed: int) -> Bool[np.ndarray, " N"]:
     """Which rows are for the test: all rows of a `share` of the groups (at least one and not all), drawn by seed."""
     known, numbers = np.unique(groups, return_inverse=True)

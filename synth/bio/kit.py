@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from synth.bio.manipulation import words_needed
 from synth.bio.pools import MONTHS, PERSON, VALUE, Pools, tokenize
 from synth.bio.prose import Prose
 from synth.bio.reading import PERSON as ANYBODY
@@ -34,7 +35,7 @@ class Kit:
 
     @classmethod
     @lru_cache(maxsize=16)  # worlds of any number of people share it
-    def of(cls, pools: Pools, fullname: bool, reverse: int, prose: Prose | None) -> "Kit":
+    def of(cls, pools: Pools, fullname: bool, reverse: int, prose: Prose | None, reasoning: bool = False) -> "Kit":
         """The kit of these lists for one way of writing (see BioS)."""
         naming = [NAMING] if reverse == 6 else []
         templates = [*(words for found in pools.templates for words in found), *naming]
@@ -45,6 +46,7 @@ class Kit:
         owned = mention_words(questions, pronouns=False, roles=False)
         symbols = [*words_of([*sentences, *questions]), *heads, *owned, *_date_words(pools)]
         symbols += [word for texts in values for words in texts for word in words]
+        symbols += words_needed(pools) if reasoning else []
         vocab = Vocab(tuple(dict.fromkeys((*symbols, *pools.first, *pools.middle, *pools.last))))
         tables = Tables.of([*sentences, *questions], vocab)
         ragged = [_dates(pools, vocab), *(Ragged.of([vocab.encode(words).tolist() for words in t]) for t in values)]

@@ -54,7 +54,8 @@ class BioS(PeopleTask):
     first ... employers: how much of each list is used; templates: how many sentences (in prose: phrases of
     each kind) an attribute has. The vocabulary
     holds what can occur and nothing else, so that it shrinks with them. questions: phrasings of each question that the
-    vocabulary is to have words for (see bioS-qa). pools: a folder with your own lists. codec: "word" (an id a word),
+    vocabulary is to have words for (see bioS-qa); reasoning: it has those of bioS-manipulate too. pools: a folder with
+    your own lists. codec: "word" (an id a word),
     "byte", "bpe:SIZE" (learned from these biographies), or a tokenizer.json, such as GPT-2's, or its folder. A larger N
     adds people and changes nobody. half: whom documents tell of; the world and its vocabulary hold all N, items, facts
     and floors only the half.
@@ -78,6 +79,7 @@ class BioS(PeopleTask):
     employers: int = 263
     templates: int = 48
     questions: int = 0
+    reasoning: bool = field(default=False, metadata={"neutral": False})
     pools: str | None = None
     codec: str = "word"
     half: Half = field(default="all", metadata={"neutral": "all"})
@@ -126,7 +128,7 @@ class BioS(PeopleTask):
     @cached_property
     def kit(self) -> Kit:
         """The vocabulary, and what documents are copied from."""
-        return Kit.of(self.lists, self.fullname, self.reverse, self.prose)
+        return Kit.of(self.lists, self.fullname, self.reverse, self.prose, self.reasoning)
 
     @cached_property
     def prose(self) -> Prose | None:
