@@ -4,7 +4,7 @@ python -m probing plan --people 10000                 people as in Part 3.3: 47.
 python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens 15 --vocabulary 200
 python -m probing plan --facts table.csv              a line a subject: name, attribute, attribute, ...
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
-python -m probing show --run ID --sentence "((A+B)*(C-D))"   a web page: the true tree, the one read from the model, attention
+python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
 """
 
 import argparse
@@ -38,7 +38,9 @@ def _add_plan(commands: Any) -> None:
 
 def _add_show(commands: Any) -> None:
     show = commands.add_parser("show", help="a web page of one sentence: trees and attention")
-    show.add_argument("--run", required=True, metavar="ID", help="a run on a grammar: its id, or enough of it, or its folder")
+    show.add_argument(
+        "--run", required=True, metavar="ID", help="a run on a grammar: its id, or enough of it, or its folder"
+    )
     show.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
     show.add_argument("--sentence", metavar="TEXT", help="terminals; without it, one is drawn from the test split")
     show.add_argument("--seed", type=int, default=0, help="which sentence is drawn (0)")
@@ -55,7 +57,9 @@ def show(options: argparse.Namespace) -> str:
     """Writes the page and says where it is. Raises UserError on a run, sentence or file that will not do."""
     from probing.finished import find
 
-    found = find(options.run, options.runs, options.grammar)  # what is quickly found wrong is said before torch comes in
+    found = find(
+        options.run, options.runs, options.grammar
+    )  # what is quickly found wrong is said before torch comes in
     from lm.checkpoint import load
     from probing import page
     from probing.reading import Effort, tree_reader
@@ -70,7 +74,11 @@ def show(options: argparse.Namespace) -> str:
     reader = tree_reader(model, weights, found.task, found.data_seed, Effort(updates=options.updates), kept)
     data = page.contents(found, model, reader, words)
     page.write(options.out, page.html(data))
-    note = "" if data["truth"] else f"\nthis is no sentence of {grammar.name}: the page has no true tree to hold it against"
+    note = (
+        ""
+        if data["truth"]
+        else f"\nthis is no sentence of {grammar.name}: the page has no true tree to hold it against"
+    )
     return f"{' '.join(words)}\nthe page is {options.out}; open it in a browser{note}"
 
 

@@ -73,9 +73,13 @@ def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is cut or altered; delete the folder and run the experiment again") from error
     if kind != "Cfg":
-        raise UserError(f"{path.parent} was trained on {kind}, whose documents have no parse tree; choose a run on a grammar")
+        raise UserError(
+            f"{path.parent} was trained on {kind}, whose documents have no parse tree; choose a run on a grammar"
+        )
     if fields or not isinstance(name, str) or not isinstance(root, str | None):
-        raise UserError(f"{path} tells of a grammar that this version does not know; use the version of the suite of then")
+        raise UserError(
+            f"{path} tells of a grammar that this version does not know; use the version of the suite of then"
+        )
     return _task(path.parent, name, root, grammar), seed
 
 
@@ -84,10 +88,14 @@ def _of_note(path: Path, grammar: str | None) -> tuple[Cfg, int]:
         name, *seed = path.read_text("utf-8").splitlines()
         number = int(seed[0]) if seed else 0
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} does not name a task; give a run of an experiment or of `python -m lm train`") from error
+        raise UserError(
+            f"{path} does not name a task; give a run of an experiment or of `python -m lm train`"
+        ) from error
     known: dict[str, dict[str, Any]] = {"cfg": {}, **Cfg.presets}
     if name not in known:
-        raise UserError(f"{path.parent.parent} was trained on {name}, which is no grammar known by name; choose another")
+        raise UserError(
+            f"{path.parent.parent} was trained on {name}, which is no grammar known by name; choose another"
+        )
     return _task(path.parent.parent, Cfg(**known[name]).grammar, None, grammar), number
 
 

@@ -135,7 +135,7 @@ def _arcs(weights: np.ndarray) -> list[int]:
 
 
 def html(data: dict[str, Any]) -> str:
-    """The page. Its policy lets its own script run, known by its hash, and nothing else: no other script, no request."""
+    """The page. Its policy lets its own script run, known by its hash, and nothing else: no request either."""
     before, rest = TEMPLATE.read_text("utf-8").split("<script>")
     script, after = rest.split("</script>")
     mark = b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -90,7 +90,7 @@ class TreeReader:
         batches = self.reader.training(self.effort.updates)
         every = 1.0 if sys.stderr.isatty() else 10.0
         shown = tqdm(batches, "fitting probes", leave=False, total=self.effort.updates, mininterval=every)
-        fit(self.probes, shown, self.effort.updates, self.effort.rate)
+        fit(self.probes, iter(shown), self.effort.updates, self.effort.rate)
         right, asked = torch.zeros(len(self.layers)), 0
         with torch.inference_mode():
             for batch in self.reader.test(self.effort.sentences):

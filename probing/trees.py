@@ -41,9 +41,7 @@ def true_nodes(derivation: tuple) -> list[Node]:
     return found
 
 
-def read_nodes(
-    grammar: Grammar, ancestors: Int[np.ndarray, "V T"], ends: Bool[np.ndarray, "V T"]
-) -> list[Node]:
+def read_nodes(grammar: Grammar, ancestors: Int[np.ndarray, "V T"], ends: Bool[np.ndarray, "V T"]) -> list[Node]:
     """The tree that answers level by level spell, with the root, which is known.
 
     ancestors: numbers of symbols within levels 2, 3, ...; ends: whether a subtree ends. A node stops where an end is

@@ -19,7 +19,7 @@ NINE = cfg.NAMES
 
 @dataclass(frozen=True)
 class Cfg(Task):
-    """grammar: one of the nine names, "brackets", or a path to a grammar in nltk notation or in the public release's JSON.
+    """grammar: one of the nine names, "brackets", or a path to a grammar in nltk notation or the public release's JSON.
     root: a nonterminal to start from instead of the grammar's own root; a lower root gives shorter, simpler sentences.
     """
 
