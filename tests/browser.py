@@ -64,9 +64,10 @@ class Browser:
         return [line["message"] for line in self.do("POST", "/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for."""
+        """The addresses that pages from files asked for, their own among them."""
         events = [json.loads(e["message"])["message"] for e in self.do("POST", "/se/log", type="performance")]
-        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [one["request"]["url"] for one in sent if one["documentURL"].startswith("file:")]
 
 
 @contextmanager
