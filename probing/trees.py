@@ -77,7 +77,8 @@ def links(grammar: Grammar, nodes: Sequence[Node]) -> set[Node]:
 
 def parents(nodes: Sequence[Node]) -> list[int]:
     """The place in `nodes` of the nearest node above each, -1 for the root; the nodes make a tree, in any order."""
-    found, above = [-1] * len(nodes), []
+    found = [-1] * len(nodes)
+    above: list[int] = []
     for i in sorted(range(len(nodes)), key=lambda i: (nodes[i].start, nodes[i].level)):
         while above and nodes[above[-1]].stop <= nodes[i].start:
             above.pop()
