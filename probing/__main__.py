@@ -1,9 +1,10 @@
-"""python -m probing plan: how large a model and how much training a set of facts needs.
+"""python -m probing plan: how large a model and how much training a set of facts needs; show: the tree of a sentence.
 
 python -m probing plan --people 10000                 people as in Part 3.3: 47.6 bits each, and their names
 python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens 15 --vocabulary 200
 python -m probing plan --facts table.csv              a line a subject: name, attribute, attribute, ...
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
+python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
 """
 
 import argparse
@@ -11,12 +12,20 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser("python -m probing", description=__doc__, formatter_class=_Plain)
-    plan = top.add_subparsers(dest="command", required=True).add_parser("plan", help="size, tokens and time for facts")
+    commands = top.add_subparsers(dest="command", required=True)
+    _add_plan(commands)
+    _add_show(commands)
+    return top
+
+
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser("plan", help="size, tokens and time for facts")
     what = plan.add_mutually_exclusive_group(required=True)
     what.add_argument("--people", type=int, metavar="N", help="so many people, told of as bioS does")
     what.add_argument("--facts", type=Path, metavar="FILE", help="a .csv or .tsv table, or .jsonl triples")
@@ -25,11 +34,52 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--tokens", type=float, help="tokens of one telling of one subject (bioS: 80)")
     plan.add_argument("--vocabulary", type=int, help="distinct tokens (bioS: 3275)")
     plan.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    return top
+
+
+def _add_show(commands: Any) -> None:
+    show = commands.add_parser("show", help="a web page of one sentence: trees and attention")
+    show.add_argument(
+        "--run", required=True, metavar="ID", help="a run on a grammar: its id, or enough of it, or its folder"
+    )
+    show.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
+    show.add_argument("--sentence", metavar="TEXT", help="terminals; without it, one is drawn from the test split")
+    show.add_argument("--seed", type=int, default=0, help="which sentence is drawn (0)")
+    show.add_argument("--grammar", metavar="FILE", help="where the run's grammar is, if it came from a file")
+    show.add_argument("--updates", type=int, default=300, help="of the probes, fitted once for each run (300)")
+    show.add_argument("--out", type=Path, default=Path("tree.html"), metavar="FILE", help="the page (tree.html)")
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of the description."""
+
+
+def show(options: argparse.Namespace) -> str:
+    """Writes the page and says where it is. Raises UserError on a run, sentence or file that will not do."""
+    from probing.finished import find
+
+    found = find(
+        options.run, options.runs, options.grammar
+    )  # what is quickly found wrong is said before torch comes in
+    from lm.checkpoint import load
+    from probing import page
+    from probing.reading import Effort, tree_reader
+
+    page.check_writable(options.out)
+    grammar = found.task.world()
+    words = None if options.sentence is None else page.terminals_of(options.sentence, grammar)
+    words = words or page.drawn(found.task, found.data_seed, options.seed)
+    model = load(found.model)
+    page.check_length(model, grammar, len(words))
+    weights, kept = found.model / "model.safetensors", found.folder / "probes"
+    reader = tree_reader(model, weights, found.task, found.data_seed, Effort(updates=options.updates), kept)
+    data = page.contents(found, model, reader, words)
+    page.write(options.out, page.html(data))
+    note = (
+        ""
+        if data["truth"]
+        else f"\nthis is no sentence of {grammar.name}: the page has no true tree to hold it against"
+    )
+    return f"{' '.join(words)}\nthe page is {options.out}; open it in a browser{note}"
 
 
 def run(options: argparse.Namespace) -> str:
@@ -54,11 +104,13 @@ def run(options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
+    options = parser().parse_args()
+    if options.command == "plan":
+        os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
     from synth.errors import UserError
 
     try:
-        print(run(parser().parse_args()))
+        print(run(options) if options.command == "plan" else show(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

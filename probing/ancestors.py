@@ -75,7 +75,7 @@ class AncestorProbe:
         Raises UserError for a task without a grammar, a grammar of fewer than three levels, a model with another
         vocabulary or a context too short, a layer that is not there.
         """
-        task = _checked(model, task)
+        task = checked(model, task)
         question = Question(self.target == "boundary", self.ends, self.shuffled)
         reader = Reader(model, task, data_seed, self.layers, question, self.batch)
         probes = PositionProbes(
@@ -94,7 +94,8 @@ class AncestorProbe:
         ]
 
 
-def _checked(model: nn.Module, task: Task) -> Cfg:
+def checked(model: nn.Module, task: Task) -> Cfg:
+    """The task, when its ancestors can be asked of the model. Raises UserError otherwise."""
     if not isinstance(task, Cfg):
         raise UserError(f"ancestors need a task whose sentences have a parse tree; {task.name} has none")
     inside, vocab = look_inside(model), task.vocab()

@@ -98,7 +98,7 @@ class Batch:
 
 
 def fit(
-    probes: PositionProbes,
+    probes: nn.Module,
     batches: Iterable[Batch],
     updates: int,
     lr: float = 3e-3,
@@ -106,6 +106,8 @@ def fit(
     weight_decay: float = 1e-3,
 ) -> Float[np.ndarray, "updates Y V"]:
     """Train all probes, each on its own cross-entropy, with AdamW and a linear decay to 0; their losses in nats.
+
+    probes: PositionProbes, or a module that holds several of them and gives their logits in one tensor.
 
     One step a batch; there must be `updates` of them. The sum of the losses is minimised: as no two probes share a
     parameter and Adam divides by the gradient's size, each is trained as if it were alone.

@@ -58,6 +58,11 @@ def lengths_of(sentences: Sequence[Example]) -> np.ndarray:
     return np.array([len(sentence.tokens) - 1 for sentence in sentences])
 
 
+def held_out(document: Example) -> bool:
+    """Whether a document, <bos> sentence <eos>, is kept for tests: that is decided by its content alone."""
+    return crc32(document.tokens.tobytes()) % HELD_OUT == 0
+
+
 class Reader:
     """What a model makes of sentences of a grammar: batches of states and answers, for training and for a test.
 
@@ -98,20 +103,25 @@ class Reader:
             block = corpus.block(number, labels=True)
             number, tried = number + 1, tried + len(block)
             for document in map(block.__getitem__, range(len(block))):
-                if (crc32(document.tokens.tobytes()) % HELD_OUT == 0) == tested:
+                if held_out(document) == tested:
                     found += 1
                     labels = {name: column[:-1] for name, column in document.labels.items()}
                     yield Example(document.tokens[:-1], document.loss_mask[:-1], labels=labels)
         raise UserError(f"{self.task.grammar} has too few sentences to keep some for a test; choose a higher root")
 
-    def _lot(self, sentences: Sequence[Example], first: bool = False) -> Iterator[Batch]:
+    def states(self, sentences: Sequence[Example], first: bool = False) -> Tensor:
+        """(Y, n, T, D), shifted and scaled, 0 at padding; T: the longest of the sentences, which come without <eos>.
+        first: they are the lot that says how to shift and to scale."""
         lengths = lengths_of(sentences)
         states = self._states(sentences, int(lengths.max()))
         real = torch.from_numpy(np.arange(states.shape[2]) < lengths[:, None]).to(self.device)
         if first:
             inner = states[:, real]
             self.shift, self.scale = inner.mean(1)[:, None, None], inner.std(1)[:, None, None].clamp_min(1e-6)
-        states.sub_(self.shift).div_(self.scale).mul_(real[..., None])
+        return states.sub_(self.shift).div_(self.scale).mul_(real[..., None])
+
+    def _lot(self, sentences: Sequence[Example], first: bool = False) -> Iterator[Batch]:
+        states, lengths = self.states(sentences, first), lengths_of(sentences)
         labels = torch.from_numpy(self.question.labels(sentences, states.shape[2])).to(self.device)
         for start in range(0, len(sentences), self.batch):
             rows = slice(start, start + self.batch)

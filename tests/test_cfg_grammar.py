@@ -5,12 +5,14 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from synth import cfg
+from synth import cfg, get_task
 from synth.cfg import convert
 from synth.cfg.grammar import FOLDER
 from synth.errors import UserError
+from synth.tasks.cfg import Cfg
 
 # name: level sizes, rules, mean length, least and greatest length, beginning of the digest. The digest names the rules
 # and their order: a change there means that every sample of that grammar changes.
@@ -41,6 +43,19 @@ def test_nine_grammars(name: str) -> None:
         sides = [rhs for symbol in symbols for rhs in grammar.rules[symbol]]
         assert len(set(sides)) == len(sides) and {len(rhs) for rhs in sides} <= {2, 3}
         assert name != "cfg3b" or all(len(set(rhs)) == len(rhs) for rhs in sides)
+
+
+def test_brackets() -> None:
+    grammar = cfg.load("brackets")
+    assert [len(symbols) for symbols in grammar.levels] == [1, 4, 5, 4, 10] and grammar.digest.startswith("730c901c")
+    assert grammar.mean_length == 17 and (grammar.min_length, grammar.max_length) == (5, 29)
+    for text, parses in {"((A+B)*(C-D))": 1, "(A+((B*C)-D))": 1, "(A)": 0, "((A+B)*(C-D)": 0, "A+B": 0}.items():
+        assert cfg.count_parses(grammar, grammar.encode(text), [0, len(text)]) == parses, text
+    tokens, offsets, _ = cfg.sample(grammar, np.random.default_rng(0), 200)
+    assert (cfg.count_parses(grammar, tokens, offsets) == 1).all()
+    assert convert.from_nltk(convert.to_nltk(grammar)) == grammar
+    assert "brackets" not in cfg.NAMES and Cfg("brackets").contents() == {}  # known by name, and none of the papers'
+    assert "cfg3" not in Cfg("brackets").cited() and get_task("brackets") == Cfg("brackets")
 
 
 @pytest.mark.parametrize("name", ["cfg3b", "cfg3e1", "cfg3k"])

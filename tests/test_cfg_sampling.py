@@ -22,6 +22,7 @@ GOLDEN = {
     "cfg3e2": "1abc68d803ade2bd",
     "cfg3j": "847a6264de2d52e8",
     "cfg3k": "1adafa80c0f34179",
+    "brackets": "d663cd938dc316da",
 }
 
 
@@ -31,7 +32,7 @@ def digest(grammar: cfg.Grammar) -> str:
     return hashlib.sha256(b"".join(array.astype("<i8").tobytes() for array in arrays)).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("name", cfg.NAMES)
+@pytest.mark.parametrize("name", cfg.BUNDLED)
 def test_golden_bytes(name: str) -> None:
     assert digest(cfg.load(name)) == GOLDEN[name]
 

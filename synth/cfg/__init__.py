@@ -1,9 +1,9 @@
-"""Layered context-free grammars: the nine of the papers and your own, a fast sampler, and exact oracles."""
+"""Layered context-free grammars: the nine of the papers, brackets and your own, a fast sampler, and exact oracles."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from synth.cfg.grammar import NAMES, Grammar, load
+from synth.cfg.grammar import BUNDLED, NAMES, Grammar, load
 
 if TYPE_CHECKING:
     from synth.cfg.chart import count_parses, derive, is_member, log_probability
@@ -30,8 +30,8 @@ LAZY = {
 }
 
 __all__ = [
-    "NAMES", "Grammar", "RandomGrammar", "count_parses", "derivation_entropy", "derive", "edits", "is_member", "load",
-    "log_probability", "next_token", "random_grammar", "sample", "sentence_entropy",
+    "BUNDLED", "NAMES", "Grammar", "RandomGrammar", "count_parses", "derivation_entropy", "derive", "edits",
+    "is_member", "load", "log_probability", "next_token", "random_grammar", "sample", "sentence_entropy",
 ]  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from synth.cfg.compiled import Compiled, compile_grammar
 from synth.errors import UserError
 
 FOLDER = Path(__file__).parent / "grammars"
-NAMES = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")
+NAMES = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")  # the papers'
+BUNDLED = (*NAMES, "brackets")  # every grammar that is known by name
 
 Rules = dict[str, tuple[tuple[str, ...], ...]]
 
@@ -211,17 +212,17 @@ class Grammar:
 
 
 def load(name_or_path: str | Path, root: str | None = None) -> Grammar:
-    """One of the nine grammars by name, or a file: nltk's notation, or .json of the public release.
+    """A grammar by name (one of BUNDLED), or a file: nltk's notation, or .json of the public release.
 
     root: start from this symbol instead, see `Grammar.rooted_at`. Raises UserError on a name, file or root that fails.
     """
-    if str(name_or_path) in NAMES:
-        return _published(str(name_or_path), root)
+    if str(name_or_path) in BUNDLED:
+        return _bundled(str(name_or_path), root)
     return _rooted(_load(name_or_path), root)
 
 
 @cache
-def _published(name: str, root: str | None) -> Grammar:
+def _bundled(name: str, root: str | None) -> Grammar:
     # cfg3e1 was published with symbols that its root never reaches.
     grammar = Grammar.from_text((FOLDER / f"{name}.cfg").read_text(), name, keep_unreachable=True)
     return _rooted(grammar, root)
@@ -234,9 +235,9 @@ def _rooted(grammar: Grammar, root: str | None) -> Grammar:
 def _load(name_or_path: str | Path) -> Grammar:
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
-        close = difflib.get_close_matches(str(path).lower(), NAMES, 1)
+        close = difflib.get_close_matches(str(path).lower(), BUNDLED, 1)
         guess = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown grammar {path}; {guess}known: {' '.join(NAMES)}, or a path to .cfg, .txt or .json")
+        raise UserError(f"unknown grammar {path}; {guess}known: {' '.join(BUNDLED)}, or a path to .cfg, .txt or .json")
     if path.suffix == ".json":
         return Grammar.from_json(path)
     return Grammar.from_text(read_file(path), path.name)

@@ -14,12 +14,12 @@ from synth.errors import UserError
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 
-NINE = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")
+NINE = cfg.NAMES
 
 
 @dataclass(frozen=True)
 class Cfg(Task):
-    """grammar: one of the nine names, or a path to a grammar in nltk notation or in the public release's JSON.
+    """grammar: one of the nine names, "brackets", or a path to a grammar in nltk notation or the public release's JSON.
     root: a nonterminal to start from instead of the grammar's own root; a lower root gives shorter, simpler sentences.
     """
 
@@ -29,7 +29,7 @@ class Cfg(Task):
     name: ClassVar[str] = "cfg"
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Part 1 (arXiv 2305.13673), Figure 1 and appendix A; Part 4.1 for cfg3j and cfg3k"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {name: {"grammar": name} for name in NINE}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {name: {"grammar": name} for name in cfg.BUNDLED}
 
     def world(self, seed: int = 0) -> cfg.Grammar:
         """The grammar; the same for every seed. Raises UserError on a grammar that cannot be read or is not layered."""
@@ -37,10 +37,13 @@ class Cfg(Task):
 
     def contents(self) -> dict[str, str]:
         """For the identity of a run: a grammar from a file is known by what is in it, not by where it lies."""
-        return {} if self.grammar in NINE else {"grammar": self.world().digest}
+        return {} if self.grammar in cfg.BUNDLED else {"grammar": self.world().digest}
 
     def cited(self) -> str:
-        return self.source if self.grammar in NINE else f"the grammar file {self.grammar}"
+        if self.grammar in NINE:
+            return self.source
+        own = self.grammar in cfg.BUNDLED
+        return f"our own {self.grammar}, not the papers'" if own else f"the grammar file {self.grammar}"
 
     def vocab(self) -> Vocab:
         return Vocab(self.world().terminals)

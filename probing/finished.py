@@ -1,0 +1,109 @@
+"""A trained model on disk and the grammar that it was trained on, found by the id of a run or the path of its folder.
+
+Two kinds of folders hold both: runs/<id>/ of the experiments (run.json names the task, model/ holds the model) and the
+folder of `python -m lm train` (model/task.txt names it). What they say is data: only a grammar is made of it, and
+nothing that they name is imported or run.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synth.errors import UserError
+from synth.tasks.cfg import Cfg
+
+
+@dataclass(frozen=True)
+class Finished:
+    """folder: of the run; task: its grammar; data_seed: of the documents that it was trained on."""
+
+    folder: Path
+    task: Cfg
+    data_seed: int
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model."""
+        return self.folder / "model"
+
+
+def find(run: str, runs: Path, grammar: str | None = None) -> Finished:
+    """The run with that id or the only one whose id begins so, under `runs`; or a path to its folder.
+
+    grammar: the file of a grammar of one's own: a run knows it by its content, not by its place. Raises UserError on a
+    run that is not there, not finished, without a model, not on a grammar, or on another grammar than the file's.
+    """
+    folder = _folder(run, runs)
+    if not (folder / "model").is_dir():
+        raise UserError(f"{folder} has no model; choose a finished run that trained one")
+    if (folder / "run.json").exists():
+        task, seed = _of_record(folder / "run.json", grammar)
+    else:
+        task, seed = _of_note(folder / "model" / "task.txt", grammar)
+    return Finished(folder, task, seed)
+
+
+def _folder(run: str, runs: Path) -> Path:
+    there = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+    there = [name for name in there if not name.startswith(".")]
+    if run in there:
+        return runs / run
+    begun = [name for name in there if run and name.startswith(run)]
+    if len(begun) == 1 and not begun[0].endswith(".partial"):
+        return runs / begun[0]
+    if not begun and run and Path(run).is_dir():
+        return Path(run)
+    if len(begun) == 1:
+        raise UserError(f"the run {begun[0]} is not finished; run its experiment again, which goes on with it")
+    if begun:
+        raise UserError(f"{len(begun)} runs in {runs} begin with {run}: {_some(begun)}; give more of the id")
+    raise UserError(f"no run {run!r} in {runs}; there are: {_some(there)}")
+
+
+def _some(names: list[str]) -> str:
+    return " ".join(names[:6]) + (f" ... {len(names)} in all" if len(names) > 6 else "") if names else "none"
+
+
+def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+    try:
+        run = json.loads(path.read_text("utf-8").partition("\n")[2])["run"]  # the first line is a checksum
+        fields, seed = dict(run["task"]), int(run["seeds"]["data"])
+        kind, name, root = fields.pop("class"), fields.pop("grammar", None), fields.pop("root", None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is cut or altered; delete the folder and run the experiment again") from error
+    if kind != "Cfg":
+        raise UserError(
+            f"{path.parent} was trained on {kind}, whose documents have no parse tree; choose a run on a grammar"
+        )
+    if fields or not isinstance(name, str) or not isinstance(root, str | None):
+        raise UserError(
+            f"{path} tells of a grammar that this version does not know; use the version of the suite of then"
+        )
+    return _task(path.parent, name, root, grammar), seed
+
+
+def _of_note(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+    try:
+        name, *seed = path.read_text("utf-8").splitlines()
+        number = int(seed[0]) if seed else 0
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} does not name a task; give a run of an experiment or of `python -m lm train`"
+        ) from error
+    known: dict[str, dict[str, Any]] = {"cfg": {}, **Cfg.presets}
+    if name not in known:
+        raise UserError(
+            f"{path.parent.parent} was trained on {name}, which is no grammar known by name; choose another"
+        )
+    return _task(path.parent.parent, Cfg(**known[name]).grammar, None, grammar), number
+
+
+def _task(folder: Path, name: str, root: str | None, grammar: str | None) -> Cfg:
+    """name: of a grammar of ours, or the digest of somebody's own."""
+    known = Cfg(grammar, root) if grammar else Cfg(name, root)
+    if not grammar and name not in {preset["grammar"] for preset in Cfg.presets.values()}:
+        raise UserError(f"{folder} was trained on a grammar from a file; give the file with --grammar FILE")
+    if grammar and known.contents().get("grammar", known.grammar) != name:
+        raise UserError(f"{folder} was not trained on the grammar {grammar}; give the file that it was trained on")
+    return known
