@@ -158,7 +158,7 @@ def test_bad_faults() -> None:
         (GRAMMAR, cfg.Faults(1, 0.1), "choose one of 2 to 5"),
         (GRAMMAR, cfg.Faults(6, 0.1), "choose one of 2 to 5"),
         (lonely, cfg.Faults(2, 0.1), "single symbol"),
-        (GRAMMAR, cfg.Faults(2, 0.1, images=(0, 3, 1)), "below 3"),
+        (GRAMMAR, cfg.Faults(2, 0.1, images=(0, 3, 1)), "0 to 2, for each"),
         (GRAMMAR, cfg.Faults(2, 0.1, images=(0,)), "3 symbols"),
     ]:
         with pytest.raises(UserError, match=mend):

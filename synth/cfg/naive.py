@@ -83,7 +83,7 @@ def sentence(grammar: Grammar, key: np.ndarray, i: int, noise: Noise) -> list[in
     row = [grammar.root]
     numbers = [symbol for symbols in grammar.levels for symbol in symbols]
     for level, symbols in enumerate(grammar.levels[1:], 1):
-        grown = []
+        grown: list[str] = []
         for symbol in row:
             number, bits = numbers.index(symbol), np.uint64(_next(state))
             rule = _choose(compiled.rule_first, compiled.even, compiled.below, number, bits)

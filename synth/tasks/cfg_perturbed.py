@@ -74,8 +74,8 @@ class PerturbedCfg(Cfg):
     ) -> Block:
         """n sentences as Cfg; labels of training sentences are those of the tree as it grew, faults included."""
         if split == "train":
-            *sampled, perturbed = cfg.sample_perturbed(world, rng, n, self.faults(world), labels)
-            block = self.written(world, *sampled)
+            terminals, inner, truth, perturbed = cfg.sample_perturbed(world, rng, n, self.faults(world), labels)
+            block = self.written(world, terminals, inner, truth)
         else:
             block, perturbed = super().sample_block(world, rng, split, n, labels), np.zeros(n, bool)
         return replace(block, slices={**block.slices, "faulty": perturbed.astype(np.int64)})
