@@ -96,7 +96,7 @@ def figure(table):
         panel(axes, table[table["kind"].isin(("clean", kind))])
         axes.set(title=f"{title} ({STRENGTHS[kind]:.0%} of them)", xlabel="gamma, share of faulty training sentences")
     panels[0].set_ylabel("right completions")
-    panels[0].legend(fontsize=8, loc="lower left", ncols=2)
+    panels[-1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     first = table[table["prefix"] == "corrupted"].iloc[:1]
     left = "".join(f"; {share:.0%} of the corrupted prefixes have no fault" for share in first["unchanged"])
     figures.title(fig, trees.title(table, "results 11 to 13", "kind", "gamma") + left)
