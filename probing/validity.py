@@ -64,15 +64,11 @@ class Validity:
         self, model: Decoder, task: Cfg, data_seed: int, seed: int, cut: int, trained: set[bytes]
     ) -> dict[str, Any]:
         grammar, vocab = task.world(data_seed), task.vocab()
-        if cut >= grammar.min_length:
-            raise UserError(
-                f"a cut of {cut} tokens leaves nothing to complete: {task.grammar} has sentences of "
-                f"{grammar.min_length}; choose a smaller cut"
-            )
+        check_cut(grammar, cut)
         truth = Corpus(task, data_seed, "test").documents(0, self.samples)
         prompts = [truth.tokens[a : a + 1 + cut] for a in truth.offsets[:-1]]
         room = min(grammar.max_length + 1, model.config.context) - cut
-        written = generate(model, prompts, room, self.temperature, vocab.eos, seed, progress=_silent)
+        written = generate(model, prompts, room, self.temperature, vocab.eos, seed, progress=silent)
         documents = [np.concatenate([p, w]) for p, w in zip(prompts, written, strict=True)]
         finished = np.array([document[-1] == vocab.eos for document in documents])
         valid = valid_documents(grammar, documents, vocab.eos)
@@ -117,7 +113,16 @@ class Validity:
         return found
 
 
-def _silent(done: int, total: int) -> None:
+def check_cut(grammar: cfg.Grammar, cut: int) -> None:
+    """Raise UserError unless every sentence goes on after its first `cut` tokens."""
+    if cut >= grammar.min_length:
+        raise UserError(
+            f"a cut of {cut} tokens leaves nothing to complete: {grammar.name} has sentences of "
+            f"{grammar.min_length}; choose a smaller cut"
+        )
+
+
+def silent(done: int, total: int) -> None:
     """In place of a bar of its own: an experiment shows one for all of its runs."""
 
 

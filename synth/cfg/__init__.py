@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from synth.cfg.entropy import derivation_entropy, sentence_entropy
     from synth.cfg.generate import RandomGrammar, random_grammar
     from synth.cfg.hamming import edits
+    from synth.cfg.perturbed import Faults, sample_perturbed
     from synth.cfg.prefix import next_token
     from synth.cfg.sampling import sample
 
@@ -24,14 +25,17 @@ LAZY = {
     "derivation_entropy": "entropy",
     "sentence_entropy": "entropy",
     "next_token": "prefix",
+    "Faults": "perturbed",
+    "sample_perturbed": "perturbed",
     "RandomGrammar": "generate",
     "random_grammar": "generate",
     "sample": "sampling",
 }
 
 __all__ = [
-    "BUNDLED", "NAMES", "Grammar", "RandomGrammar", "count_parses", "derivation_entropy", "derive", "edits",
-    "is_member", "load", "log_probability", "next_token", "random_grammar", "sample", "sentence_entropy",
+    "BUNDLED", "NAMES", "Faults", "Grammar", "RandomGrammar", "count_parses", "derivation_entropy", "derive", "edits",
+    "is_member", "load", "log_probability", "next_token", "random_grammar", "sample", "sample_perturbed",
+    "sentence_entropy",
 ]  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""The oracles again, slow and plain, to hold the fast ones against (Physics of Language Models, Part 1, Figure 4)."""
+"""The oracles and the sampler again, slow and plain, to hold the fast ones against (Physics of Language Models, Part 1,
+Figure 4)."""
 
 from itertools import product
 
 import numpy as np
 
 from synth.cfg.grammar import Grammar
+from synth.cfg.sampling import Noise, _choose, _next, _seed
 
 
 def inside(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[str, np.ndarray]:
@@ -71,3 +73,30 @@ def edits(grammar: Grammar, sentence: np.ndarray) -> int:
     """Least number of substitutions that makes the sentence valid, by trying every sentence; -1 if none fits."""
     same = [other for other in language(grammar) if len(other) == len(sentence)]
     return min((sum(a != b for a, b in zip(sentence, other, strict=True)) for other in same), default=-1)
+
+
+def sentence(grammar: Grammar, key: np.ndarray, i: int, noise: Noise) -> list[int]:
+    """Terminal numbers of sample i, grown level by level in plain Python from the sampler's own random bits."""
+    compiled, state, other = grammar.compiled, np.empty(4, np.uint64), np.empty(4, np.uint64)
+    _seed(key, i, state)
+    _seed(noise.key, i, other)
+    row = [grammar.root]
+    numbers = [symbol for symbols in grammar.levels for symbol in symbols]
+    for level, symbols in enumerate(grammar.levels[1:], 1):
+        grown: list[str] = []
+        for symbol in row:
+            number, bits = numbers.index(symbol), np.uint64(_next(state))
+            rule = _choose(compiled.rule_first, compiled.even, compiled.below, number, bits)
+            grown += grammar.rules[symbol][rule - compiled.rule_first[number]]
+        if level == noise.level and noise.chosen[i]:
+            grown = [_replaced(symbol, symbols, other, noise) for symbol in grown]
+        row = grown
+    return [grammar.terminals.index(symbol) for symbol in row]
+
+
+def _replaced(symbol: str, symbols: tuple[str, ...], state: np.ndarray, noise: Noise) -> str:
+    if int(_next(state)) / 2**64 >= noise.strength:
+        return symbol
+    if len(noise.images):
+        return symbols[noise.images[symbols.index(symbol)]]
+    return symbols[int(_next(state)) * len(symbols) >> 64]

@@ -3,6 +3,8 @@
 Sample i is a pure function of one 128-bit key and of i: a longer call begins with the sentences of a shorter one.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -10,6 +12,24 @@ from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Noise(NamedTuple):
+    """What befalls the symbols of one level while a sentence grows; synth.cfg.perturbed makes it.
+
+    key (2,) uint64 of a stream of its own, so that what is not replaced stays as it was; chosen (n,) bool, the
+    sentences concerned; level from 0, where 0 stands for no noise, as a root has nothing to be exchanged for; strength,
+    the probability that a symbol is replaced; images (symbols of the level,) int32 by what, or empty: by any of them.
+    """
+
+    key: np.ndarray
+    chosen: np.ndarray
+    level: int
+    strength: float
+    images: np.ndarray
+
+
+NONE = Noise(np.zeros(2, np.uint64), np.zeros(0, bool), 0, 0.0, np.zeros(0, np.int32))
 
 
 def sample(
@@ -31,14 +51,20 @@ def draw(
     grammar: Grammar, rng: np.random.Generator, n: int, labels: bool = False
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
     """`sample`, and the natural log probability (n,) of the derivation that each sentence was drawn by."""
-    key = rng.integers(0, 2**64, 2, np.uint64)
+    return grow(grammar, rng.integers(0, 2**64, 2, np.uint64), n, labels, NONE)
+
+
+def grow(
+    grammar: Grammar, key: np.ndarray, n: int, labels: bool, noise: Noise
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
+    """`draw` with a key (2,) uint64 and with noise."""
     offsets = np.zeros(n + 1, np.int64)
-    offsets[1:] = np.cumsum(_lengths(grammar.compiled, key, n))
+    offsets[1:] = np.cumsum(_lengths(grammar.compiled, key, n, noise))
     total = int(offsets[-1])
     tokens = np.empty(total, np.int32)
     shape = (total, grammar.depth) if labels else (0, grammar.depth)
     ancestor, subtree, boundary = np.empty(shape, np.int16), np.empty(shape, np.int32), np.empty(shape[0], np.int8)
-    log_probability = _fill(grammar.compiled, key, offsets, tokens, ancestor, subtree, boundary)
+    log_probability = _fill(grammar.compiled, key, offsets, tokens, ancestor, subtree, boundary, noise)
     truth: dict[str, np.ndarray] | None = (
         {"ancestor": ancestor, "subtree": subtree, "boundary": boundary} if labels else None
     )
@@ -99,7 +125,18 @@ def _grown(buffer, needed):
 
 
 @njit(cache=True, nogil=True)
-def _lengths(g: Compiled, key, n):
+def _disturb(symbols, count, first, size, state, strength, images):
+    """Replaces each of the first `count` symbols with probability `strength` by its image, or by any of its level."""
+    for node in range(count):
+        if np.float64(_next(state) >> np.uint64(11)) * 2.0**-53 < strength:
+            if len(images) > 0:
+                symbols[node] = first + images[symbols[node] - first]
+            else:
+                symbols[node] = first + np.int64(((_next(state) >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _lengths(g: Compiled, key, n, noise: Noise):
     """Lengths (n,) of the samples: the same draws as in `_fill`, down to the last level of nonterminals."""
     lengths = np.zeros(n, np.int64)
     state = np.empty(4, np.uint64)
@@ -107,8 +144,13 @@ def _lengths(g: Compiled, key, n):
     depth = len(g.level_first) - 1
     # Arrays taken out of the tuple once: numba counts references at each use of the tuple otherwise.
     rule_first, even, below, rhs_first, rhs = g.rule_first, g.even, g.below, g.rhs_first, g.rhs
+    where, other = noise.level, np.empty(4, np.uint64)
+    first, size = g.level_first[where], g.level_first[where + 1] - g.level_first[where]
     for i in range(n):
         _seed(key, i, state)
+        noisy = where > 0 and noise.chosen[i]
+        if noisy:
+            _seed(noise.key, i, other)
         buffer[0, 0] = 0
         count = 1
         for level in range(depth - 1):
@@ -123,12 +165,14 @@ def _lengths(g: Compiled, key, n):
                         buffer[(level + 1) % 2, made + k - start] = rhs[k]
                 made += stop - start
             count = made
+            if noisy and level + 1 == where and level < depth - 2:
+                _disturb(buffer[where % 2], count, first, size, other, noise.strength, noise.images)
         lengths[i] = count
     return lengths
 
 
 @njit(cache=True, nogil=True)
-def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary):
+def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise: Noise):
     """Writes tokens and, where `ancestor` has rows, labels; returns the derivations' log probabilities (n,)."""
     n = len(offsets) - 1
     depth = len(g.level_first) - 1
@@ -142,8 +186,13 @@ def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary):
     parents = np.empty((depth, longest), np.int32)
     logs = np.zeros(n)
     state = np.empty(4, np.uint64)
+    where, other = noise.level, np.empty(4, np.uint64)
+    first, size = level_first[where], level_first[where + 1] - level_first[where]
     for i in range(n):
         _seed(key, i, state)
+        noisy = where > 0 and noise.chosen[i]
+        if noisy:
+            _seed(noise.key, i, other)
         symbols[0, 0] = 0
         count = 1
         for level in range(depth - 1):
@@ -156,6 +205,8 @@ def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary):
                     parents[level + 1, made] = node
                     made += 1
             count = made
+            if noisy and level + 1 == where:
+                _disturb(symbols[where], count, first, size, other, noise.strength, noise.images)
         for node in range(count):
             tokens[offsets[i] + node] = symbols[depth - 1, node] - level_first[depth - 1]
         if labels:

@@ -55,7 +55,13 @@ class Cfg(Task):
         self, world: cfg.Grammar, rng: np.random.Generator, split: str, n: int, labels: bool = False
     ) -> Block:
         """n sentences; with labels also the ancestors, subtree numbers and subtree ends of every position."""
-        terminals, inner, truth = cfg.sample(world, rng, n, labels)
+        return self.written(world, *cfg.sample(world, rng, n, labels))
+
+    def written(
+        self, world: cfg.Grammar, terminals: np.ndarray, inner: np.ndarray, truth: dict[str, np.ndarray] | None
+    ) -> Block:
+        """The documents of sampled sentences: terminal numbers (N,), offsets (n+1,) and labels of the sampler."""
+        n = len(inner) - 1
         offsets = inner + 2 * np.arange(n + 1)
         tokens = np.empty(offsets[-1], np.int32)
         real = np.ones(len(tokens), bool)
