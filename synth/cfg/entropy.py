@@ -1,5 +1,7 @@
 """How many bits a sentence carries: the "truth" row of Figure 4 (middle) of Physics of Language Models, Part 1."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from synth.cfg.chart import log_probability
@@ -13,6 +15,7 @@ def derivation_entropy(grammar: Grammar) -> float:
     return sum(grammar.expected_counts[symbol] * value for symbol, value in bits.items())
 
 
+@lru_cache(maxsize=64)  # seconds for long ambiguous sentences, and asked for at every measurement
 def sentence_entropy(grammar: Grammar, n: int = 2000, seed: int = 0) -> tuple[float, float]:
     """Entropy of a sentence in bits, and its standard error, from n >= 2 samples.
 
