@@ -7,14 +7,14 @@ pronoun is asked for by no question and the employer's city follows from the emp
 people asked about give on average is taken for everybody.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probing.capacity import DOCUMENTS, Capacity, counted
-from probing.facts import average, nats_per_document
+from probing.questions import Questions, questions_of
 from synth.bio.pools import ATTRIBUTES
 from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
@@ -49,12 +49,12 @@ class ExtractableCapacity:
         self._training()
 
     def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement reads; one that is trained on counts as three, answers are read twice."""
-        second = questions(task, "second")
+        """About how many tokens a measurement reads; one that is trained on counts as three."""
+        second = questions_of(task, "second")
         people = second.people if self.people is None else min(2 * self.people, second.people)
         asked = len(ATTRIBUTES) * people * mean_length(second, "test")
         trained = 3 * self.qa_steps * self.qa_batch * self.qa_window
-        return trained + Capacity(self.people).tokens(task) + int(2 * asked)
+        return trained + Capacity(self.people).tokens(task) + int(asked)
 
     def measure(self, model: "Decoder", task: Task, data_seed: int, seed: int = 0) -> dict[str, Any]:
         """Adapt a copy of the model, finetune it and ask it; the model itself stays as it is.
@@ -70,7 +70,7 @@ class ExtractableCapacity:
 
         if getattr(task, "half", "all") != "all":
             raise UserError("extractable capacity is that of everybody; pretrain on biographies with half=all")
-        first, second = questions(task, "first"), questions(task, "second")
+        first, second = questions_of(task, "first"), questions_of(task, "second")
         stored = Capacity(self.people).measure(model, task, data_seed)
         adapted = adapt(model, self.rank, self.embed_rank, seed)
         train(adapted, first, self._training(), data_seed, seed, log_every=max(1, self.qa_steps // 100))
@@ -87,15 +87,6 @@ class ExtractableCapacity:
         )
 
 
-def questions(task: Task, half: Any) -> BioQuestions:
-    """The questions about one half of a task's people. Raises UserError when they cannot be asked."""
-    if not isinstance(task, BioS):
-        raise UserError(f"answers can be extracted from bioS only, and {task.name} has no questions; use Capacity")
-    if not task.questions:
-        raise UserError("the vocabulary has no words for questions; pretrain on bioS with questions=4")
-    return BioQuestions(**{f.name: getattr(task, f.name) for f in fields(BioS)} | {"half": half})
-
-
 def answers(
     model: "Decoder", task: BioQuestions, data_seed: int, people: int | None = None
 ) -> tuple[dict[str, float], float]:
@@ -105,18 +96,21 @@ def answers(
     Every question is asked once, in a phrasing drawn for the test split, or, given `people`, a random six for so many
     people. Raises UserError when those ask nothing about some attribute.
     """
-    from probing.likelihood import target_hits, token_nats
+    from probing.asking import ask
 
     names = [name for name in ATTRIBUTES if name in counted(task.facts())]
-    corpus, rows, right = Corpus(task, data_seed, "test"), [], []
-    asked = _questions_asked(corpus, people)
-    for start in range(0, asked, DOCUMENTS):
-        block = corpus.documents(start, min(start + DOCUMENTS, asked), labels=True)
-        documents = block.documents
-        rows.append(nats_per_document(token_nats(model, documents), block, [ATTRIBUTES.index(n) for n in names]))
-        pairs = zip(target_hits(model, documents), block.prompt_lengths, strict=True)
-        right += [hits[prompt - 1 : -1].all() for hits, prompt in pairs]  # the last token is <eos>
-    return dict(average(np.concatenate(rows), names).values), float(np.mean(right))
+    corpus = Corpus(task, data_seed, "test")
+    items = corpus.items_of(0, _questions_asked(corpus, people))
+    about, nats, right = task.who_and_what(items)[1], [], []
+    for start in range(0, len(items), DOCUMENTS):
+        told = ask(model, Questions.of(corpus, items[start : start + DOCUMENTS]), candidates=False)
+        nats.append(told.nats)
+        right.append(told.exact)
+    losses = np.concatenate(nats)
+    means = {name: losses[about == ATTRIBUTES.index(name)] for name in names}
+    if silent := [name for name, found in means.items() if not len(found)]:
+        raise UserError(f"no question asks for {silent[0]}; ask more people")
+    return {name: float(found.mean()) for name, found in means.items()}, float(np.concatenate(right).mean())
 
 
 def _questions_asked(corpus: Corpus, people: int | None) -> int:

@@ -55,17 +55,24 @@ def token_nats(model: nn.Module, documents: Sequence[np.ndarray]) -> Float[np.nd
     return np.concatenate([part for one in said for part in (np.zeros(1), -one.astype(np.float64))])
 
 
-def target_hits(model: nn.Module, documents: Sequence[np.ndarray]) -> list[Bool[np.ndarray, " targets"]]:
-    """Whether each token (T-1,) of a document after the first is the likeliest, given those before it: where all of a
-    completion are, greedy decoding writes it."""
-    return _of_targets(model, documents, lambda logits, targets: logits.argmax(-1) == targets)
+def judged_targets(
+    model: nn.Module, documents: Sequence[np.ndarray]
+) -> list[tuple[Bool[np.ndarray, " targets"], Float[np.ndarray, " targets"]]]:
+    """Of each token (T-1,) of a document after the first, given those before it: whether it is the likeliest, and its
+    natural log-probability. Where all of a completion are the likeliest, greedy decoding writes it."""
+
+    def said(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        spoken = logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+        return torch.stack([logits.argmax(-1) == targets, spoken], -1)
+
+    return [(found[:, 0] > 0, found[:, 1]) for found in _of_targets(model, documents, said)]
 
 
 @torch.inference_mode()
 def _of_targets(
     model: nn.Module, documents: Sequence[np.ndarray], judge: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> list[np.ndarray]:
-    """For each document what judge(logits (B, T, V), targets (B, T)) says (T-1,) of its tokens after the first."""
+    """For each document what judge(logits (B, T, V), targets (B, T)) says (T-1, ...) of its tokens after the first."""
     found = [np.zeros(0)] * len(documents)
     for rows, tokens, logits in _logits(model, documents):
         judged = judge(logits, torch.from_numpy(tokens[:, 1:]).to(logits.device)).cpu().numpy()

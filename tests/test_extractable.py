@@ -11,7 +11,8 @@ from experiments.harness.runs import RESERVED
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
 from lm.train import train
-from probing.extractable import ExtractableCapacity, account_answers, answers, questions
+from probing.extractable import ExtractableCapacity, account_answers, answers
+from probing.questions import questions_of
 from synth import get_task
 from synth.corpus import Corpus
 from synth.errors import UserError
@@ -48,7 +49,7 @@ class Knowing(Decoder):
 
 
 def asked(half: str) -> Corpus:
-    return Corpus(questions(TASK, half), 0, "test")
+    return Corpus(questions_of(TASK, half), 0, "test")
 
 
 def bits(nats: dict[str, float]) -> dict[str, float]:
@@ -56,26 +57,26 @@ def bits(nats: dict[str, float]) -> dict[str, float]:
 
 
 def test_who_answers_everything_gives_all_bits() -> None:
-    nats, exact = answers(Knowing(asked("second")), questions(TASK, "second"), 0)
+    nats, exact = answers(Knowing(asked("second")), questions_of(TASK, "second"), 0)
     assert bits(nats) == pytest.approx(MOST, abs=1e-6) and exact == 1
 
 
 def test_who_knows_nothing_gives_none() -> None:
-    nats, exact = answers(Knowing(), questions(TASK, "second"), 0)
+    nats, exact = answers(Knowing(), questions_of(TASK, "second"), 0)
     assert all(known <= 0 for known in bits(nats).values()) and exact == 0
     assert nats["major"] >= log(TASK.vocab().size) - 1e-6
 
 
 def test_who_knows_the_taught_half_gets_no_credit() -> None:
     taught = Knowing(asked("first"))
-    assert answers(taught, questions(TASK, "first"), 0)[1] == 1
-    nats, exact = answers(taught, questions(TASK, "second"), 0)
+    assert answers(taught, questions_of(TASK, "first"), 0)[1] == 1
+    nats, exact = answers(taught, questions_of(TASK, "second"), 0)
     assert all(known <= 0 for known in bits(nats).values()) and exact == 0
 
 
 def test_who_knows_the_lists_and_no_person_gives_no_bits() -> None:
     """A uniform guess over an attribute's values, each of one token, has a loss of exactly its bits."""
-    one_word = questions(TASK, "second")
+    one_word = questions_of(TASK, "second")
     majors = sorted({document.tokens[document.prompt_length] for document in documents(asked("all"), "major")})
     assert len(majors) == 4
     model = Knowing()
@@ -130,7 +131,7 @@ def test_from_training_to_answers() -> None:
 
 def test_a_part_of_the_people_and_the_cost() -> None:
     model = Knowing(asked("second"))
-    assert answers(model, questions(TASK, "second"), 0, people=4)[1] == 1
+    assert answers(model, questions_of(TASK, "second"), 0, people=4)[1] == 1
     few = ExtractableCapacity(qa_steps=1, qa_batch=1, qa_window=1, people=3).tokens(TASK)
     every = ExtractableCapacity(qa_steps=1, qa_batch=1, qa_window=1).tokens(TASK)
     assert 200 < few < every and ExtractableCapacity().tokens(TASK) > 3 * 75_000 * 96 * 512
@@ -138,8 +139,8 @@ def test_a_part_of_the_people_and_the_cost() -> None:
 
 def test_what_cannot_be_asked_is_named() -> None:
     with pytest.raises(UserError, match="^the vocabulary has no words for questions; pretrain on bioS with questions="):
-        questions(get_task("bioS", people=40), "first")
-    with pytest.raises(UserError, match="bioD has no questions"):
-        questions(get_task("bioD", people=40), "first")
+        questions_of(get_task("bioS", people=40), "first")
+    with pytest.raises(UserError, match="bioD is not about the people of bioS"):
+        questions_of(get_task("bioD", people=40), "first")
     with pytest.raises(UserError, match="at least 1"):
         ExtractableCapacity(qa_steps=0)

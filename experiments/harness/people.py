@@ -135,7 +135,7 @@ def finetuning(scale: str, asked: Any, recipe: str) -> Stage:
 
 def _training(size: Size, effort: Effort, parts: int, **changes: Any) -> TrainConfig:
     """AdamW and a cosine to a tenth of the rate, as the paper."""
-    settings = {"steps": effort.steps, "batch": size.batch // parts, "window": size.window, "lr": effort.lr}
+    settings: dict[str, Any] = {"steps": effort.steps, "batch": size.batch // parts, "window": size.window, "lr": effort.lr}
     settings |= {"warmup": effort.warmup, "weight_decay": effort.decay, "schedule": "cosine", "final_lr": 0.1}
     return TrainConfig(**{**settings, "eps": 1e-6, **changes})
 

@@ -41,12 +41,13 @@ def split(text: str, known: Vocab) -> list[str]:
 
 @dataclass(frozen=True)
 class Codec:
-    """words: the vocabulary of words; vocab: the vocabulary of spellings; table: row i holds the ids of word i;
-    text_of: from the names of ids to the text they spell."""
+    """words: the vocabulary of words; vocab: the vocabulary of spellings; table: row i holds the ids of word i; spell:
+    from a text to the names of its ids; text_of: back."""
 
     words: Vocab
     vocab: Vocab
     table: Ragged
+    spell: Callable[[str], list[str]]
     text_of: Callable[[list[str]], str]
 
     @classmethod
@@ -55,7 +56,7 @@ class Codec:
         rows = [spell(spelled(word)) for word in words.symbols]
         vocab = Vocab(tuple(dict.fromkeys(name for row in rows for name in row)))
         ids = [vocab.encode(row).tolist() for row in rows]
-        return cls(words, vocab, Ragged.of([[vocab.bos], *ids, [vocab.eos], [vocab.pad]]), text_of)
+        return cls(words, vocab, Ragged.of([[vocab.bos], *ids, [vocab.eos], [vocab.pad]]), spell, text_of)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -89,6 +90,11 @@ class Codec:
         check_text(text)
         rows = self.table.rows
         return np.array([i for word in self.words.encode(split(text, self.words)) for i in rows[word]], np.int32)
+
+    def spelling(self, text: str) -> np.ndarray:
+        """The ids of any text as it is written, spaces and unknown words included. Raises UserError where it takes an
+        id that no known word has."""
+        return self.vocab.encode(self.spell(text))
 
 
 def check_text(text: str) -> None:
