@@ -4,7 +4,7 @@ Part 3.1 (arXiv 2309.14316), section 5: the special positions are those just bef
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -57,10 +57,10 @@ def full_names(corpus: Corpus) -> Source:
 
 
 def people_of(task: Task) -> BioS:
-    """The biographies of a task's people. Raises UserError for a task without them."""
+    """The biographies of a task's people, also if it asks about them. Raises UserError for a task without."""
     if not isinstance(task, BioS):
         raise UserError(f"P- and Q-probes ask about the people of bioS, and {task.name} has none; give a bioS task")
-    return task
+    return task if type(task) is BioS else BioS(**{f.name: getattr(task, f.name) for f in fields(BioS)})
 
 
 def names(task: BioS, world: World) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ TASK = BioS(
     employers=6, templates=2,
 )  # fmt: skip
 WORLD = TASK.world(0)
-P_QUICK = {"batch": 20, "head_updates": 60, "updates": 2, "rate": 2e-2, "decay": 0.0}
+P_QUICK = {"batch": 20, "head_updates": 120, "updates": 2, "rate": 2e-2, "decay": 0.0}
 Q_QUICK = {"batch": 30, "head_updates": 150, "updates": 10, "rate": 1e-2, "decay": 0.0}
 
 
@@ -100,7 +100,9 @@ def test_what_the_embedding_does_not_tell_apart_only_an_update_reads() -> None:
 def test_without_an_update_it_is_the_plain_linear_probe(norm: str) -> None:
     """Logistic regression on the normed last states, found by the exact solver of probing/plain.py."""
     model = build(ModelConfig(2, 2, 8, init_std=0.3), 8, 0)
-    asked, labels = batches([0, 1, 2, 0, 1, 2, 0, 1], 40)
+    [clean], labels = batches([0, 1, 2, 0, 1, 2, 0, 1], 30)
+    labels[::3] = torch.arange(80) % 3  # so that the best classifier is not infinitely sure
+    asked = [Asked(clean.tokens, clean.positions, labels[None, :, None])]
     probes = UpdateProbes(model, [3], 0, norm, seed=1)  # type: ignore[arg-type]
     losses = fit(probes, model, asked * 300, 300, lr=5e-2, weight_decay=0.0)
     with torch.no_grad():
@@ -112,9 +114,9 @@ def test_without_an_update_it_is_the_plain_linear_probe(norm: str) -> None:
             states = (states - states.mean(0)) / (states.var(0, unbiased=False) + 1e-5).sqrt()
     best = logistic(states[None], labels, 3, strength=1e6)
     exact = nn.functional.cross_entropy(states.double() @ best.weight[0] + best.bias[0], labels)
-    assert losses[-1, 0] == pytest.approx(float(exact), abs=2e-3)
+    assert losses[-1, 0] == pytest.approx(float(exact), abs=1e-2)
     agree = answered(probes, model, asked)[0, :, 0] == best(states[None])[0].numpy()
-    assert agree.mean() > 0.97
+    assert agree.mean() > 0.95
 
 
 def test_the_update_is_of_the_embedding_that_is_read() -> None:
@@ -255,7 +257,7 @@ def test_targets_by_hand() -> None:
 def test_values_that_nobody_learned_on_has_are_left_out() -> None:
     rare = BioS(**{**{f.name: getattr(TASK, f.name) for f in fields(BioS)}, "people": 12, "cities": 200})
     model = build(ModelConfig(1, 2, 8), rare.vocab().size, 0)
-    rows = {row["attribute"]: row for row in QProbe(target="whole", updates=2, batch=4).measure(model, rare, 0)}
+    rows = {row["attribute"]: row for row in QProbe(4, "whole", updates=2, batch=4).measure(model, rare, 0)}
     values = whole_values(rare, rare.world(0))[1]
     unseen = sum(value not in values[:6] for value in values[6:])
     assert unseen > 0 and rows["birth city"]["unseen"] == unseen and rows["birth city"]["n"] == 6 - unseen
@@ -272,7 +274,7 @@ def test_questions_have_the_same_people() -> None:
 
 
 def test_columns_and_cost() -> None:
-    row = QProbe(updates=2, batch=4).measure(build(ModelConfig(1, 2, 8), TASK.vocab().size, 0), TASK, 0)[0]
+    row = QProbe(4, updates=2, batch=4).measure(build(ModelConfig(1, 2, 8), TASK.vocab().size, 0), TASK, 0)[0]
     for probe in (PProbe(), QProbe()):
         assert not {f.name for f in fields(probe)} & (RESERVED | row.keys())
     assert QProbe(updates=10, batch=20).tokens(TASK) == 5 * (20 * 2 * 6 * 10 + 6 * 60)
@@ -297,11 +299,9 @@ def test_what_cannot_be_probed_is_one_line(probe: FactProbe, task, size: int | N
 
 
 def test_what_no_probe_can_be_is_one_line() -> None:
-    for wrong in ({"rank": -1}, {"target": "last"}, {"updates": 0}, {"batch": 1}, {"rate": 0.0}, {"decay": -1.0}):
+    for wrong in ({"rank": -1}, {"updates": 0}, {"batch": 1}, {"rate": 0.0}, {"decay": -1.0}):
         with pytest.raises(UserError):
             QProbe(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="^split='valid' is unknown; choose one of test, train"):
-        PProbe(split="valid")  # type: ignore[arg-type]
     encoder = build(ModelConfig(1, 2, 16, causal=False), TASK.vocab().size + 1, 0)
     with pytest.raises(UserError, match="needs a causal model"):
         QProbe(updates=1).measure(encoder, TASK, 0)
