@@ -178,7 +178,11 @@ def test_the_model_stays_as_it_is_to_the_last_bit() -> None:
 def test_planted_facts_are_read_at_every_position(probe: FactProbe, shape: tuple[int, int]) -> None:
     rows = probe.measure(Knowing(), TASK, 0)
     known = accuracies(rows)
-    assert known.shape == shape and known.min() >= (0.98 if probe.target == "first" else 0.5)
+    assert known.shape == shape
+    if probe.target == "first":  # 60 people teach a little besides: their months go with their cities, say
+        assert known.min() >= 0.9 and known.mean() >= 0.98
+    else:
+        assert known.mean() >= 0.9
     for row in rows:
         assert row["n"] == row["groups"] == 60 and row["unseen"] == 0 and 0.1 < row["majority"] < 0.6, row
 
