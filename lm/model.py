@@ -136,10 +136,15 @@ class Decoder(nn.Module):
         Raises UserError when the sequence is longer than the model's table of positions.
         """
         places = self.places(inputs.shape[1], documents)
-        x = self.embedded(inputs, places.index)
+        return self.logits(self.through(self.embedded(inputs, places.index), places, states, costs))
+
+    def through(
+        self, x: Float[Tensor, "B T D"], places: Places, states: list[State] | None = None, costs: Costs | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """The residual stream after all blocks, from what the first of them reads (see `forward`)."""
         for layer, block in enumerate(self.blocks):
             x = block(x, places, states[layer] if states else None, costs)
-        return self.logits(x)
+        return x
 
     def states(self, rows: int, length: int) -> list[State]:
         """Empty memories of all layers for `rows` sequences of at most `length` tokens.

@@ -112,17 +112,31 @@ def fit(
     One step a batch; there must be `updates` of them. The sum of the losses is minimised: as no two probes share a
     parameter and Adam divides by the gradient's size, each is trained as if it were alone.
     """
-    optimizer = torch.optim.AdamW(probes.parameters(), lr, betas, weight_decay=weight_decay, fused=True)
+    losses = (cross_entropy(probes(batch.states, batch.lengths), batch.labels) for batch in batches)
+    return descend(probes, losses, updates, lr, betas, weight_decay)
+
+
+def descend(
+    probes: nn.Module,
+    losses: Iterable[Float[Tensor, "*S"]],
+    updates: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.98),
+    weight_decay: float = 1e-3,
+    eps: float = 1e-8,
+) -> Float[np.ndarray, "updates *S"]:
+    """Lower the sum of the losses of probes, a step each time that `losses` comes up with them, which it must do lazily
+    and `updates` times; what they were, in nats."""
+    optimizer = torch.optim.AdamW(probes.parameters(), lr, betas, eps, weight_decay, fused=True)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / updates)
-    losses = []
-    for batch in batches:
-        each = cross_entropy(probes(batch.states, batch.lengths), batch.labels)
+    found = []
+    for each in losses:
         optimizer.zero_grad()
         each.sum().backward()
         optimizer.step()
         decay.step()
-        losses.append(each.detach())
-    return torch.stack(losses).cpu().numpy()
+        found.append(each.detach())
+    return torch.stack(found).cpu().numpy()
 
 
 def cross_entropy(logits: Float[Tensor, "Y V B T C"], labels: Int[Tensor, "V B T"]) -> Float[Tensor, "Y V"]:

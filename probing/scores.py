@@ -30,9 +30,8 @@ def score(
     _, pairs = np.unique(np.concatenate([truth, answers]), return_inverse=True)
     confusion = np.zeros((pairs.max(initial=0) + 1,) * 2, int)
     np.add.at(confusion, (pairs[: len(truth)], pairs[len(truth) :]), 1)
-    return tallied(
-        np.bincount(numbers[truth == answers], minlength=numbers.max(initial=0) + 1), np.bincount(numbers), confusion
-    )
+    asked = np.bincount(numbers)
+    return tallied(np.bincount(numbers[truth == answers], minlength=len(asked)), asked, confusion)
 
 
 def matthews(confusion: Num[np.ndarray, "*S C C"]) -> Float[np.ndarray, "*S"]:
