@@ -30,10 +30,12 @@ from experiments.harness.people import RECIPES
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import by_seed, interval_if_any, where
 from synth.bio.pools import ATTRIBUTES
+from synth.tasks.bios import Half
 
 NAME = Path(__file__).stem
 SOME = ("single", "multi5", "multi5+permute")
-TAUGHT, HELD_OUT = "first", "second"  # halves of the people
+TAUGHT: Half = "first"
+HELD_OUT: Half = "second"
 
 # Part 3.1, Figure 3: answers about held-out people, in percent, on average and by attribute in the order of ATTRIBUTES.
 # The paper reports the best of finetuning in full and by LoRA of several ranks.
@@ -68,9 +70,8 @@ def runs(scale: str) -> list[Run]:
 
 def told(scale: str, wording: str) -> list[Run]:
     """One way to tell of people: what a model holds that has read it, and what it answers once taught."""
-    from probing.extraction import Extraction
-
     from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.extraction import Extraction
 
     biographies, asked = people.world(scale, wording), people.questions(scale, wording, TAUGHT)
     model, reading = people.model(scale), people.reading(scale)
@@ -91,11 +92,14 @@ def told(scale: str, wording: str) -> list[Run]:
 # ---- tables ----------------------------------------------------------------------------------------------------
 def answers(table, half: str):
     """The rows on one half of the people, with `right`: the share of whole answers that are."""
+    asked = {"half", "attribute", "exact", "chance"}
+    table = table.reindex(columns=[*table, *sorted(asked - set(table))])  # a first run may have asked nothing yet
     return where(table, evaluation="Extraction", half=half).assign(right=lambda rows: rows["exact"])
 
 
 def stored(table):
     """The share of the values' bits that a model holds which has only read, with its rows."""
+    table = table.reindex(columns=[*table, *sorted({"value_bits", "value_bits_max"} - set(table))])
     rows = where(table, evaluation="Capacity")
     return rows.assign(share=rows["value_bits"] / rows["value_bits_max"])
 
@@ -131,10 +135,11 @@ def wording_panel(axes, table, names) -> None:
             at = place + (g - (len(recipes) - 1) / 2) * 0.8 / len(recipes)
             axes.plot([at], [paper / 100], "x", color=figures.PAPER, markersize=8, zorder=4)
     axes.plot([], [], "x", color=figures.PAPER, label="paper (finetuned: the best)")
-    figures.floor_line(axes, round(rows["chance"].mean(), 3))
+    if len(rows):
+        figures.floor_line(axes, round(rows["chance"].mean(), 3))
     people.wrapped(axes, names)
     axes.set(title="Questions about people never asked about before", ylabel="share answered right", ylim=(-0.02, 1.05))
-    axes.legend(fontsize=9)
+    people.legend(axes)
 
 
 def attribute_panel(axes, table, names) -> None:
@@ -151,7 +156,7 @@ def attribute_panel(axes, table, names) -> None:
     axes.plot([], [], "x", color=figures.PAPER, label="paper")
     axes.set_xticks(range(len(order)), [name.replace(" ", "\n") for name in order], fontsize=9)
     axes.set(title="The same by attribute, finetuned by LoRA", ylabel="share answered right", ylim=(-0.02, 1.05))
-    axes.legend(fontsize=9)
+    people.legend(axes)
 
 
 def control_panel(axes, table, names) -> None:
@@ -166,7 +171,7 @@ def control_panel(axes, table, names) -> None:
     figures.points(axes, pandas.concat(parts), "wording", "share", "what", order=names)
     people.wrapped(axes, names)
     axes.set(title="What it is not for want of", ylabel="share of bits, or answered right", ylim=(-0.02, 1.05))
-    axes.legend(fontsize=9, loc="lower right")
+    people.legend(axes, loc="lower right")
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------

@@ -87,7 +87,8 @@ def test_nothing_is_trained_twice(tmp_path: Path, steps: list[int]) -> None:
     told: list[int] = []
     (again,) = execute(other, tmp_path, progress=told.append)  # type: ignore[misc]
     assert steps == [] and told == [45] and again["weight"] != row["weight"]
-    assert again["seconds"] > read_json(tmp_path / run_id(one) / "history.json")[-1]["seconds"] > 0
+    trained = read_json(tmp_path / run_id(one) / "history.json")[-1]["seconds"]
+    assert again["seconds"] >= round(trained, 3) > 0
     assert {k: again[k] for k in ("tokens", "train_loss")} == {k: row[k] for k in ("tokens", "train_loss")}
     execute(replace(one, then=(Stage(QUESTIONS, replace(TRAIN, steps=5)),)), tmp_path)
     assert steps == [5], "the first training is there"

@@ -81,7 +81,7 @@ def points(
             axes.plot([], [], "o", color=color, label=str(group))
     axes.set_xticks(range(len(categories)), [str(category) for category in categories])
     axes.set_xlim(-0.6, len(categories) - 0.4)
-    if hue:
+    if hue and groups:
         axes.legend(title=hue)
     return drawn
 

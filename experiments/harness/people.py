@@ -2,19 +2,24 @@
 ways to tell of them, models, trainings on biographies and on questions, at our sizes and at the paper's.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness import figures
 from experiments.harness.runs import Stage
 from lm.config import ModelConfig, TrainConfig
+from probing.capacity import CapacityWarning
 from synth.mixture import Mixture
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
+
+# These models could hold far more than the people have to tell, on purpose: what can be asked for is the question.
+warnings.filterwarnings("ignore", category=CapacityWarning)
 
 WORDINGS: Mapping[str, dict[str, Any]] = {
     "single": {"wordings": 1},
@@ -135,7 +140,12 @@ def finetuning(scale: str, asked: Any, recipe: str) -> Stage:
 
 def _training(size: Size, effort: Effort, parts: int, **changes: Any) -> TrainConfig:
     """AdamW and a cosine to a tenth of the rate, as the paper."""
-    settings: dict[str, Any] = {"steps": effort.steps, "batch": size.batch // parts, "window": size.window, "lr": effort.lr}
+    settings: dict[str, Any] = {
+        "steps": effort.steps,
+        "batch": size.batch // parts,
+        "window": size.window,
+        "lr": effort.lr,
+    }
     settings |= {"warmup": effort.warmup, "weight_decay": effort.decay, "schedule": "cosine", "final_lr": 0.1}
     return TrainConfig(**{**settings, "eps": 1e-6, **changes})
 
@@ -151,11 +161,12 @@ def title(table: "DataFrame", what: str, *by: str) -> str:
     )
 
 
-def wrapped(axes: Any, names: Any) -> None:
+def wrapped(axes: "Axes", names: Any) -> None:
     """Names of wordings under their places, broken where they are long."""
     axes.set_xticks(range(len(names)), [name.replace("+", "\n+") for name in names], fontsize=9)
 
 
-def crosses(axes: Any, places: Mapping[float, float]) -> None:
-    """The paper's numbers at places of the x-axis."""
-    axes.plot(list(places), list(places.values()), "x", color=figures.PAPER, markersize=8, label="paper", zorder=4)
+def legend(axes: "Axes", **where: Any) -> None:
+    """A legend where there is anything to name: a table that is not whole yet may have nothing for a panel."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=9, **where)
