@@ -1,11 +1,11 @@
 """Where does a model of sentences keep their parse trees? (claims 1.5 to 1.7)
 
 Part 1 (arXiv 2305.13673), results 4 and 5, Figures 5 to 7: linear probes ask the hidden states of a frozen GPT which
-symbol of each level of the tree stands above a position, and ask the same of an untrained GPT and of a masked encoder
-of the same size that has read as much. Levels carry the paper's names: NT6 stands above the terminals, NT2 below the
-root of the full grammars. From left to right: by layer, with the probe that looks at all positions; in the last
-layer, level by level, beside the paper's numbers; at the ends of subtrees, with a probe that sees the end alone; and
-after less training.
+symbol of each level of the tree stands above a position, and ask the same of an untrained GPT and of masked encoders of
+the same size that have read as much, one with the GPT's rotary attention and one with DeBERTa's. Levels carry the
+paper's names: NT6 stands above the terminals, NT2 below the root of the full grammars. From left to right: by layer,
+with the probe that looks at all positions; in the last layer, level by level, beside the paper's numbers; at the ends
+of subtrees, with a probe that sees the end alone; and after less training.
 
 What one should see: every level is read from the trained GPT far better than from the untrained one, the better the
 deeper the layer; at ends of subtrees a single state says what has ended. The encoder knows the levels near the
@@ -29,23 +29,26 @@ from experiments.harness import figures, trees
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import Interval, by_seed, interval, interval_if_any
+from lm.config import Positions
 
 NAME = Path(__file__).stem
-ARCHITECTURES = ("rotary", "encoder", "untrained")
+ENCODERS: dict[str, Positions] = {"encoder": "rotary", "relative encoder": "relative"}
+ARCHITECTURES = ("rotary", *ENCODERS, "untrained")
+DASHES = ("-", "--", "-.", ":")
 
 # Part 1, Figures 5 and 7: share of positions read right on NT6, NT5, NT4, NT3, NT2. The paper's encoder is a DeBERTa.
 PAPER = {
     ("cfg3b", "full", "rotary"): (1.0, 1.0, 1.0, 1.0, 1.0),
-    ("cfg3b", "full", "encoder"): (1.0, 1.0, 1.0, 0.997, 0.999),
+    ("cfg3b", "full", "relative encoder"): (1.0, 1.0, 1.0, 0.997, 0.999),
     ("cfg3b", "full", "untrained"): (0.850, 0.657, 0.568, 0.615, 0.627),
     ("cfg3b", "diagonal", "rotary"): (1.0, 1.0, 0.996, 0.998, 1.0),
-    ("cfg3b", "diagonal", "encoder"): (1.0, 1.0, 0.989, 0.857, 0.857),
+    ("cfg3b", "diagonal", "relative encoder"): (1.0, 1.0, 0.989, 0.857, 0.857),
     ("cfg3b", "diagonal", "untrained"): (0.913, 0.756, 0.668, 0.680, 0.834),
     ("cfg3f", "full", "rotary"): (1.0, 0.977, 0.952, 0.933, 0.942),
-    ("cfg3f", "full", "encoder"): (1.0, 0.996, 0.963, 0.840, 0.775),
+    ("cfg3f", "full", "relative encoder"): (1.0, 0.996, 0.963, 0.840, 0.775),
     ("cfg3f", "full", "untrained"): (0.713, 0.499, 0.446, 0.591, 0.686),
     ("cfg3f", "diagonal", "rotary"): (1.0, 0.992, 0.993, 0.989, 0.981),
-    ("cfg3f", "diagonal", "encoder"): (1.0, 0.991, 0.782, 0.693, 0.800),
+    ("cfg3f", "diagonal", "relative encoder"): (1.0, 0.991, 0.782, 0.693, 0.800),
     ("cfg3f", "diagonal", "untrained"): (0.754, 0.588, 0.544, 0.664, 0.776),
     ("cfg3f", "tridiagonal", "rotary"): (1.0, 0.993, 0.993, 0.990, 0.991),
 }
@@ -61,7 +64,7 @@ EARLIER = (0.125, 0.375)  # parts of the training after which the GPT is asked t
 
 
 def runs(scale: str) -> list[Run]:
-    """The three architectures on every grammar of the scale, and the GPT after less training; three seeds each (one for
+    """The four architectures on every grammar of the scale, and the GPT after less training; three seeds each (one for
     smoke)."""
     one = [run for grammar in trees.grammars(scale) for run in on_grammar(scale, grammar)]
     return replicate(one, 1 if scale == "smoke" else 3)
@@ -71,17 +74,20 @@ def on_grammar(scale: str, grammar: str) -> list[Run]:
     """What is trained and asked on one grammar. Only small scales train again for less."""
     task, asked = trees.world(scale, grammar), questions(scale)
 
-    def run(architecture: str, causal: bool, train, evaluations, share: float | str = "") -> Run:
-        named = {**trees.tags(scale, grammar), "architecture": architecture, "share": share}
-        return Run(NAME, task, trees.model(scale, causal=causal), train, evaluations, tags=named)
+    def run(name: str, positions: Positions, train, evaluations, share: float | str = "", causal: bool = True) -> Run:
+        named = {**trees.tags(scale, grammar), "architecture": name, "share": share}
+        return Run(NAME, task, trees.model(scale, positions, causal), train, evaluations, tags=named)
 
     made = [
-        run("rotary", True, trees.training(scale), asked),
-        run("untrained", True, None, asked),
-        run("encoder", False, trees.training(scale, causal=False), asked),
+        run("rotary", "rotary", trees.training(scale), asked),
+        run("untrained", "rotary", None, asked),
+        *(
+            run(name, positions, trees.training(scale, positions, causal=False), asked, causal=False)
+            for name, positions in ENCODERS.items()
+        ),
     ]
     if scale in ("laptop", "overnight"):
-        made += [run("rotary", True, trees.training(scale, share=share), asked[:1], share) for share in EARLIER]
+        made += [run("rotary", "rotary", trees.training(scale, share=share), asked[:1], share) for share in EARLIER]
     return made
 
 
@@ -137,10 +143,10 @@ def layers_panel(axes, part) -> None:
     part = part[(part["mode"] == "full") & part["whole"]]
     levels = sorted(set(part["nt"]))
     for color, nt in zip(figures.colors(len(levels)), levels, strict=True):
-        for name, dashes in zip(ARCHITECTURES, ("-", "--", ":"), strict=True):
+        for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
             chosen = part[(part["nt"] == nt) & (part["architecture"] == name)]
             trees.line(axes, chosen, "place", "accuracy", color, f"NT{nt}" if name == "rotary" else "", dashes)
-    for name, dashes in zip(ARCHITECTURES, ("-", "--", ":"), strict=True):
+    for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
         axes.plot([], [], dashes, color=figures.PAPER, label=name)
     places = sorted(set(part["place"]))
     trees.whole_numbers(axes, places, ["input" if at == 0 else str(at) for at in places])
@@ -202,7 +208,7 @@ def claims(table) -> list[Claim]:
         if len(part):
             made += [*everywhere(part, grammar), *at_ends(part, grammar)]
     hard = table[table["grammar"] == "cfg3f"]
-    return made + (encoders(hard) if len(hard) else [])
+    return made + [claim for name in ENCODERS if len(hard) for claim in encoders(hard, name)]
 
 
 def accuracy(part, architecture: str, probe: str, nt: int, best: bool = False):
@@ -214,11 +220,11 @@ def accuracy(part, architecture: str, probe: str, nt: int, best: bool = False):
 
 
 def gap(part, over: str, probe: str, nt: int, best: bool = False) -> tuple[Interval | None, float]:
-    """Rotary minus another architecture by seed, and the paper's number for it."""
-    grammar = part["grammar"].iloc[0]
-    paper = PAPER[grammar, probe, "rotary"][6 - nt] - PAPER[grammar, probe, over][6 - nt]
-    ours, theirs = (accuracy(part, name, probe, nt, best) for name in ("rotary", over))
-    return interval_if_any(ours - theirs), round(paper, 3)
+    """Rotary minus another architecture by seed, and the paper's number for it; any encoder stands for its DeBERTa."""
+    grammar, theirs = part["grammar"].iloc[0], "relative encoder" if over in ENCODERS else over
+    paper = PAPER[grammar, probe, "rotary"][6 - nt] - PAPER[grammar, probe, theirs][6 - nt]
+    ours, others = (accuracy(part, name, probe, nt, best) for name in ("rotary", over))
+    return interval_if_any(ours - others), round(paper, 3)
 
 
 def worst(part, id: str, statement: str, probe: str, goal: float) -> list[Claim]:
@@ -262,12 +268,12 @@ def at_ends(part, grammar: str) -> list[Claim]:
     return made
 
 
-def encoders(part) -> list[Claim]:
-    """Claim 1.7 on cfg3f: encoders miss the levels near the root, and not those near the terminals."""
+def encoders(part, encoder: str) -> list[Claim]:
+    """Claim 1.7 on cfg3f: an encoder misses the levels near the root, and not those near the terminals."""
     levels, made = sorted(set(part["nt"])), []
     where = {"full": "of every position", "diagonal": "at its ends from the end alone"}
     for probe, nt in [(probe, nt) for probe in DEEP for nt in levels]:
-        name, found = f"cfg3f, NT{nt} {where[probe]}, last layer, rotary minus encoder", gap(part, "encoder", probe, nt)
+        name, found = f"cfg3f, NT{nt} {where[probe]}, last layer, rotary minus {encoder}", gap(part, encoder, probe, nt)
         if nt in DEEP[probe]:
             made += told(part, "1.7", name, found, "above 0: the encoder misses it", above=0.0)
         elif nt in SHALLOW:
@@ -275,9 +281,9 @@ def encoders(part) -> list[Claim]:
             made += told(part, "1.7", name, found, rule, below=0.05)
     if min(levels) > max(DEEP["diagonal"]):
         nearest = min(levels)
-        name = f"cfg3f, NT2 to NT4 at ends, rotary minus encoder (the value is that of NT{nearest})"
+        name = f"cfg3f, NT2 to NT4 at ends, rotary minus {encoder} (the value is that of NT{nearest})"
         rule = "above 0; not testable here: this root has no level so far from the terminals"
-        found = (gap(part, "encoder", "diagonal", nearest)[0], gap(part, "encoder", "diagonal", 4)[1])
+        found = (gap(part, encoder, "diagonal", nearest)[0], gap(part, encoder, "diagonal", 4)[1])
         made += told(part, "1.7", name, found, rule, testable=False, above=0.0)
     return made
 
