@@ -8,7 +8,7 @@ stored with the person, in a form that a linear map reads; people probed and peo
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -18,11 +18,12 @@ from torch import nn
 from lm.model import Decoder, require_causal
 from lm.ragged import padded
 from probing.scores import exchanged, score, settled
-from probing.telling import Source, biographies, first_words, full_names, people_of, whole_values
+from probing.telling import Source, biographies, first_words, full_names, whole_values
 from probing.updates import Asked, Norm, UpdateProbes, answered, fit
 from synth import Corpus, Task, UserError
 from synth.bio.pools import ATTRIBUTES
 from synth.corpus import mean_length
+from synth.mixture import people_of
 from synth.tasks.bios import BioS, World
 
 Target = Literal["first", "whole"]
@@ -190,7 +191,7 @@ class QProbe(FactProbe):
 
 
 def _checked(model: nn.Module, task: Task) -> tuple[Decoder, BioS]:
-    people = people_of(task)
+    people = replace(people_of(task), half="all")  # positions in the world, whoever was told of
     if not isinstance(model, Decoder):
         raise UserError(f"an update of the embedding needs a Decoder (lm.load), and this is a {type(model).__name__}")
     require_causal(model, "reading what a model knows before it is told")

@@ -4,13 +4,14 @@ Part 3.1 (arXiv 2309.14316), section 5: the special positions are those just bef
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from synth import Corpus, Task, UserError
+from synth import Corpus
 from synth.bio.pools import ATTRIBUTES
+from synth.mixture import people_of
 from synth.tasks.bios import CITY, BioS, World
 
 
@@ -54,13 +55,6 @@ def full_names(corpus: Corpus) -> Source:
         return Texts([documents[person] for person in people], last[people, None], nothing)
 
     return named
-
-
-def people_of(task: Task) -> BioS:
-    """The biographies of a task's people, also if it asks about them. Raises UserError for a task without."""
-    if not isinstance(task, BioS):
-        raise UserError(f"P- and Q-probes ask about the people of bioS, and {task.name} has none; give a bioS task")
-    return task if type(task) is BioS else BioS(**{f.name: getattr(task, f.name) for f in fields(BioS)})
 
 
 def names(task: BioS, world: World) -> list[np.ndarray]:

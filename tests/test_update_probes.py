@@ -289,8 +289,8 @@ def test_columns_and_cost() -> None:
 @pytest.mark.parametrize(
     ("probe", "task", "size", "message"),
     [
-        (QProbe(updates=1), get_task("bioD", people=40), 9, "^P- and Q-probes ask about the people of bioS, and bioD"),
-        (QProbe(updates=1), Cfg("cfg3b"), 6, "has none"),
+        (QProbe(updates=1), get_task("bioD", people=40), 9, "^bioD is not about the people of bioS"),
+        (QProbe(updates=1), Cfg("cfg3b"), 6, "is not about the people of bioS"),
         (PProbe(updates=1), TASK, 9, "^the model has 9 tokens and the task needs .*; probe it on the people"),
         (PProbe(rank=17, updates=1), TASK, None, "^rank=17 is none .* x 16 can have; lower it"),
         (PProbe(updates=1), BioS(people=3), None, "^people=3 leaves fewer than 2"),

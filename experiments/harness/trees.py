@@ -30,6 +30,7 @@ RATE: dict[tuple[Positions, bool], float] = {
     ("position_only", True): 2e-2,
     ("uniform", True): 2e-2,
     ("rotary", False): 5e-3,
+    ("relative", False): 1e-2,
 }
 
 
