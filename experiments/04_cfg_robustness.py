@@ -15,7 +15,7 @@ kinds (15, 10 and 5%) and, less surely, their level (3). Our readings: docs/task
 
 Worlds and cost: smoke, seconds; laptop, cfg3b rooted at 16 (four rule levels, 30 to 72 tokens, 29.5 bits), prefixes of
 20 tokens, an eighth of which chance leaves without a fault, ten minutes on two cores; overnight, the same with a wider
-model and six times the tokens, three hours on two cores; gpu, the full cfg3b, half an hour (neither was measured);
+model and five times the tokens, three hours on two cores; gpu, the full cfg3b, half an hour (neither was measured);
 paper, GPT-2 small, 100k steps of 96 windows of 512 tokens.
 """
 
