@@ -13,10 +13,10 @@ The paper's full text was not at hand. From a reproduction's notes: about 30% an
 corrupted 50-token prefixes, the 15%, the temperatures, and both modes. From memory: the grammar, the strengths of the
 kinds (15, 10 and 5%) and, less surely, their level (3). Our readings: docs/tasks/cfg_perturbed.md.
 
-Worlds and cost: smoke, seconds; laptop, cfg3b rooted at 14 (three rule levels, 18 to 27 tokens; 8192 sentences, most of
-which a training meets), prefixes of 14 tokens, a quarter of which chance leaves without a fault, ten minutes on two
-cores; overnight, cfg3b rooted at 16 (30 to 72 tokens, 29.5 bits), three hours on two cores; gpu, the full cfg3b, half
-an hour (neither was measured); paper, GPT-2 small, 100k steps of 96 windows of 512 tokens.
+Worlds and cost: smoke, seconds; laptop, cfg3b rooted at 16 (four rule levels, 30 to 72 tokens, 29.5 bits), prefixes of
+20 tokens, an eighth of which chance leaves without a fault, ten minutes on two cores; overnight, the same with a wider
+model and five times the tokens, three hours on two cores; gpu, the full cfg3b, half an hour (neither was measured);
+paper, GPT-2 small, 100k steps of 96 windows of 512 tokens.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Plan:
 
 PLANS = {
     "smoke": Plan(trees.Size("14", 2, 2, 16, 32, 60, 8, 32, 0, rate=1e-2), 0.1, 6, 32, (0.5,)),
-    "laptop": Plan(trees.Size("14", 4, 4, 32, 96, 2500, 6, 96, 50, rate=1e-2), 0.1, 14, 400, (0.1, 0.5, 1.0)),
+    "laptop": Plan(trees.Size("16", 4, 4, 32, 80, 3600, 8, 80, 50, rate=1e-2), 0.1, 20, 400, (0.1, 0.5)),
     "overnight": Plan(trees.Size("16", 6, 4, 64, 160, 6000, 12, 160, 100, rate=5e-3), 0.1, 24, 2000, (0.1, 0.5, 1.0)),
     "gpu": Plan(trees.Size("", 8, 8, 256, 512, 2000, 96, 512, 100, rate=1e-3), 0.02, 50, 512, (0.1, 0.5)),
     "paper": Plan(trees.Size("", 12, 12, 768, 512, 100_000, 96, 512, 0, rate=3e-4), 0.02, 50, 20_000,
