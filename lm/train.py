@@ -87,7 +87,8 @@ def train(
             _advance(run, data, loss)
             last = run.step == config.steps
             log = last or run.step % log_every == 0
-            save = last or bool(stopping) or bool(checkpoint_every and run.step % checkpoint_every == 0)
+            stop = bool(stopping)  # asked once a step: what comes later waits for the next one to be saved
+            save = last or stop or bool(checkpoint_every and run.step % checkpoint_every == 0)
             if not (log or save):
                 continue
             _check_loss(run)
@@ -99,7 +100,7 @@ def train(
                 _check_weights(model, run.step)
             if home and save and place.is_main_process:
                 save_run(home, identity, model, run)
-            if stopping and not last:
+            if stop and not last:
                 raise KeyboardInterrupt
     return run.history
 

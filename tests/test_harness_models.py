@@ -161,7 +161,7 @@ def victim(root: Path) -> None:
 def test_kills_within_and_between_trainings_lose_none(tmp_path: Path) -> None:
     """Killed within the first training, when it is done, and within the second and the third."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["lm.train", "lm.adapt", "lm.checkpoint", __name__])
+    processes.set_forkserver_preload(["lm.train", "lm.hf", "peft", __name__])
     root, keys = tmp_path / "killed", [key_of(LONG, stages) for stages in (1, 2, 3)]
     first, stopped = folder_of(LONG, root, 1), 0
     for sign in [f"{keys[0]}.partial/checkpoint/step-50", keys[0], f"{keys[1]}.partial/checkpoint/step-50",
