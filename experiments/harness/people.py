@@ -11,6 +11,7 @@ from experiments.harness.runs import Stage
 from lm.config import ModelConfig, TrainConfig
 from probing.capacity import CapacityWarning
 from synth.mixture import Mixture
+from synth.tasks.biomanipulate import BioManipulate
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
 
@@ -31,6 +32,13 @@ WORDINGS: Mapping[str, dict[str, Any]] = {
     "multi5+fullname": {"wordings": 5, "fullname": True},
     "multi5+permute": {"wordings": 5, "permute": 1},
     "multi5+permute+fullname": {"wordings": 5, "permute": 1, "fullname": True},
+}
+# The name comes first in the second sentence, in the third, or after all of them (Part 3.2, section 5).
+REVERSED: Mapping[str, dict[str, Any]] = {
+    "multi5+reverse1": {"wordings": 5, "reverse": 1},
+    "multi5+reverse2": {"wordings": 5, "reverse": 2},
+    "multi5+reverse6": {"wordings": 5, "reverse": 6},
+    "multi5+permute+reverse6": {"wordings": 5, "permute": 1, "reverse": 6},
 }
 RECIPES = ("finetuned by LoRA", "finetuned in full", "mixed")
 
@@ -98,15 +106,24 @@ SIZES = {
 
 
 def world(scale: str, wording: str, **changes: Any) -> BioS:
-    """The people of a scale, told of in one of WORDINGS."""
-    size = SIZES[scale]
-    return BioS(size.people, **{**size.lists, **WORDINGS[wording], **changes})
+    """The people of a scale, told of in one of WORDINGS or REVERSED."""
+    return BioS(**_fields(scale, wording, changes))
 
 
 def questions(scale: str, wording: str, half: Any = "first", **changes: Any) -> BioQuestions:
     """The six questions about one half of them; in training the first, so that the second is held out."""
+    return BioQuestions(half=half, **_fields(scale, wording, changes))
+
+
+def manipulations(scale: str, wording: str, question: str, **changes: Any) -> BioManipulate:
+    """Questions of Part 3.2 about the first half of them. Their biographies, and other questions, share their
+    vocabulary with reasoning=True."""
+    return BioManipulate(half="first", question=question, **_fields(scale, wording, changes))
+
+
+def _fields(scale: str, wording: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     size = SIZES[scale]
-    return BioQuestions(size.people, half=half, **{**size.lists, **WORDINGS[wording], **changes})
+    return {"people": size.people, **size.lists, **{**WORDINGS, **REVERSED}[wording], **changes}
 
 
 def model(scale: str, **changes: Any) -> ModelConfig:
@@ -115,10 +132,10 @@ def model(scale: str, **changes: Any) -> ModelConfig:
     return ModelConfig(**{"layers": size.layers, "heads": size.heads, "width": size.width, **size.model, **changes})
 
 
-def mixture(scale: str, biographies: Any, asked: Any) -> Mixture:
-    """Rows of biographies and rows of questions, in the shares of the scale."""
+def mixture(scale: str, biographies: Any, *asked: Any) -> Mixture:
+    """Rows of biographies and rows of questions, in the shares of the scale; kinds of questions have equal shares."""
     share = SIZES[scale].asked
-    return Mixture((biographies, asked), (1 - share, share))
+    return Mixture((biographies, *asked), (1 - share, *[share / len(asked)] * len(asked)))
 
 
 def reading(scale: str, **changes: Any) -> TrainConfig:
@@ -131,11 +148,11 @@ def mixing(scale: str, **changes: Any) -> TrainConfig:
     return _training(SIZES[scale], SIZES[scale].mixed, 1, **changes)
 
 
-def finetuning(scale: str, asked: Any, recipe: str) -> Stage:
+def finetuning(scale: str, asked: Any, recipe: str, **changes: Any) -> Stage:
     """Finetuning on questions, in full or by LoRA."""
     size, adapted = SIZES[scale], recipe == "finetuned by LoRA"
     ranks = size.ranks if adapted else (0, 0)
-    return Stage(asked, _training(size, size.lora if adapted else size.full, 2), *ranks)
+    return Stage(asked, _training(size, size.lora if adapted else size.full, 2, **changes), *ranks)
 
 
 def _training(size: Size, effort: Effort, parts: int, **changes: Any) -> TrainConfig:
