@@ -86,7 +86,7 @@ SIZES = {
         {**SHORT, "last": 20}, ranks=(2, 4), model=SMALL,
     ),
     "laptop": Size(
-        400, 3, 4, 64, 16, 64, Effort(2500, 6e-3, 100), Effort(2500, 6e-3, 100), Effort(400, 1e-3), Effort(400, 1e-3),
+        400, 3, 4, 64, 16, 64, Effort(2500, 6e-3, 100), Effort(2500, 6e-3, 100), Effort(1200, 1e-3), Effort(1200, 1e-3),
         {**SHORT, "last": 400}, model=SMALL,
     ),
     "overnight": Size(
