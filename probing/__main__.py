@@ -1,10 +1,12 @@
-"""python -m probing plan: how large a model and how much training a set of facts needs; show: the tree of a sentence.
+"""python -m probing plan: how large a model and how much training a set of facts needs; show: the tree of a sentence;
+ask: what a model knows of its people, with a database and steps beside it.
 
 python -m probing plan --people 10000                 people as in Part 3.3: 47.6 bits each, and their names
 python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens 15 --vocabulary 200
 python -m probing plan --facts table.csv              a line a subject: name, attribute, attribute, ...
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
 python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
+python -m probing ask --run ID "Who was born on October 2, 1996?"    the answer, and which way it was found
 """
 
 import argparse
@@ -21,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     _add_plan(commands)
     _add_show(commands)
+    _add_ask(commands)
     return top
 
 
@@ -47,6 +50,14 @@ def _add_show(commands: Any) -> None:
     show.add_argument("--grammar", metavar="FILE", help="where the run's grammar is, if it came from a file")
     show.add_argument("--updates", type=int, default=300, help="of the probes, fitted once for each run (300)")
     show.add_argument("--out", type=Path, default=Path("tree.html"), metavar="FILE", help="the page (tree.html)")
+
+
+def _add_ask(commands: Any) -> None:
+    ask = commands.add_parser("ask", help="a question about the people that a model has read about")
+    ask.add_argument("question", nargs="+", help="in words; several, each in quotes, are answered one after another")
+    ask.add_argument("--run", required=True, metavar="ID", help="a run on bioS: its id, or enough of it, or its folder")
+    ask.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
+    ask.add_argument("--json", action="store_true", help="a JSON object a line instead of text")
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):
@@ -82,6 +93,23 @@ def show(options: argparse.Namespace) -> str:
     return f"{' '.join(words)}\nthe page is {options.out}; open it in a browser{note}"
 
 
+def ask(options: argparse.Namespace) -> str:
+    """Each question with its answer, the way and the steps. Raises UserError on a run that will not do."""
+    from probing.finished import find_people
+
+    found = find_people(options.run, options.runs)
+    from dataclasses import asdict
+
+    from lm.checkpoint import load
+    from probing.system import KnowledgeSystem
+
+    system = KnowledgeSystem(load(found.model), found.task, found.data_seed)
+    answered = list(zip(options.question, system.answers(options.question), strict=True))
+    if options.json:
+        return "\n".join(json.dumps({"question": question, **asdict(answer)}) for question, answer in answered)
+    return "\n\n".join(f"{question}\n{answer.shown}" for question, answer in answered)
+
+
 def run(options: argparse.Namespace) -> str:
     """The plan as text. Raises UserError on facts that cannot be read or cannot be."""
     from probing.plan import Need, facts_in, laws, people
@@ -110,7 +138,7 @@ def main() -> int:
     from synth.errors import UserError
 
     try:
-        print(run(options) if options.command == "plan" else show(options))
+        print({"plan": run, "show": show, "ask": ask}[options.command](options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

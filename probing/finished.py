@@ -1,25 +1,33 @@
-"""A trained model on disk and the grammar that it was trained on, found by the id of a run or the path of its folder.
+"""A trained model on disk and the task that it was trained on, found by the id of a run or the path of its folder.
 
 Two kinds of folders hold both: runs/<id>/ of the experiments (run.json names the task, model/ holds the model) and the
-folder of `python -m lm train` (model/task.txt names it). What they say is data: only a grammar is made of it, and
-nothing that they name is imported or run.
+folder of `python -m lm train` (model/task.txt names it). What they say is data: only a grammar, or biographies and
+questions about them, are made of it, and nothing that they name is imported or run.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from synth.errors import UserError
+from synth.mixture import Mixture
+from synth.task import Task
+from synth.tasks.biomanipulate import BioManipulate
+from synth.tasks.bioqa import BioQuestions
+from synth.tasks.bios import BioS
 from synth.tasks.cfg import Cfg
+
+ABOUT_PEOPLE: dict[str, type[BioS]] = {cls.__name__: cls for cls in (BioS, BioQuestions, BioManipulate)}
+Kind = TypeVar("Kind", bound=Task)
 
 
 @dataclass(frozen=True)
-class Finished:
-    """folder: of the run; task: its grammar; data_seed: of the documents that it was trained on."""
+class Finished(Generic[Kind]):
+    """folder: of the run; task: what it was trained on; data_seed: of the documents that it was trained on."""
 
     folder: Path
-    task: Cfg
+    task: Kind
     data_seed: int
 
     @property
@@ -28,20 +36,53 @@ class Finished:
         return self.folder / "model"
 
 
-def find(run: str, runs: Path, grammar: str | None = None) -> Finished:
+def find(run: str, runs: Path, grammar: str | None = None) -> Finished[Cfg]:
     """The run with that id or the only one whose id begins so, under `runs`; or a path to its folder.
 
     grammar: the file of a grammar of one's own: a run knows it by its content, not by its place. Raises UserError on a
     run that is not there, not finished, without a model, not on a grammar, or on another grammar than the file's.
     """
-    folder = _folder(run, runs)
-    if not (folder / "model").is_dir():
-        raise UserError(f"{folder} has no model; choose a finished run that trained one")
+    folder = _with_model(run, runs)
     if (folder / "run.json").exists():
         task, seed = _of_record(folder / "run.json", grammar)
     else:
         task, seed = _of_note(folder / "model" / "task.txt", grammar)
     return Finished(folder, task, seed)
+
+
+def find_people(run: str, runs: Path) -> Finished[Task]:
+    """The run, given as for `find`, with its biographies, questions about them or mixture of both; what it was trained
+    on afterwards is not of account. Raises UserError as `find` does, and on a run about no people."""
+    folder = _with_model(run, runs)
+    if not (folder / "run.json").exists():
+        raise UserError(f"{folder} does not say who its people are; give a run of an experiment")
+    record, seed = _record(folder / "run.json")
+    try:
+        return Finished(folder, _about_people(folder, record), seed)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / 'run.json'} tells of people in fields that this version does not know; use the version of then"
+        ) from error
+
+
+def _about_people(folder: Path, record: dict[str, Any]) -> Task:
+    """The task of a record. Raises KeyError or TypeError on unknown fields, UserError where it is no such task."""
+    settings = dict(record)
+    kind, version = settings.pop("class"), settings.pop("version", None)
+    if kind == Mixture.__name__:
+        return Mixture(tuple(_about_people(folder, part) for part in settings["parts"]), tuple(settings["shares"]))
+    if kind not in ABOUT_PEOPLE:
+        raise UserError(f"{folder} was trained on {kind}, which is not about people; choose a run on bioS")
+    if version not in (None, ABOUT_PEOPLE[kind].version):
+        raise UserError(f"{folder} is of version {version} of {kind}; run its experiment again")
+    return ABOUT_PEOPLE[kind](**settings)
+
+
+def _with_model(run: str, runs: Path) -> Path:
+    folder = _folder(run, runs)
+    if not (folder / "model").is_dir():
+        raise UserError(f"{folder} has no model; choose a finished run that trained one")
+    return folder
 
 
 def _folder(run: str, runs: Path) -> Path:
@@ -65,13 +106,20 @@ def _some(names: list[str]) -> str:
     return " ".join(names[:6]) + (f" ... {len(names)} in all" if len(names) > 6 else "") if names else "none"
 
 
-def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+def _record(path: Path) -> tuple[dict[str, Any], int]:
+    """The fields of the task, "class" among them, and the data seed."""
     try:
         run = json.loads(path.read_text("utf-8").partition("\n")[2])["run"]  # the first line is a checksum
         fields, seed = dict(run["task"]), int(run["seeds"]["data"])
-        kind, name, root = fields.pop("class"), fields.pop("grammar", None), fields.pop("root", None)
+        fields["class"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is cut or altered; delete the folder and run the experiment again") from error
+    return fields, seed
+
+
+def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+    fields, seed = _record(path)
+    kind, name, root = fields.pop("class"), fields.pop("grammar", None), fields.pop("root", None)
     if kind != "Cfg":
         raise UserError(
             f"{path.parent} was trained on {kind}, whose documents have no parse tree; choose a run on a grammar"

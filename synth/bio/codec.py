@@ -25,6 +25,11 @@ def spelled(word: str) -> str:
     return word if word in ATTACHED else f" {word}"
 
 
+def sentence(words: Iterable[str]) -> str:
+    """Words as one reads them: "October 2, 1996"."""
+    return "".join(map(spelled, words)).strip()
+
+
 def split(text: str, known: Vocab) -> list[str]:
     """The words of a text; punctuation is taken off until a known word is left."""
     found: list[str] = []
