@@ -1,16 +1,17 @@
-"""Can a model find whom a fact is about? (claim 3.12)
+"""Can a model find whom a fact is about, and is there a way round? (claims 3.12 and 3.13)
 
 Part 3.2 (arXiv 2309.14402), section 5, Figure 6: models read biographies and are taught to answer ten questions about
 half of the people: who is it, by first and by full name, that was born on this day, and so on with up to six facts.
 Then they are asked about the other half, of whom they have only read. Next to these, the same model is taught and asked
 the usual questions, name to fact, of Part 3.1. Biographies begin with the name, in one wording or five, or, reversed,
 name the person in the second sentence, in the third, or after all facts. Upper row: full names and first names found,
-by what is given, beside the paper's; lower row: the same model asked forwards and backwards, by wording, and by size of
-model for one corpus that names the person first.
+by what is given, beside the paper's; the same model asked forwards and backwards, by wording, and by size of model for
+one corpus that names the person first. The last two panels are the project's own: the model of that corpus alone, and
+with a database filled from what it read and steps written out, which a router chooses by the question.
 
 What one should see: no model finds a full name unless the biographies gave the facts before the name, in a like order,
-however well it answers forwards and whatever its size. The reversed corpora are the proof that the questions can be
-learned: where all facts come before the name, most people are found.
+however well it answers forwards and whatever its size; with a database everybody is found. The reversed corpora are the
+proof that the questions can be learned: where all facts come before the name, most people are found.
 
 Unlike the paper, which teaches the inverse questions alone, half of the questions in training are forward ones, so that
 one model answers both. Sizes and cost: smoke, seconds; laptop, 400 people with names of two words, mixed training only,
@@ -78,18 +79,23 @@ def recipes(scale: str) -> tuple[str, ...]:
     return (MIXED,) if scale == "laptop" else (READ_FIRST, MIXED)
 
 
+def swept(scale: str) -> str:
+    """The wording that models of other sizes are told in too, and the routed system is built on."""
+    return SWEPT if SWEPT in wordings(scale) else wordings(scale)[0]
+
+
 def runs(scale: str) -> list[Run]:
     """Every wording and way of teaching, and other sizes of the model for one; three seeds each (one for smoke)."""
     made = [run for wording in wordings(scale) for run in told(scale, wording)]
-    swept = SWEPT if SWEPT in wordings(scale) else wordings(scale)[0]
-    made += [run for other in OTHERS[scale] for run in told(scale, swept, **other)]
+    made += [run for other in OTHERS[scale] for run in told(scale, swept(scale), **other)]
     return replicate(made, 1 if scale == "smoke" else 3)
 
 
 def told(scale: str, wording: str, **other) -> list[Run]:
     """One way to tell of people, to one model, taught in every way; both halves are asked about, forwards and
     backwards."""
-    from probing.extraction import Extraction  # torch comes with these, and --help has no need of torch
+    from probing.comparison import SystemComparison  # torch comes with these, and --help has no need of torch
+    from probing.extraction import Extraction
     from probing.manipulation import Manipulation
 
     shared = {**NAMES.get(scale, {}), "reasoning": True}
@@ -107,8 +113,11 @@ def told(scale: str, wording: str, **other) -> list[Run]:
         )
     ]
 
+    system = SystemComparison(min(100, biographies.people // 2))
+
     def run(recipe: str, task, train, *then) -> Run:
-        return Run(NAME, task, model, train, asked, tags={**tags, "recipe": recipe}, then=then)
+        routed = recipe == MIXED and wording == swept(scale) and not other
+        return Run(NAME, task, model, train, [*asked, *[system] * routed], tags={**tags, "recipe": recipe}, then=then)
 
     mixture, both = people.mixture(scale, biographies, forward, inverse), Mixture((forward, inverse), (0.5, 0.5))
     later = people.finetuning(scale, both, READ_FIRST, **rows(scale, 2))
@@ -145,7 +154,13 @@ def told_forward(table, half: str = "second"):
 def complete(table):
     """The table with the columns of both evaluations: a first run may have made only one yet."""
     needed = {"evaluation", "half", "question", "accuracy", "floor", "attribute", "exact"}
+    needed |= {"kind", "who", "given", "routed"}
     return table.reindex(columns=[*table, *sorted(needed - set(table))])
+
+
+def routed(table):
+    """Answers of the routed system and of its model alone, a row a kind of question."""
+    return where(complete(table), evaluation="SystemComparison", question="all")
 
 
 def usual(table):
@@ -164,13 +179,16 @@ def best(rows, **values):
 
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
-    """Figure 6 of the paper, the forward questions, and the sizes."""
-    fig, (full, first, ways, sizes) = figures.canvas(columns=2, rows=2, width=8.2, height=4.6)
+    """Figure 6 of the paper, the forward questions, the sizes, and the routed system."""
+    fig, (full, first, ways, sizes, system, router) = figures.canvas(columns=2, rows=3, width=8.2, height=4.6)
     names = list(dict.fromkeys(usual(table)["wording"]))
     given_panel(full, table, names, "full")
     given_panel(first, table, names, "first")
     way_panel(ways, table, names)
     size_panel(sizes, table)
+    system_panel(system, routed(table), "accuracy", "The model alone, and with database and steps", "answered right")
+    asked = where(routed(table), who="system")
+    system_panel(router, asked, "routed", "The router by the kind of question", "sent the right way")
     figures.title(fig, people.title(table, "Part 3.2, Figure 6", "wording", "recipe", "model"))
     return fig
 
@@ -233,11 +251,24 @@ def size_panel(axes, table) -> None:
     people.legend(axes)
 
 
+def system_panel(axes, rows, column: str, title: str, what: str) -> None:
+    """The routed system by kind of question."""
+    kinds = list(dict.fromkeys(rows["kind"]))
+    figures.points(axes, rows, "kind", column, "who", order=kinds)
+    axes.set_xticks(range(len(kinds)), [kind.replace(" to the ", "\nto the\n") for kind in kinds], fontsize=9)
+    axes.set(title=title, ylabel=f"share {what}", ylim=(-0.03, 1.05))
+
+
 # ---- claims ----------------------------------------------------------------------------------------------------
 # From the paper's statements: no corpus that begins with the name lets a single full name in fifty be found (0.0%),
 # at any size, by a model that answers forward questions (96.6%); from facts that came before the name most are found.
 def claims(table) -> list[Claim]:
-    """Claim 3.12; smoke decides nothing."""
+    """Claims 3.12 and 3.13; smoke decides nothing."""
+    return [*searches(table), *ways_round(table)]
+
+
+def searches(table) -> list[Claim]:
+    """Claim 3.12: backwards nothing is found, unless biographies went backwards too."""
     testable, made = decides(table), []
 
     def add(statement: str, seeds, paper, threshold: str, **limits: float) -> None:
@@ -269,6 +300,32 @@ def claims(table) -> list[Claim]:
             "above 0.5: most are found where the facts came before the name",
             above=0.5,
         )
+    return made
+
+
+# The project's own claim: the system answers all four kinds of question. What the model does not know it cannot tell,
+# so all but lookups are judged where the model tells each fact rightly that the question takes.
+def ways_round(table) -> list[Claim]:
+    """Claim 3.13: what the model lacks, a database and written-out steps add."""
+    rows, made = routed(table), []
+
+    def add(statement: str, seeds, threshold: str, **limits: float) -> None:
+        found = weigh("3.13", statement, interval_if_any(seeds), "none", threshold, decides(table), **limits)
+        made.append(found)
+
+    def of(kind: str, column: str, who: str = "system"):
+        return by_seed(rows, column, kind=kind, who=who)
+
+    if not len(rows):
+        return []
+    backwards = of("inverse", "accuracy") - of("inverse", "accuracy", "bare model")
+    add("inverse questions: system minus bare model", backwards, "above 0.5", above=0.5)
+    add("inverse questions about people read rightly: system", of("inverse", "given"), "at least 0.99", above=0.989)
+    for kind in ("retrieval", "classification", "comparison"):
+        name = f"{kind}, the facts told rightly: system"
+        add(name, of(kind, "given"), "above 0.9", above=0.9)
+    right = where(rows, who="system").groupby("seed_init")["routed"].min()
+    add("questions sent the right way, the worst kind", right, "above 0.9", above=0.9)
     return made
 
 

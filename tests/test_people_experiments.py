@@ -6,6 +6,7 @@ import pytest
 from experiments.harness import people
 from experiments.harness.runs import SCALES, settings_of
 from experiments.harness.study import select
+from probing.comparison import SystemComparison
 from probing.extraction import Extraction
 from probing.manipulation import Manipulation
 from synth.bio.pools import ATTRIBUTES
@@ -71,6 +72,10 @@ def measured(evaluation, task, i: int) -> list[dict]:
     if isinstance(evaluation, Manipulation):
         asked = [(question.question, way) for question, way in evaluation._asked(task)]
         return [{"question": q, "hint": way, "accuracy": 0.2 + 0.02 * (i % 9), "floor": 0.1} for q, way in asked]
+    if isinstance(evaluation, SystemComparison):
+        kinds = ("retrieval", "classification", "comparison", "inverse")
+        shares = {"accuracy": 0.9 + 0.01 * (i % 3), "given": 1.0, "routed": 1.0, "question": "all"}
+        return [{"kind": kind, "who": who, **shares} for kind in kinds for who in ("system", "bare model")]
     if isinstance(evaluation, Extraction):
         return [{**numbers, "attribute": name} for name in ("all", *ATTRIBUTES)]
     return [numbers]
@@ -198,3 +203,18 @@ def test_of_two_ways_of_teaching_the_better_one_counts() -> None:
     rows = searched("multi5+reverse6", 0.2, 0.7) + searched("multi5+reverse6", 0.9, 0.7, recipe="finetuned by LoRA")
     claims = {claim.statement: claim for claim in module("09").claims(pandas.DataFrame(rows))}
     assert claims["multi5+reverse6: full names found, four given"].value == pytest.approx(0.901)
+
+
+def test_the_system_is_held_against_its_model() -> None:
+    def answered(kind: str, who: str, right: float, given: float = 1.0) -> list[dict]:
+        row = {"scale": "laptop", "evaluation": "SystemComparison", "half": "second", "kind": kind, "who": who}
+        row |= {"question": "all", "model": "3 x 64", "wording": "multi5+permute", "recipe": "mixed"}
+        return [{**row, "seed_init": seed, "accuracy": right, "given": given, "routed": 1.0} for seed in SEEDS]
+
+    rows = [*answered("inverse", "system", 0.98), *answered("inverse", "bare model", 0.0)]
+    rows += [*answered("retrieval", "system", 0.7), *answered("classification", "system", 0.6, 0.5)]
+    claims = {claim.statement: claim for claim in module("09").claims(pandas.DataFrame(rows)) if claim.id == "3.13"}
+    assert claims["inverse questions: system minus bare model"].value == pytest.approx(0.98)
+    assert claims["retrieval, the facts told rightly: system"].verdict == "reproduced"
+    assert claims["classification, the facts told rightly: system"].verdict == "contradicted"
+    assert claims["comparison, the facts told rightly: system"].verdict == "not testable here"
