@@ -39,6 +39,7 @@ READ_FIRST, MIXED = RECIPES[0], RECIPES[2]
 SWEPT = "multi5+permute"
 KINDS = {"bdate": "birth date", "birth": "birth date\nand city", "three": "three", "four": "four", "all": "all six"}
 BACKWARD = "multi5+reverse6"
+NEW_TO_ROUTER = "new to the router"
 GIVEN_FIRST = ("all", "four", "three")  # what this corpus tells before the name and these questions give
 
 WORDINGS = {
@@ -324,8 +325,12 @@ def ways_round(table) -> list[Claim]:
     for kind in ("retrieval", "classification", "comparison"):
         name = f"{kind}, the facts told rightly: system"
         add(name, of(kind, "given"), "above 0.9", above=0.9)
-    right = where(rows, who="system").groupby("seed_init")["routed"].min()
-    add("questions sent the right way, the worst kind", right, "above 0.9", above=0.9)
+    system = where(rows, who="system")
+    strange = system["kind"].str.endswith(NEW_TO_ROUTER)
+    name = "questions in known wordings sent the right way, the worst kind"
+    add(name, system[~strange].groupby("seed_init")["routed"].min(), "above 0.99", above=0.99)
+    add("questions in wordings new to the router sent the right way", by_seed(system[strange], "routed"), "above 0.5",
+        above=0.5)  # fmt: skip
     return made
 
 
