@@ -69,17 +69,18 @@ class Router:
         self.forms = [*_forward(people), *_worked_out(), *_inverse()]
         vocab, rows, bases = people.kit.vocab, people.kit.values.rows, people.kit.bases.tolist()
         values = [
-            [codecs.sentence(vocab.decode(row)) for row in rows[start:stop]]
+            [vocab.decode(row) for row in rows[start:stop]]
             for start, stop in zip(bases, [*bases[1:], len(rows)], strict=True)
         ]
         lists = people.lists
         words = [*vocab.symbols, *(word for form, *_ in self.forms for word in form if word not in RULES)]
         self._known = Vocab(tuple(dict.fromkeys(word.lower() for word in words)))
         self._names = [{name.lower(): name for name in part} for part in (lists.first, lists.middle, lists.last)]
-        self._numbers = {
-            fact: {text: i for i, text in enumerate(texts)} for fact, texts in zip(FACTS, values, strict=True)
-        }
-        self._texts = {fact: {self._words(text): text for text in texts} for fact, texts in self._numbers.items()}
+        self._numbers: dict[str, dict[str, int]] = {}
+        self._texts: dict[str, dict[Words, str]] = {}
+        for fact, texts in zip(FACTS, values, strict=True):
+            self._numbers[fact] = {codecs.sentence(text): i for i, text in enumerate(texts)}
+            self._texts[fact] = {_form(" ".join(text)): codecs.sentence(text) for text in texts}
         self._longest = max(len(NAME), *(len(words) for texts in self._texts.values() for words in texts))
 
     def read(self, question: str) -> Route:

@@ -17,7 +17,7 @@ from experiments.harness.execute import execute
 from experiments.harness.runs import Run, run_id
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
-from probing.__main__ import ask, parser
+from probing.__main__ import ask, main, parser
 from probing.comparison import BARE, SYSTEM, SystemComparison
 from probing.database import COLUMNS, FACTS, Database, name_of, read
 from probing.examination import NEW_TO_MODEL, NEW_TO_ROUTER, UNANSWERABLE, Examination
@@ -131,7 +131,7 @@ def wordings(task: BioS, seed: int) -> Iterator[tuple[str, str, str, tuple[str, 
             yield question.text.format(**given), "database", what, facts
 
 
-@pytest.mark.parametrize("task", [WORLD, BioS(people=40, questions=1)], ids=["small", "all lists"])
+@pytest.mark.parametrize("task", [WORLD, BioS(people=40, questions=1, years=20)], ids=["small", "all lists"])
 def test_every_template_goes_its_way_however_it_is_typed(task: BioS) -> None:
     """The confusion matrix of all questions on bioS has its diagonal only."""
     assert set(WORKED_OUT) | set(INVERSE) == set(QUESTIONS)
@@ -389,9 +389,17 @@ def test_a_run_that_will_not_do_is_one_line(runs: tuple[Path, str], change: Any,
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line(runs: tuple[Path, str]) -> None:
-    command = [sys.executable, "-m", "probing", "ask", "--runs", str(runs[0]), "--run"]
-    bad = subprocess.run([*command, "zzz", "Who?"], capture_output=True, text=True)
+def test_the_command_line(
+    runs: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "probing", "ask", "--runs", str(runs[0]), "--run", "zzz", "Who?"]
+    bad = subprocess.run(command, capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stderr.startswith("error: no run 'zzz'") and bad.stderr.count("\n") == 1
-    good = subprocess.run([*command, runs[1], "Who was born in Atlantis?"], capture_output=True, text=True)
-    assert good.returncode == 0 and good.stdout.startswith("Who was born in Atlantis?\ncannot answer: 'Atlantis'")
+    words = ["ask", "--runs", str(runs[0]), "--run", runs[1], "Who was born in Atlantis?"]
+    monkeypatch.setattr(sys, "argv", ["probing", *words])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("Who was born in Atlantis?\ncannot answer: 'Atlantis' is no birth city")
+    hidden = (
+        "import sys, probing.__main__ as m; m.parser().format_help(); assert not {'torch', 'duckdb'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", hidden], check=True)
