@@ -16,11 +16,17 @@ JUDGED = {"likeliest": "true value", "shuffled": "value of somebody else"}
 
 
 def answers(table: "DataFrame", evaluation: str, **values: Any) -> "DataFrame":
-    """The rows of an evaluation with these values, in a table that may not have all columns yet."""
+    """The rows of an evaluation with these values, in a table that may not have all columns yet.
+
+    `shuffled` is a measure here and a setting of the P- and Q-probes: the column of a table that has both holds text.
+    """
+    import pandas
+
     asked = {"half", "attribute", "position", "without", "format", "kind"}
     measured = {"accuracy", "majority", "exact", "chance", *JUDGED}
     table = table.reindex(columns=[*table, *sorted((asked | measured) - set(table))])
-    return where(table, evaluation=evaluation, **values)
+    rows = where(table, evaluation=evaluation, **values)
+    return rows.assign(shuffled=pandas.to_numeric(rows["shuffled"], errors="coerce"))
 
 
 def worst_block(table: "DataFrame") -> "Series":
