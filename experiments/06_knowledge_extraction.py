@@ -138,7 +138,7 @@ def wording_panel(axes, table, names) -> None:
     if len(rows):
         figures.floor_line(axes, round(rows["chance"].mean(), 3))
     people.wrapped(axes, names)
-    axes.set(title="Questions about people never asked about before", ylabel="share answered right", ylim=(-0.02, 1.05))
+    axes.set(title="Questions about people never asked about before", ylabel="share answered right", ylim=(-0.02, 1.4))
     people.legend(axes)
 
 
@@ -155,7 +155,7 @@ def attribute_panel(axes, table, names) -> None:
         axes.plot(list(places), list(places.values()), "x", color=figures.PAPER, markersize=7, zorder=4)
     axes.plot([], [], "x", color=figures.PAPER, label="paper")
     axes.set_xticks(range(len(order)), [name.replace(" ", "\n") for name in order], fontsize=9)
-    axes.set(title="The same by attribute, finetuned by LoRA", ylabel="share answered right", ylim=(-0.02, 1.05))
+    axes.set(title="The same by attribute, finetuned by LoRA", ylabel="share answered right", ylim=(-0.02, 1.4))
     people.legend(axes)
 
 
@@ -170,8 +170,8 @@ def control_panel(axes, table, names) -> None:
         parts.append(rows.assign(what=f"people taught with, {recipe}"))
     figures.points(axes, pandas.concat(parts), "wording", "share", "what", order=names)
     people.wrapped(axes, names)
-    axes.set(title="What it is not for want of", ylabel="share of bits, or answered right", ylim=(-0.02, 1.05))
-    people.legend(axes, loc="lower right")
+    axes.set(title="What it is not for want of", ylabel="share of bits, or answered right", ylim=(-0.02, 1.4))
+    people.legend(axes)
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------

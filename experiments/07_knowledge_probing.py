@@ -31,6 +31,7 @@ from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import by_seed, interval_if_any, where
 from synth.bio.pools import ATTRIBUTES
 from synth.mixture import Mixture
+from synth.tasks.bios import Half
 
 NAME = Path(__file__).stem
 ONCE, OFTEN, UNTRAINED = "single", "multi5+permute", "untrained"
@@ -38,7 +39,8 @@ MINORITY = "single+permute1"  # of the celebrities' world: one biography each, a
 CELEBRITIES, NOBODY = "with celebrities", "without"
 GPT, ENCODER = "GPT", "encoder"
 LATER = ATTRIBUTES[1:]  # one wording begins with the birth date, which so follows the name in every case
-TAUGHT, HELD_OUT = "first", "second"  # halves of the people, by whether questions about them are trained on
+TAUGHT: Half = "first"  # halves of the people, by whether questions about them are trained on
+HELD_OUT: Half = "second"
 
 # Part 3.1, Figure 5, by attribute at positions 0 to 5; Figure 7, whole values of LATER; Figures 8 and 17.
 PAPER_P = {
@@ -92,9 +94,10 @@ def runs(scale: str) -> list[Run]:
     return replicate(made, 1 if scale == "smoke" else 3)
 
 
-def tagged(scale: str, study: str, case: str, *rest: Any, **more: Any) -> Run:
-    """A run under its names; rest: task, model, training, evaluations."""
-    return Run(NAME, *rest, tags={"study": study, "case": case, "people_told": SIZES[scale].people}, **more)
+def tagged(scale: str, study: str, case: str, task: Any, model: Any, train: Any, asked: tuple, *then: Any) -> Run:
+    """A run under its names."""
+    tags = {"study": study, "case": case, "people_told": SIZES[scale].people}
+    return Run(NAME, task, model, train, asked, tags=tags, then=then)
 
 
 def probed(scale: str) -> list[Run]:
@@ -122,9 +125,9 @@ def crowds(scale: str) -> list[Run]:
         CELEBRITIES: (Mixture((famous, others), (5 / 6, 1 / 6)), people.reading(scale, steps=steps)),
         NOBODY: (people.world(scale, MINORITY), people.reading(scale)),
     }
-    taught = (people.finetuning(scale, people.questions(scale, MINORITY), people.RECIPES[0]),)
+    taught = people.finetuning(scale, people.questions(scale, MINORITY), people.RECIPES[0])
     return [
-        tagged(scale, "celebrities", case, task, people.model(scale), train, examined, then=taught)
+        tagged(scale, "celebrities", case, task, people.model(scale), train, examined, taught)
         for case, (task, train) in read.items()
     ]
 
@@ -199,7 +202,7 @@ def names_panel(axes, rows, order, paper) -> None:
         floor = rows.loc[rows["attribute"] == name, "majority"].mean()
         axes.hlines(floor, place - 0.45, place + 0.45, color=figures.FLOOR, linestyle=":")
     axes.set_xticks(range(len(order)), [name.replace(" ", "\n") for name in order], fontsize=8)
-    axes.set(ylim=(-0.02, 1.05))
+    axes.set(ylim=(-0.02, 1.4))
     people.legend(axes)
 
 
@@ -211,8 +214,8 @@ def positions_panel(axes, table) -> None:
         paper = {case: sum(shares[k] for shares in by[1:]) / len(LATER) for case, by in PAPER_P.items()}
         crosses(axes, rows, k, paper)
     axes.set(title="P-probe by position, all but the birth date", ylabel="share of first words read right")
-    axes.set(xlabel="how many values were told before", ylim=(-0.02, 1.05))
-    people.legend(axes, loc="lower right")
+    axes.set(xlabel="how many values were told before", ylim=(-0.02, 1.4))
+    people.legend(axes)
 
 
 def halves_panel(axes, table, study: str, names) -> None:
@@ -225,7 +228,7 @@ def halves_panel(axes, table, study: str, names) -> None:
     if len(rows):
         figures.floor_line(axes, round(rows["chance"].mean(), 3))
     axes.set_xticks(range(2), names, fontsize=9)
-    axes.set(ylabel="share answered right", ylim=(-0.02, 1.05))
+    axes.set(ylabel="share answered right", ylim=(-0.02, 1.4))
     people.legend(axes)
 
 

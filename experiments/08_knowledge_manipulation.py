@@ -35,6 +35,7 @@ from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import by_seed, interval, interval_if_any, where
 from synth.bio.manipulation import CLASSIFICATION, DUAL, RANKING, SUBTRACTION
 from synth.mixture import Mixture
+from synth.task import Task
 
 NAME = Path(__file__).stem
 WORDING = "multi5+permute"
@@ -87,7 +88,8 @@ def runs(scale: str) -> list[Run]:
 def base(scale: str, taught, evaluations, recipe: str, training: dict, **tags) -> Run:
     """The model that has read about everybody, then taught something."""
     biographies = people.world(scale, WORDING, reasoning=True)
-    task, train = biographies, people.reading(scale)
+    task: Task = biographies
+    train = people.reading(scale)
     if scale in FROM_MIXED:
         task = people.mixture(scale, biographies, people.questions(scale, WORDING, reasoning=True))
         train = people.mixing(scale)
@@ -195,7 +197,7 @@ def retrieval_panel(axes, rows) -> None:
     axes.plot([], [], "x", color=figures.PAPER, label="paper")
     names = [name.replace("_", " ").replace("+", "\n+ ") for name in order]
     axes.set_xticks(range(len(order)), names, fontsize=8, rotation=45)
-    axes.set(title="Retrieval, people never asked about before", ylabel="share answered right", ylim=(-0.03, 1.05))
+    axes.set(title="Retrieval, people never asked about before", ylabel="share answered right", ylim=(-0.03, 1.4))
     people.legend(axes)
 
 
@@ -213,7 +215,7 @@ def question_panel(axes, rows, name: str) -> None:
     axes.plot([], [], "x--", color=figures.PAPER, label="paper, in the colours of ours")
     if len(rows):
         figures.floor_line(axes, round(rows["floor"].mean(), 3))
-    axes.set(title=name.replace("_", " "), xscale="log", ylim=(-0.03, 1.05))
+    axes.set(title=name.replace("_", " "), xscale="log", ylim=(-0.03, 1.4))
     axes.set(xlabel="people taught with, of half of them", ylabel="share answered right")
     people.legend(axes)
 

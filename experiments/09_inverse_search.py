@@ -21,6 +21,7 @@ GPT-2 small and a model of width 1536.
 """
 
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
     import sys
@@ -105,20 +106,18 @@ def told(scale: str, wording: str, **other) -> list[Run]:
     inverse = people.manipulations(scale, wording, "inverse", **shared)
     model = people.model(scale, **other)
     tags = {"wording": wording, "people_told": biographies.people, "model": f"{model.layers} x {model.width}"}
-    asked = [
-        kind
-        for half, n in (("second", 2000), ("first", 100))
-        for kind in (
-            Extraction(min(n, biographies.people // 2), half, candidates=False),
-            Manipulation(min(n, biographies.people // 2), questions="inverse", half=half),
-        )
-    ]
 
+    def examined(half: Any, n: int) -> tuple:
+        n = min(n, biographies.people // 2)
+        return Extraction(n, half, candidates=False), Manipulation(n, questions="inverse", half=half)
+
+    asked = (*examined("second", 2000), *examined("first", 100))
     system = SystemComparison(min(100, biographies.people // 2))
 
     def run(recipe: str, task, train, *then) -> Run:
         routed = recipe == MIXED and wording == swept(scale) and not other
-        return Run(NAME, task, model, train, [*asked, *[system] * routed], tags={**tags, "recipe": recipe}, then=then)
+        evaluations = (*asked, system) if routed else asked
+        return Run(NAME, task, model, train, evaluations, tags={**tags, "recipe": recipe}, then=then)
 
     mixture, both = people.mixture(scale, biographies, forward, inverse), Mixture((forward, inverse), (0.5, 0.5))
     later = people.finetuning(scale, both, READ_FIRST, **rows(scale, 2))
@@ -215,7 +214,7 @@ def given_panel(axes, table, names, name: str) -> None:
     if len(part):
         figures.floor_line(axes, float(f"{part['floor'].mean():.2g}"))
     axes.set_xticks(range(len(KINDS)), list(KINDS.values()))
-    axes.set(title=f"The {name} name, given these facts; {recipe}", ylabel="share found", ylim=(-0.03, 1.05))
+    axes.set(title=f"The {name} name, given these facts; {recipe}", ylabel="share found", ylim=(-0.03, 1.4))
     people.legend(axes)
 
 
@@ -237,7 +236,7 @@ def way_panel(axes, table, names) -> None:
     rows = where(compared(usual(table)), recipe=shown(table))
     figures.points(axes, rows, "wording", "right", "what", order=names)
     people.wrapped(axes, names)
-    axes.set(title="The same model forwards and backwards", ylabel="share answered right", ylim=(-0.03, 1.05))
+    axes.set(title="The same model forwards and backwards", ylabel="share answered right", ylim=(-0.03, 1.4))
     people.legend(axes)
 
 
@@ -248,7 +247,7 @@ def size_panel(axes, table) -> None:
     swept = wide.idxmax() if len(wide) else SWEPT
     rows = where(rows, wording=swept, recipe=shown(table)).sort_values("parameters", kind="stable")
     figures.points(axes, rows, "model", "right", "what", order=list(dict.fromkeys(rows["model"])))
-    axes.set(title=f"{swept}: by layers x width", ylabel="share answered right", ylim=(-0.03, 1.05))
+    axes.set(title=f"{swept}: by layers x width", ylabel="share answered right", ylim=(-0.03, 1.4))
     people.legend(axes)
 
 
@@ -257,7 +256,7 @@ def system_panel(axes, rows, column: str, title: str, what: str) -> None:
     kinds = list(dict.fromkeys(rows["kind"]))
     figures.points(axes, rows, "kind", column, "who", order=kinds)
     axes.set_xticks(range(len(kinds)), [kind.replace(" to the ", "\nto the\n") for kind in kinds], fontsize=9)
-    axes.set(title=title, ylabel=f"share {what}", ylim=(-0.03, 1.05))
+    axes.set(title=title, ylabel=f"share {what}", ylim=(-0.03, 1.4))
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------

@@ -186,4 +186,4 @@ def wrapped(axes: "Axes", names: Any) -> None:
 def legend(axes: "Axes", **where: Any) -> None:
     """A legend where there is anything to name: a table that is not whole yet may have nothing for a panel."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=9, **where)
+        axes.legend(**{"fontsize": 9, "loc": "upper left", "ncols": 2, **where})
