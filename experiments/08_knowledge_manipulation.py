@@ -214,6 +214,8 @@ def question_panel(axes, rows, name: str) -> None:
     if len(rows):
         figures.floor_line(axes, round(rows["floor"].mean(), 3))
     axes.set(title=name.replace("_", " "), xscale="log", ylim=(-0.03, 1.05))
+    axes.set_xticks(PAPERS, [f"{share:.0%}" for share in PAPERS])
+    axes.minorticks_off()
     axes.set(xlabel="people taught with, of half of them", ylabel="share answered right")
     people.legend(axes)
 

@@ -13,10 +13,10 @@ however well it answers forwards and whatever its size. The reversed corpora are
 learned: where all facts come before the name, most people are found.
 
 Unlike the paper, which teaches the inverse questions alone, half of the questions in training are forward ones, so that
-one model answers both. Sizes and cost: smoke, seconds; laptop, 400 people with names of two words, mixed training only,
-ten minutes on two cores; overnight, 1600 people with names of three words, both ways of teaching, three hours on two
-cores (not measured); gpu, 20,000 people, 8 layers of width 512, half an hour (not measured); paper, 100,000 people,
-GPT-2 small and a model of width 1536.
+one model answers both. Sizes and cost: smoke, seconds; laptop, 400 people with names of one word, so that only the full
+name is asked for, and mixed training only, ten minutes on two cores; overnight, 1600 people with names of three words,
+both ways of teaching, three hours on two cores (not measured); gpu, 20,000 people, 8 layers of width 512, half an hour
+(not measured); paper, 100,000 people, GPT-2 small and a model of width 1536.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ WORDINGS = {
     "laptop": ("single", SWEPT, "multi5+reverse1", BACKWARD),
     "gpu": ("single", SWEPT, "multi5+reverse1", BACKWARD, "multi5+permute+reverse6"),
 }
-NAMES = {"laptop": {"first": 20, "last": 40}}
+QUESTIONS = {"smoke": "full_name", "laptop": "full_name"}  # names of one word: the first name is no question
 # Models beside the usual one of the scale, for one corpus.
 OTHERS: dict[str, tuple[dict, ...]] = {
     "smoke": ({"width": 8},),
@@ -92,10 +92,10 @@ def told(scale: str, wording: str, **other) -> list[Run]:
     from probing.extraction import Extraction  # torch comes with these, and --help has no need of torch
     from probing.manipulation import Manipulation
 
-    shared = {**NAMES.get(scale, {}), "reasoning": True}
-    biographies = people.world(scale, wording, **shared)
-    forward = people.questions(scale, wording, **shared)
-    inverse = people.manipulations(scale, wording, "inverse", **shared)
+    group = QUESTIONS.get(scale, "inverse")
+    biographies = people.world(scale, wording, reasoning=True)
+    forward = people.questions(scale, wording, reasoning=True)
+    inverse = people.manipulations(scale, wording, group)
     model = people.model(scale, **other)
     tags = {"wording": wording, "people_told": biographies.people, "model": f"{model.layers} x {model.width}"}
     asked = [
@@ -103,7 +103,7 @@ def told(scale: str, wording: str, **other) -> list[Run]:
         for half, n in (("second", 2000), ("first", 100))
         for kind in (
             Extraction(min(n, biographies.people // 2), half, candidates=False),
-            Manipulation(min(n, biographies.people // 2), questions="inverse", half=half),
+            Manipulation(min(n, biographies.people // 2), questions=group, half=half),
         )
     ]
 
@@ -167,8 +167,8 @@ def figure(table):
     """Figure 6 of the paper, the forward questions, and the sizes."""
     fig, (full, first, ways, sizes) = figures.canvas(columns=2, rows=2, width=8.2, height=4.6)
     names = list(dict.fromkeys(usual(table)["wording"]))
-    given_panel(full, table, names, "full")
-    given_panel(first, table, names, "first")
+    given_panel(full, table, "full")
+    given_panel(first, table, "first")
     way_panel(ways, table, names)
     size_panel(sizes, table)
     figures.title(fig, people.title(table, "Part 3.2, Figure 6", "wording", "recipe", "model"))
@@ -180,7 +180,7 @@ def shown(table) -> str:
     return MIXED if MIXED in set(table["recipe"]) else READ_FIRST
 
 
-def given_panel(axes, table, names, name: str) -> None:
+def given_panel(axes, table, name: str) -> None:
     """Names found by what is given, a colour a wording; crosses: the paper's full names."""
     recipe = shown(table)
     part = where(usual(found(table)), name=name, recipe=recipe)
@@ -195,6 +195,8 @@ def given_panel(axes, table, names, name: str) -> None:
         axes.plot([], [], "x", color=figures.PAPER, label="paper (where known)")
     if len(part):
         figures.floor_line(axes, float(f"{part['floor'].mean():.2g}"))
+    else:
+        axes.text(0.5, 0.5, "not asked for: names have one word", ha="center", transform=axes.transAxes)
     axes.set_xticks(range(len(KINDS)), list(KINDS.values()))
     axes.set(title=f"The {name} name, given these facts; {recipe}", ylabel="share found", ylim=(-0.03, 1.05))
     people.legend(axes)
