@@ -136,6 +136,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "ranking": tuple(RANKING),
     "subtraction": tuple(SUBTRACTION),
     "inverse": tuple(INVERSE),
+    "full_name": tuple(name for name in INVERSE if name.endswith("full")),
     "all": tuple(QUESTIONS),
 }
 
