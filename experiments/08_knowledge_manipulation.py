@@ -215,13 +215,9 @@ def question_panel(axes, rows, name: str) -> None:
     axes.plot([], [], "x--", color=figures.PAPER, label="paper, in the colours of ours")
     if len(rows):
         figures.floor_line(axes, round(rows["floor"].mean(), 3))
-<<<<<<< HEAD
     axes.set(title=name.replace("_", " "), xscale="log", ylim=(-0.03, 1.4))
-=======
-    axes.set(title=name.replace("_", " "), xscale="log", ylim=(-0.03, 1.05))
     axes.set_xticks(PAPERS, [f"{share:.0%}" for share in PAPERS])
     axes.minorticks_off()
->>>>>>> manip_exp
     axes.set(xlabel="people taught with, of half of them", ylabel="share answered right")
     people.legend(axes)
 
