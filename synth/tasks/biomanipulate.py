@@ -21,10 +21,10 @@ class BioManipulate(BioQuestions):
     """The fields of BioQuestions; a model pretrained on BioS(questions=4, reasoning=True) has its vocabulary.
 
     An item is one question about one person; where it takes two, the other is drawn anew for every exposure.
-    question: which one, or a group: partial, dual, classification, ranking, subtraction, inverse, full_name (what inverse
-    asks for beside first names), all. half: whom it is about; taught: the first so many of them (0: all). hint: the share
-    of documents that write the facts out before an answer that is worked out, as the control token of the prompt says;
-    1 and 0 ask every question one way.
+    question: which one, or a group: partial, dual, classification, ranking, subtraction, inverse, full_name (what
+    inverse asks for beside first names), all. half: whom it is about; taught: the first so many of them (0: all).
+    hint: the share of documents that write the facts out before an answer that is worked out, as the control token
+    of the prompt says; 1 and 0 ask every question one way.
     """
 
     question: str = "all"
