@@ -11,9 +11,9 @@ What one should see: told in many ways, facts can be read off the name; told onc
 written. Celebrities help those who were told of once. The encoder answers about the people that it was taught with.
 No block holds all. The further a question is from training, the less is answered.
 
-Worlds and cost: those of experiment 06, whose models are not trained again. smoke, seconds; laptop, ten minutes on two
-cores; overnight, three hours on two cores (not measured); gpu, half an hour after experiment 06 (not measured); paper,
-80,000 steps a model (150,000 for the encoder) and 30,000 updates a probe.
+Worlds and cost: those of experiment 06, whose models are not trained again; after it: smoke, seconds; laptop, ten
+minutes on two cores; overnight, three hours on two cores; gpu, half an hour (these three not measured); paper, 80,000
+steps a model (150,000 for the encoder) and 30,000 updates a probe.
 """
 
 from pathlib import Path
