@@ -7,7 +7,7 @@ model. Greedy decoding, in batches padded on the left; a tokenizer's chat templa
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from synth.errors import UserError
 
@@ -16,6 +16,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 END = "\n\n"  # what stands between the examples: a model without a chat template goes on with a question of its own
 
 
+@runtime_checkable
 class Answerer(Protocol):
     """name: what the answers are kept under; identity: what decides the answers, beside the prompts."""
 
