@@ -30,12 +30,17 @@ class Transcript:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is writing to {path}; wait for it or give another --out") from error
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}; give another --out") from error
-        self._read()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._read()
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"another process is writing to {path}; wait for it or give another --out") from error
+        except UserError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> "Transcript":
         return self
@@ -47,7 +52,7 @@ class Transcript:
         self._file.seek(0)
         whole, _, cut = self._file.read().rpartition(b"\n")
         head, *lines = whole.split(b"\n")
-        if not head:
+        if not whole:
             if cut and not cut.startswith(b'{"version"'):
                 raise self._foreign()
             self._file.truncate(0)

@@ -109,7 +109,7 @@ def test_chance_is_the_commonest_answer() -> None:
     one = {(q.task, q.about.name): q.chance for q in ALL_QUESTIONS}
     assert one[RETRIEVAL, "element, atomic number"] == one[INVERSE, "element, atomic number"] == 1 / 103
     assert one["classification", "element, atomic number"] == 52 / 103  # 52 odd numbers
-    assert one[RETRIEVAL, "book, author"] == 3 / len(facts_of(RELATIONS[3]))  # Austen and Hemingway have three each
+    assert one[RETRIEVAL, "book, author"] == 4 / len(facts_of(RELATIONS[3]))  # Dickens has four
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------
@@ -422,6 +422,7 @@ def test_the_answers_under_way_come_before_the_error(serve: Callable[..., Server
         (b'{"version": 1, "model": "other", "tokens": 64}\n', r"another model \(other\)|another endpoint"),
         (b'{"version": 1, "model": "m", "endpoint": "e", "tokens": 9}\n', r"another tokens \(9\)"),
         (b'{"version": 7}\n', "is no file of answers"),
+        (b"\nname,value\n", "is no file of answers"),
         (b"name,value\n", "is no file of answers"),
         (b"a text without an end", "is no file of answers"),
         (b'{"version": 1, "model": "m", "endpoint": "e", "tokens": 64}\n{"prompt": 3}\n', "was altered"),
@@ -433,6 +434,8 @@ def test_files_that_are_no_transcript_of_this_model(tmp_path: Path, content: byt
     with pytest.raises(UserError, match=message):
         Transcript(path, {"model": "m", "endpoint": "e", "tokens": 64})
     assert path.read_bytes() == content
+    with pytest.raises(UserError, match="cannot write to .*: Is a directory; give another --out"):
+        Transcript(tmp_path, {})
 
 
 def test_strange_answers_are_kept_too(tmp_path: Path) -> None:
