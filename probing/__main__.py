@@ -1,5 +1,6 @@
 """python -m probing plan: how large a model and how much training a set of facts needs; show: the tree of a sentence;
-ask: what a model knows of its people, with a database and steps beside it.
+ask: what a model knows of its people, with a database and steps beside it; questions: any language model, about the
+real world.
 
 python -m probing plan --people 10000                 people as in Part 3.3: 47.6 bits each, and their names
 python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens 15 --vocabulary 200
@@ -7,6 +8,8 @@ python -m probing plan --facts table.csv              a line a subject: name, at
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
 python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
 python -m probing ask --run ID "Who was born on October 2, 1996?"    the answer, and which way it was found
+python -m probing questions --model FOLDER            four tasks about real-world facts, put to a model of transformers
+python -m probing questions --endpoint http://localhost:8000/v1 --name MODEL    or to one behind an address
 """
 
 import argparse
@@ -24,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_ask(commands)
+    _add_questions(commands)
     return top
 
 
@@ -58,6 +62,22 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument("--run", required=True, metavar="ID", help="a run on bioS: its id, or enough of it, or its folder")
     ask.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
     ask.add_argument("--json", action="store_true", help="a JSON object a line instead of text")
+
+
+def _add_questions(commands: Any) -> None:
+    asked = commands.add_parser("questions", help="four tasks about real-world facts, for any language model")
+    who = asked.add_mutually_exclusive_group(required=True)
+    who.add_argument("--model", type=Path, metavar="FOLDER", help="a causal model and its tokenizer, as saved")
+    who.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible; a key is read from OPENAI_API_KEY")
+    asked.add_argument("--name", help="how the endpoint calls the model")
+    asked.add_argument("--n", type=int, help="questions of each task (all)")
+    asked.add_argument("--tokens", type=int, default=64, help="how many an answer may have (64)")
+    asked.add_argument("--batch", type=int, help="questions at a time (16 for a folder, 4 for an endpoint)")
+    asked.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one reply (60)")
+    asked.add_argument(
+        "--out", type=Path, metavar="FILE", help="where answers are kept as they come (answers-NAME.jsonl)"
+    )
+    asked.add_argument("--json", action="store_true", help="a JSON object a line instead of the table")
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):
@@ -110,6 +130,18 @@ def ask(options: argparse.Namespace) -> str:
     return "\n\n".join(f"{question}\n{answer.shown}" for question, answer in answered)
 
 
+def questions(options: argparse.Namespace) -> str:
+    """The table of the four tasks. Raises UserError on settings, a model or an endpoint that will not do."""
+    from probing.anymodel import examine
+
+    found, kept = examine(options)
+    if options.json:
+        return "\n".join(json.dumps(row) for row in found)
+    from probing.fourtable import table
+
+    return f"{table(found)}\nevery question, answer and verdict: {kept}"
+
+
 def run(options: argparse.Namespace) -> str:
     """The plan as text. Raises UserError on facts that cannot be read or cannot be."""
     from probing.plan import Need, facts_in, laws, people
@@ -138,12 +170,13 @@ def main() -> int:
     from synth.errors import UserError
 
     try:
-        print({"plan": run, "show": show, "ask": ask}[options.command](options))
+        print({"plan": run, "show": show, "ask": ask, "questions": questions}[options.command](options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; nothing was changed", file=sys.stderr)
+        kept = "the same command goes on" if options.command == "questions" else "nothing was changed"
+        print(f"\nstopped; {kept}", file=sys.stderr)
         return 130
     return 0
 

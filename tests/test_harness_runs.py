@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 from fake_experiment import Coin, Score
 
-from experiments.harness import Run, Seeds, replicate, run_id
+from experiments.harness import Run, Seeds, Stage, replicate, run_id
 from experiments.harness.runs import configuration_id, in_order
 from lm.config import ModelConfig, TrainConfig
 from synth import UserError
@@ -15,7 +15,7 @@ OTHER = {
     "positions": "none", "norm": "rms", "mlp": "swiglu", "packing": "whole", "schedule": "cosine",
     "precision": "bf16", "compile": True, "betas": (0.9, 0.99), "mlp_width": 96, "rotary_fraction": 0.5,
     "width": 128, "heads": 2, "accumulate": 2, "experiment": "02_fake", "tags": {"coin": "unfair"},
-    "evaluations": (), "ones": 0.25, "objective": "masked",
+    "evaluations": (), "ones": 0.25, "objective": "masked", "then": (Stage(Coin(), TrainConfig(steps=1)),),
 }  # fmt: skip
 
 
