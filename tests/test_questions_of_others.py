@@ -1,6 +1,7 @@
 """Real-world facts and their questions, the judging of free answers, hostile endpoints and folders, answers kept."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -597,7 +598,8 @@ def test_from_the_shell(serve: Callable[..., Server], tmp_path: Path) -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     words = ["questions", "--endpoint", server.url, "--name", "a/b c", "--n", "1"]
-    good = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+    here = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent.parent}:{os.environ.get('PYTHONPATH', '')}"}
+    good = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, env=here)
     assert good.returncode == 0, good.stderr
     assert "retrieval" in good.stdout and "answers-a_b_c.jsonl" in good.stdout
     assert (tmp_path / "answers-a_b_c.jsonl").exists()
