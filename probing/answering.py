@@ -129,9 +129,10 @@ def _load(folder: Path, tokens: int) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **here)
-    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, output_loading_info=True, dtype="auto", **here
     )
+    model, told = loaded
     if lacking := sorted(told["missing_keys"]):
         raise UserError(f"the weights in {folder} lack {lacking[0]}; a model with random parts answers nothing")
     if tokenizer.pad_token_id is None:

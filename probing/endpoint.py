@@ -126,7 +126,8 @@ class EndpointAnswerer:
             with self._opener.open(request, timeout=self.timeout) as reply:
                 return self._read(reply)
         except urllib.error.HTTPError as error:
-            raise self._refusal(error) from error
+            with error:  # it holds the connection open
+                raise self._refusal(error) from error
         except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise _Passing(self._silence(error)) from error
 
