@@ -177,6 +177,14 @@ def best(rows, **values):
     return max(by_way, key=lambda seeds: seeds.mean() if len(seeds) else -1.0)
 
 
+def forward_minus_inverse(rows):
+    """Facts told minus full names found, model by model, of the way of teaching that tells more facts; by seed."""
+    forward, inverse = told_forward(rows), where(found(rows), name="full")
+    by_way = [tuple(by_seed(each, "right", recipe=recipe) for each in (forward, inverse)) for recipe in RECIPES]
+    told, named = max(by_way, key=lambda pair: pair[0].mean() if len(pair[0]) else -1.0)
+    return told - named
+
+
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
     """Figure 6 of the paper, the forward questions, the sizes, and the routed system."""
@@ -186,7 +194,13 @@ def figure(table):
     given_panel(first, table, "first")
     way_panel(ways, table, names)
     size_panel(sizes, table)
-    system_panel(system, routed(table), "accuracy", "The model alone, and with database and steps", "answered right")
+    system_panel(
+        system,
+        routed(table),
+        "accuracy",
+        "The model alone (taught facts and names), and with database and steps",
+        "right",
+    )
     asked = where(routed(table), who="system")
     system_panel(router, asked, "routed", "The router by the kind of question", "sent the right way")
     figures.title(fig, people.title(table, "Part 3.2, Figure 6", "wording", "recipe", "model"))
@@ -286,10 +300,9 @@ def searches(table) -> list[Claim]:
             "below 0.02: none but by luck",
             below=0.02,
         )
-    told = where(usual(table), wording=SWEPT)
     add(
         f"{SWEPT}, the same model: facts told by name minus full names found",
-        best(told_forward(told)) - best(where(found(told), name="full")),
+        forward_minus_inverse(where(usual(table), wording=SWEPT)),
         0.966,
         "above 0.5",
         above=0.5,

@@ -43,7 +43,7 @@ class Mixture(Task):
             raise UserError("mixture: a part is a mixture itself; list its parts with their shares of the whole")
         if not self.parts or len(self.parts) != len(self.shares):
             raise UserError(f"mixture: {len(self.parts)} parts have {len(self.shares)} shares; give one share a part")
-        if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-9:
+        if not (min(self.shares) > 0 and abs(sum(self.shares) - 1) <= 1e-9):  # NaN is neither
             raise UserError(f"mixture: shares={self.shares} must be above 0 and add up to 1")
 
     def contents(self) -> dict[str, Any]:

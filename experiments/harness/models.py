@@ -68,7 +68,7 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
 
     progress is called with the number of optimizer steps done, also of the stages before. Another process's training is
     waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
-    first, so that processes never wait for each other. A damaged model is replaced.
+    first, so that processes never wait for each other. A damaged model is put aside and made anew.
     """
     stages = len(run.trainings) if stages is None else stages
     if stages == 0:
@@ -87,9 +87,10 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
 
 def _start(run: Run) -> "Decoder":
     from lm.model import build
+    from lm.train import where
 
     assert run.model is not None
-    return build(run.model, run.model.ids(run.task.vocab()), run.seeds.init)
+    return build(run.model, run.model.ids(run.task.vocab()), run.seeds.init).to(where().device)
 
 
 def _read(folder: Path) -> Trained | None:
@@ -108,8 +109,12 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
     from lm.train import where
 
     if folder.exists():
-        print(f"{folder} was altered or cut short; it is trained again", file=sys.stderr)
-        shutil.rmtree(folder)
+        old = folder.with_suffix(".old")
+        print(
+            f"{folder} is not whole, or of another version; it is kept as {old.name} and trained again", file=sys.stderr
+        )
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
     partial, stage = folder.with_suffix(".partial"), run.trainings[stages - 1]
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
     model, record = _train(run, stage, before.model, partial / "checkpoint", lambda step: progress(done + step))
