@@ -59,7 +59,9 @@ def find_people(run: str, runs: Path) -> Finished[Task]:
     record, seed = _record(folder / "run.json")
     try:
         return Finished(folder, _about_people(folder, record), seed)
-    except (KeyError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder / 'run.json'} tells of people in fields that this version does not know; use the version of then"
         ) from error
@@ -122,7 +124,7 @@ def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
     kind, name, root = fields.pop("class"), fields.pop("grammar", None), fields.pop("root", None)
     if kind != "Cfg":
         raise UserError(
-            f"{path.parent} was trained on {kind}, whose documents have no parse tree; choose a run on a grammar"
+            f"{path.parent} was trained on {kind}; only runs on a plain grammar (Cfg) are shown, choose one of those"
         )
     if fields or not isinstance(name, str) or not isinstance(root, str | None):
         raise UserError(

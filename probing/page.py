@@ -149,7 +149,7 @@ def html(data: dict[str, Any]) -> str:
 
 def check_writable(path: Path) -> None:
     """Raises UserError on a file that cannot be written, before the work is done."""
-    folder = next(one for one in path.absolute().parents if one.exists())
+    folder = next((one for one in path.absolute().parents if one.exists()), path)
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         reason = "it is a folder" if path.is_dir() else f"{folder} is no folder that one can write to"
         raise UserError(f"cannot write {path}: {reason}; give another --out")

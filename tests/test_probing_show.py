@@ -137,7 +137,7 @@ def test_an_ambiguous_sentence_says_how_many_trees_it_has(runs: Path) -> None:
         (["--run", "ab"], "2 runs in .* begin with ab: abc1 abd; give more"),
         (["--run", "half"], "half.partial is not finished"),
         (["--run", "bare"], "has no model"),
-        (["--run", "people"], "trained on BioS, whose documents have no parse tree"),
+        (["--run", "people"], "trained on BioS; only runs on a plain grammar"),
         (["--run", "cut"], "run.json is cut or altered"),
         (["--run", "foreign"], "the model has 9 tokens and brackets needs 13"),
         (["--run", "abd"], "from a file; give the file with --grammar"),
