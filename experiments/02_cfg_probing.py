@@ -165,7 +165,7 @@ def levels_panel(axes, part, grammar: str, probe: str, title: str) -> None:
         for place, nt in enumerate(levels):
             for g, name in enumerate(names):
                 paper = PAPER.get((grammar, probe, name))
-                at = place + (g - (len(names) - 1) / 2) * 0.8 / len(names)
+                at = figures.beside(place, g, len(names))
                 if paper:
                     axes.plot([at], [paper[6 - nt]], "x", color=figures.PAPER, markersize=8, zorder=4)
             axes.hlines(part.loc[part["nt"] == nt, "majority"].mean(), place - 0.4, place + 0.4, color=figures.FLOOR,

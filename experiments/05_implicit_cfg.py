@@ -27,7 +27,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import figures, trees
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where
+from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
 from synth.tasks.cfg import Cfg
 from synth.tasks.implicit import ImplicitCfg
 
@@ -95,7 +95,7 @@ def complete(table):
     """With the column `prefix`, validity after the scale's own prefix, and with those that no run so far has given."""
     cut = f"valid_{table['cut'].iloc[0]}"
     table = table.assign(prefix=table[cut] if cut in table else float("nan"))
-    return table.reindex(columns=[*table.columns, *(name for name in COLUMNS if name not in table)])
+    return with_columns(table, COLUMNS)
 
 
 def order_of(part) -> list[str]:

@@ -28,7 +28,7 @@ from experiments.harness import figures, people
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.people import RECIPES
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where
+from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
 from synth.bio.pools import ATTRIBUTES
 from synth.tasks.bios import Half
 
@@ -93,14 +93,14 @@ def told(scale: str, wording: str) -> list[Run]:
 def answers(table, half: str):
     """The rows on one half of the people, with `right`: the share of whole answers that are."""
     asked = {"half", "attribute", "exact", "chance"}
-    table = table.reindex(columns=[*table, *sorted(asked - set(table))])  # a first run may have asked nothing yet
-    return where(table, evaluation="Extraction", half=half).assign(right=lambda rows: rows["exact"])
+    return where(with_columns(table, asked), evaluation="Extraction", half=half).assign(
+        right=lambda rows: rows["exact"]
+    )
 
 
 def stored(table):
     """The share of the values' bits that a model holds which has only read, with its rows."""
-    table = table.reindex(columns=[*table, *sorted({"value_bits", "value_bits_max"} - set(table))])
-    rows = where(table, evaluation="Capacity")
+    rows = where(with_columns(table, {"value_bits", "value_bits_max"}), evaluation="Capacity")
     return rows.assign(share=rows["value_bits"] / rows["value_bits_max"])
 
 
@@ -132,7 +132,7 @@ def wording_panel(axes, table, names) -> None:
     for g, recipe in enumerate(recipes):
         for place, name in enumerate(names):
             paper = PAPER_MIXED[name] if recipe == "mixed" else PAPER_FINETUNED[name][0]
-            at = place + (g - (len(recipes) - 1) / 2) * 0.8 / len(recipes)
+            at = figures.beside(place, g, len(recipes))
             axes.plot([at], [paper / 100], "x", color=figures.PAPER, markersize=8, zorder=4)
     axes.plot([], [], "x", color=figures.PAPER, label="paper (finetuned: the best)")
     if len(rows):
@@ -150,7 +150,7 @@ def attribute_panel(axes, table, names) -> None:
     shown = [name for name in SOME if name in names]
     figures.points(axes, rows, "attribute", "right", "wording", order=order)
     for g, name in enumerate(shown):
-        places = {place + (g - (len(shown) - 1) / 2) * 0.8 / len(shown): PAPER_FINETUNED[name][1 + place] / 100
+        places = {figures.beside(place, g, len(shown)): PAPER_FINETUNED[name][1 + place] / 100
                   for place in range(len(order))}  # fmt: skip
         axes.plot(list(places), list(places.values()), "x", color=figures.PAPER, markersize=7, zorder=4)
     axes.plot([], [], "x", color=figures.PAPER, label="paper")

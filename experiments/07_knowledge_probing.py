@@ -189,8 +189,9 @@ def crosses(axes, rows, place: int, paper) -> None:
     cases = list(dict.fromkeys(rows["case"]))
     for g, case in enumerate(cases):
         if case in paper:
-            at = place + (g - (len(cases) - 1) / 2) * 0.8 / len(cases)
-            axes.plot([at], [paper[case]], "x", color=figures.PAPER, markersize=7, zorder=4)
+            axes.plot(
+                [figures.beside(place, g, len(cases))], [paper[case]], "x", color=figures.PAPER, markersize=7, zorder=4
+            )
 
 
 def names_panel(axes, rows, order, paper) -> None:

@@ -32,7 +32,7 @@ from experiments.harness import figures, people
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.people import RECIPES
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval, interval_if_any, where
+from experiments.harness.stats import by_seed, interval, interval_if_any, where, with_columns
 from synth.bio.manipulation import CLASSIFICATION, DUAL, RANKING, SUBTRACTION
 from synth.mixture import Mixture
 from synth.task import Task
@@ -155,7 +155,7 @@ def worked_out(table):
 def complete(table):
     """The table with the columns of both evaluations: a first run may have made only one yet."""
     needed = {"evaluation", "question", "hint", "accuracy", "floor", "attribute", "exact"}
-    return table.reindex(columns=[*table, *sorted(needed - set(table))])
+    return with_columns(table, needed)
 
 
 def dependence(table):

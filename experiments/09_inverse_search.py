@@ -32,7 +32,7 @@ from experiments.harness import figures, people
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.people import RECIPES
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where
+from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
 from synth.mixture import Mixture
 
 NAME = Path(__file__).stem
@@ -155,7 +155,7 @@ def complete(table):
     """The table with the columns of both evaluations: a first run may have made only one yet."""
     needed = {"evaluation", "half", "question", "accuracy", "floor", "attribute", "exact"}
     needed |= {"kind", "who", "given", "routed"}
-    return table.reindex(columns=[*table, *sorted(needed - set(table))])
+    return with_columns(table, needed)
 
 
 def routed(table):
@@ -221,7 +221,7 @@ def given_panel(axes, table, name: str) -> None:
     for g, wording in enumerate(present if name == "full" else ()):
         for place, kind in enumerate(KINDS):
             paper = PAPER.get((recipe, wording), {}).get(kind, None if wording in people.REVERSED else 0.0)
-            at = place + (g - (len(present) - 1) / 2) * 0.8 / len(present)
+            at = figures.beside(place, g, len(present))
             axes.plot([at], [float("nan") if paper is None else paper / 100], "x", color=figures.PAPER, zorder=4)
     if name == "full":
         axes.plot([], [], "x", color=figures.PAPER, label="paper (where known)")

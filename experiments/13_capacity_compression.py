@@ -24,7 +24,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import capacity, figures
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed
+from experiments.harness.stats import by_seed, with_columns
 
 NAME = Path(__file__).stem
 EXPERTS = 32
@@ -88,7 +88,7 @@ def _run(kind: str, exposures: int, task, model, train) -> Run:
 def figure(table):
     """Bits per parameter by bits of a weight, and of dense models and mixtures."""
     fig, (left, right) = figures.canvas(columns=2, width=6.4, height=4.6)
-    table = table.reindex(columns=[*table, *({"weight_bits", "method", "tables"} - {*table})])  # none yet
+    table = with_columns(table, {"weight_bits", "method", "tables"})
     full = table["weight_bits"].isna()
     quantized_panel(left, table[(table["kind"] == "dense") & (table["times"] == table["times"].max())])
     mixture_panel(right, table[full])

@@ -7,7 +7,7 @@ asked: wordings new to the model, wordings new to the router, and questions with
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +21,9 @@ from synth.bio.codec import sentence
 from synth.bio.manipulation import DIRECT, GROUPS, HINT, INVERSE, QUESTIONS
 from synth.bio.pools import load
 from synth.corpus import Corpus
-from synth.mixture import people_of
+from synth.mixture import parts_of, people_of
 from synth.task import Block, Example, Task
 from synth.tasks.biomanipulate import BioManipulate
-from synth.tasks.bios import BioS
 
 KINDS: dict[str, tuple[str, ...]] = {
     "parts": GROUPS["partial"] + GROUPS["dual"],
@@ -72,10 +71,11 @@ class Examination:
         self.seed, self.world = data_seed, self.asked.world(data_seed)
         first, stop = self.asked.span
         self.people = range(first, stop if count is None else min(first + count, stop))
-        settings = {f.name: getattr(people_of(task), f.name) for f in fields(BioS)} | {"half": half}
-        taught = [part.hint for part in getattr(task, "parts", (task,)) if isinstance(part, BioManipulate)]
+        people = people_of(task)
+        taught = [part.hint for part in parts_of(task) if isinstance(part, BioManipulate)]
         hint = float(bool(taught) and min(taught) == 1)  # who was taught only to write facts out is asked to
-        self.tasks = [BioManipulate(**settings, question=name, hint=hint) for names in KINDS.values() for name in names]
+        every = [name for names in KINDS.values() for name in names]
+        self.tasks = [people.recast(BioManipulate, half=half, question=name, hint=hint) for name in every]
 
     def items(self) -> Iterator[Item]:
         """All questions."""

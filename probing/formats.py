@@ -6,7 +6,7 @@ belongs to the answer's first token.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -97,8 +97,7 @@ class Slots:
 
     def __init__(self, task: BioS, data_seed: int) -> None:
         self.task, self.world = task, task.world(data_seed)
-        own = {f.name: getattr(task, f.name) for f in fields(BioS)} | {"half": "all"}  # the biographies of everybody
-        self.biographies = Corpus(BioS(**own), data_seed, "train")
+        self.biographies = Corpus(task.recast(BioS, half="all"), data_seed, "train")
 
     def of(self, people: np.ndarray, about: np.ndarray) -> list[dict[str, str]]:
         """For each person and attribute (n,) the texts by slot, words parted by spaces; a slot for which the lists have

@@ -5,7 +5,7 @@ model itself, so it may be wrong, and the answer may follow from it or not.
 """
 
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from probing.scores import proportion_interval
 from synth.bio.manipulation import QUESTIONS, chance, named
 from synth.corpus import mean_length
 from synth.errors import UserError
+from synth.mixture import parts_of
 from synth.task import Block, Task
 from synth.tasks.biomanipulate import BioManipulate
 from synth.tasks.bios import BioS
@@ -78,7 +79,7 @@ class Manipulation:
 
     def _asked(self, task: Task) -> list[tuple[BioManipulate, str]]:
         """Each question by itself, with each way of asking it. Raises UserError when there is none."""
-        taught = [part for part in getattr(task, "parts", (task,)) if isinstance(part, BioManipulate)]
+        taught = [part for part in parts_of(task) if isinstance(part, BioManipulate)]
         if self.questions is not None:
             taught = [self._about(task, taught)]
         elif not taught:
@@ -100,14 +101,14 @@ class Manipulation:
 
     def _about(self, task: Task, taught: list[BioManipulate]) -> BioManipulate:
         """The questions of this evaluation, about the people of a task, and as it taught others, if it did."""
-        people = [part for part in getattr(task, "parts", (task,)) if isinstance(part, BioS)]
+        people = [part for part in parts_of(task) if isinstance(part, BioS)]
         if not people or not people[0].reasoning or not people[0].questions:
             raise UserError(
                 f"the vocabulary of {task.name} has no words for these questions; pretrain on bioS with questions=4 "
                 "and reasoning=True"
             )
-        values = {f.name: getattr(people[0], f.name) for f in fields(BioS)} | {"half": self.half}
-        return BioManipulate(**values, question=str(self.questions), hint=taught[0].hint if taught else 0.5)
+        hint = taught[0].hint if taught else 0.5
+        return people[0].recast(BioManipulate, half=self.half, question=str(self.questions), hint=hint)
 
 
 def answered(

@@ -6,7 +6,7 @@ asked about in training, the other half is held out: a model is examined on peop
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ def questions_of(task: Task, half: Any) -> BioQuestions:
     people = people_of(task)
     if not people.questions:
         raise UserError("the vocabulary has no words for questions; pretrain on bioS with questions=4")
-    return BioQuestions(**{**{f.name: getattr(people, f.name) for f in fields(BioS)}, "half": half})
+    return people.recast(BioQuestions, half=half)
 
 
 @dataclass(frozen=True)

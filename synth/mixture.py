@@ -5,7 +5,7 @@ a fixed share of the windows, so of the tokens, is questions.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -97,9 +97,14 @@ def one_vocab(tasks: Iterable[Task]) -> Vocab:
     return vocab
 
 
+def parts_of(task: Task) -> tuple[Task, ...]:
+    """The parts of a mixture; any other task alone."""
+    return task.parts if isinstance(task, Mixture) else (task,)
+
+
 def main_part(task: Task) -> Task:
     """The first part of a mixture; any other task itself."""
-    return task.parts[0] if isinstance(task, Mixture) else task
+    return parts_of(task)[0]
 
 
 def people_of(task: Task) -> BioS:
@@ -108,14 +113,13 @@ def people_of(task: Task) -> BioS:
 
     Raises UserError for a task that is not about the people of bioS.
     """
-    parts = task.parts if isinstance(task, Mixture) else (task,)
-    about = [part for part in parts if isinstance(part, BioS)]
+    about = [part for part in parts_of(task) if isinstance(part, BioS)]
     for part in about:
         if type(part) is BioS:
             return part
     if not about:
         raise UserError(f"{task.name} is not about the people of bioS; use bioS, questions about it, or a mixture")
-    return BioS(**{f.name: getattr(about[0], f.name) for f in fields(BioS)} | {"half": "all"})
+    return about[0].recast(BioS, half="all")
 
 
 def rows_before(shares: tuple[float, ...], row: np.ndarray) -> np.ndarray:

@@ -71,12 +71,11 @@ def points(
     groups = list(dict.fromkeys(table[hue])) if hue else [None]
     drawn = {}
     for g, (group, color) in enumerate(zip(groups, colors(len(groups)), strict=True)):
-        offset = (g - (len(groups) - 1) / 2) * 0.8 / len(groups)
         part = table[table[hue] == group] if hue else table
         for place, category in enumerate(categories):
             values = part.loc[part[x] == category, y].to_numpy(float)
             if len(values):
-                drawn[category, group] = _point(axes, place + offset, values, color)
+                drawn[category, group] = _point(axes, beside(place, g, len(groups)), values, color)
         if hue:
             axes.plot([], [], "o", color=color, label=str(group))
     axes.set_xticks(range(len(categories)), [str(category) for category in categories])
@@ -84,6 +83,11 @@ def points(
     if hue and groups:
         axes.legend(title=hue)
     return drawn
+
+
+def beside(place: float, number: int, groups: int) -> float:
+    """Where `points` puts group `number` of so many at a place of the x-axis: what else is drawn of it goes there."""
+    return place + (number - (groups - 1) / 2) * 0.8 / groups
 
 
 def _point(axes: "Axes", place: float, values: Any, color: Any) -> Interval:

@@ -4,7 +4,7 @@ from it (probing/extraction.py, probing/prompts.py; claims 3.7 and 3.8)."""
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness import figures, people
-from experiments.harness.stats import where
+from experiments.harness.stats import where, with_columns
 from probing.formats import BIOGRAPHY, FAR, NEAR, QUESTION
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def answers(table: "DataFrame", evaluation: str, **values: Any) -> "DataFrame":
 
     asked = {"half", "attribute", "position", "without", "format", "kind"}
     measured = {"accuracy", "majority", "exact", "chance", *JUDGED}
-    table = table.reindex(columns=[*table, *sorted((asked | measured) - set(table))])
+    table = with_columns(table, asked | measured)
     rows = where(table, evaluation=evaluation, **values)
     return rows.assign(shuffled=pandas.to_numeric(rows["shuffled"], errors="coerce"))
 

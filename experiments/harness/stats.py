@@ -1,6 +1,6 @@
 """Intervals over seeds and paired tests between architectures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -52,6 +52,12 @@ def where(table: "DataFrame", **values: Any) -> "DataFrame":
     for name, value in values.items():
         table = table[table[name] == value]
     return table
+
+
+def with_columns(table: "DataFrame", names: Iterable[str]) -> "DataFrame":
+    """The table with these columns, empty where it has not got them: the first runs of an experiment may not have made
+    the rows that bring them."""
+    return table.reindex(columns=[*table, *sorted(set(names) - set(table))])
 
 
 def by_seed(table: "DataFrame", column: str, **values: Any) -> "Series":

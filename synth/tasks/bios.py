@@ -6,7 +6,7 @@ Six facts a person, uniform and independent except that the employer determines 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import factorial, log, log2
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from synth.vocab import Vocab
 
 CITY = 5  # the attribute that another determines: the employer's city
 Half = Literal["all", "first", "second"]
+Kin = TypeVar("Kin", bound="BioS")
 Wording = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Sentences (n, m), the attribute (n, m) that each is about, and how it speaks of the person (n, m)."""
 
@@ -135,6 +136,10 @@ class BioS(PeopleTask):
         """The rewriting grammar, if the style is prose."""
         return load_prose(self.pools).cut(self.templates) if self.style == "prose" else None
 
+    def recast(self, kind: "type[Kin]", **changes: Any) -> "Kin":
+        """Another task about the same people: its fields are those that this has as a BioS, with these changes."""
+        return kind(**{f.name: getattr(self, f.name) for f in fields(BioS)} | changes)
+
     @cached_property
     def speller(self) -> codecs.Codec | None:
         """What spells the words, unless each has an id of its own. It is the same for bioS-qa with equal fields."""
@@ -142,7 +147,7 @@ class BioS(PeopleTask):
             return None
         if self.codec == "byte":
             return codecs.by_bytes(self.kit.vocab)
-        plain = BioS(**{**{f.name: getattr(self, f.name) for f in fields(BioS)}, "codec": "word", "half": "all"})
+        plain = self.recast(BioS, codec="word", half="all")
         people = np.arange(min(self.people, 2000))
         block = plain.render_block(plain.world(0), people, np.zeros_like(people), ("codec",), "train")
         texts = [plain.vocab().decode(block[i].tokens[1:-1]) for i in range(len(block))]
