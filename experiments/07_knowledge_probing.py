@@ -11,9 +11,10 @@ What one should see: told in many ways, facts can be read off the name; told onc
 written. Celebrities help those who were told of once. The encoder answers about the people that it was taught with.
 No block holds all. The further a question is from training, the less is answered.
 
-Worlds and cost: those of experiment 06, whose models are not trained again; after it: smoke, seconds; laptop, ten
-minutes on two cores; overnight, three hours on two cores; gpu, half an hour (these three not measured); paper, 80,000
-steps a model (150,000 for the encoder) and 30,000 updates a probe.
+Worlds and cost: those of experiment 06, whose models are not trained again; but for probes the smaller scales take
+lists of ten values, since two hundred people to learn on are too few for sixty. Smoke, seconds; laptop, a quarter of an
+hour on two cores; overnight, three hours on two cores; gpu, half an hour (these two not measured); paper, 80,000 steps
+a model (150,000 for the encoder) and 30,000 updates a probe.
 """
 
 from pathlib import Path
@@ -64,8 +65,8 @@ PAPER_GPT, PAPER_ENCODER = 0.955, (0.157, 0.436)  # the encoder's lowest and hig
 FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoke": ({"updates": 5, "batch": 4}, {"updates": 10, "batch": 10, "rank": 2}),
     "laptop": (
-        {"updates": 80, "head_updates": 500, "batch": 32, "rate": 1e-2},
-        {"updates": 150, "head_updates": 300, "batch": 100, "rate": 1e-2},
+        {"updates": 80, "head_updates": 1500, "batch": 32, "rate": 1e-2},
+        {"updates": 150, "head_updates": 300, "batch": 100, "rate": 1e-2, "rank": 2},
     ),
     "overnight": (
         {"updates": 1500, "head_updates": 3000, "rate": 3e-3},
@@ -74,6 +75,10 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gpu": ({"updates": 2000, "head_updates": 2000}, {"updates": 4000, "head_updates": 2000}),
     "paper": ({}, {}),
 }
+# A probe learns every value anew, from the people that have it: with sixty values a Q-probe of two hundred people is
+# right about all of them and hardly about others. Values in each list, and how much longer such people are read about.
+VALUES = {"laptop": 10, "overnight": 30}
+READ_LONGER = {"laptop": 1.6}
 ASKED = {"smoke": 4, "laptop": 60, "overnight": 200, "gpu": 500, "paper": 2000}
 # How many times as long as the others the model reads that knows celebrities, since the minority has only a sixth of
 # its text, and an encoder learns, which is asked for 15% of its tokens alone, and that at 0.3 times the rate: in the
@@ -106,11 +111,11 @@ def probed(scale: str) -> list[Run]:
 
     named, bare = FITS[scale]
     probes, model = (PProbe(split="train", **named), QProbe(target="whole", **bare)), people.model(scale)
-    made = [
-        tagged(scale, "probes", wording, people.world(scale, wording), model, people.reading(scale), probes)
-        for wording in (ONCE, OFTEN)
-    ]
-    return [*made, tagged(scale, "probes", UNTRAINED, people.world(scale, OFTEN), model, None, probes)]
+    short = dict.fromkeys(("cities", "universities", "majors", "employers"), VALUES.get(scale))
+    worlds = {case: people.world(scale, case, **(short if scale in VALUES else {})) for case in (ONCE, OFTEN)}
+    train = people.reading(scale, steps=round(SIZES[scale].read.steps * READ_LONGER.get(scale, 1.0)))
+    made = [tagged(scale, "probes", case, world, model, train, probes) for case, world in worlds.items()]
+    return [*made, tagged(scale, "probes", UNTRAINED, worlds[OFTEN], model, None, probes)]
 
 
 def crowds(scale: str) -> list[Run]:
@@ -239,6 +244,7 @@ def halves_panel(axes, table, study: str, names) -> None:
 # of what a GPT does: 0.3 is the least that deserves those words. Of blocks and prompts the statements give a direction,
 # and twenty formats at least.
 FEWEST_FORMATS = 20
+TAUGHT_ENOUGH = 0.5  # an encoder that cannot answer even about those it was taught with says nothing about the others
 
 
 def claims(table) -> list[Claim]:
@@ -270,11 +276,14 @@ def of_answers(table, claim) -> list[Claim]:
     rows = prompts.answers(table, "Extraction", half=HELD_OUT, attribute="all")
     right = {case: by_seed(rows, "exact", case=case) for case in (CELEBRITIES, NOBODY, GPT, ENCODER)}
     helped, missed = right[CELEBRITIES] - right[NOBODY], right[GPT] - right[ENCODER]
+    learned = by_seed(prompts.answers(table, "Extraction", case=ENCODER, half=TAUGHT, attribute="all"), "exact")
+    able = bool(learned.mean() >= TAUGHT_ENOUGH)
+    rule = "above 0.3" + ("" if able else f"; not testable here: {learned.mean():.2f} right of those taught with")
     told = "people told of once, never asked about: answered right with celebrities minus without"
     ways = f"mixed, {OFTEN}: held-out people answered right by the GPT minus by the encoder"
     return [
         claim("3.5", told, helped, 0.824, "above 0.3", above=0.3),
-        claim("3.6", ways, missed, "at least 0.519", "above 0.3", above=0.3),
+        claim("3.6", ways, missed, "at least 0.519", rule, able, above=0.3),
     ]
 
 
