@@ -58,7 +58,7 @@ def check(task: Depo, document: np.ndarray) -> None:
 @settings(max_examples=200, deadline=None)
 @given(tasks(), st.integers(0, 2**32))
 def test_answers_are_accepted_and_faults_are_not(task: Depo, seed: int) -> None:
-    draw = rng("faults", seed)
+    draw, size = rng("faults", seed), task.vocab().size
     block = task.sample_block(None, draw, "test", 50, labels=True)
     for number, document in enumerate(block.documents):
         example = block[number]
@@ -67,8 +67,8 @@ def test_answers_are_accepted_and_faults_are_not(task: Depo, seed: int) -> None:
             check(task, document)
         assert task.judged(document) and task.score(None, example, completion) == {"correct": 1.0}
         wrong = completion.copy()
-        wrong[draw.integers(len(wrong))] += 1 + draw.integers(task.vocab().size - 1)
-        wrong %= task.vocab().size
+        wrong[draw.integers(len(wrong))] += 1 + draw.integers(size - 1)
+        wrong %= size
         assert task.score(None, example, wrong) == {"correct": 0.0}
         assert not task.judged(np.concatenate([example.prompt, wrong]))
         assert task.score(None, example, completion[:-1]) == {"correct": 0.0}
