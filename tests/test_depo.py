@@ -1,6 +1,7 @@
 """Depo against a reading of its documents by name, corrupted answers, and the statistics of the paper's sizes."""
 
 from dataclasses import replace
+from time import process_time
 
 import numpy as np
 import pytest
@@ -173,14 +174,12 @@ def test_hardest_and_names_of_one_token() -> None:
     assert set(block.documents[0][1:25].tolist()) == set(range(1, 13))
 
 
-def test_speed_needs_no_luck() -> None:
+def test_speed() -> None:
     """At least 20,000 documents a second at a small size; measured 200,000."""
-    import time
-
     Depo().sample_block(None, rng(6), "train", 10)
-    start = time.perf_counter()
+    start = process_time()  # other processes do not count
     Depo().sample_block(None, rng(6), "train", 10_000)
-    assert time.perf_counter() - start < 0.5
+    assert process_time() - start < 0.5
 
 
 def test_golden() -> None:
