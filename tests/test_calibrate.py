@@ -1,4 +1,4 @@
-"""Looking for informative sizes: the search, what is read off a command line, and whole calibrations with known ends."""
+"""Looking for informative sizes: the search, what is read off a command line, whole calibrations with known ends."""
 
 import csv
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaky import Leaky
 from test_harness_cli import fails
@@ -55,7 +55,8 @@ def explored(sizes, ordered, truth):
     return search, tried
 
 
-@given(st.lists(st.integers(1, 5), min_size=0, max_size=3), st.floats(-1, 12), st.floats(0, 6), st.data())
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 4), min_size=0, max_size=3), st.floats(-1, 12), st.floats(0, 6), st.data())
 def test_every_verdict_of_a_monotone_truth_is_found(lengths, ceiling, width, data):
     sizes = list(itertools.product(*(range(n) for n in lengths)))
     ordered = data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
@@ -64,7 +65,7 @@ def test_every_verdict_of_a_monotone_truth_is_found(lengths, ceiling, width, dat
         return "ceiling" if sum(size) <= ceiling else "informative" if sum(size) <= ceiling + width else "floor"
 
     search, tried = explored(sizes, ordered, truth)
-    assert [search.presumed(size) for size in sizes] == [truth(size) for size in sizes]
+    assert search.verdicts == {size: truth(size) for size in sizes}
     assert len(tried) == len(set(tried)) and tried[0] == tuple(0 for _ in lengths)
     assert {size for size in sizes if truth(size) == "informative"} <= set(tried)
 
@@ -112,20 +113,15 @@ def test_code_makes_an_equal_run():
     model, train = ModelConfig.llama(1, 2, 8), TrainConfig(30, lr=2e-3, betas=(0.8, 0.9))
     for each in (task, Cfg("cfg3f", "13")):
         run = Run("NN_name", each, model, train, (Scored("right"),))
-        assert run_id(made([run_code(run)], run)) == run_id(run)
-
-
-def made(lines, run):
-    """The run that printed lines make."""
-    names: dict = {}
-    exec("\n".join(imports([run, run.task, run.model, run.train, *run.evaluations])), names)
-    return eval(lines[-1], names)
+        names: dict = {}
+        exec("\n".join(imports([run, each, model, train, *run.evaluations])), names)
+        assert run_id(eval(run_code(run), names)) == run_id(run)
 
 
 # ---- how answers are judged ---------------------------------------------------------------------------------------
 def test_the_measure_is_what_the_task_has():
     assert measure_of(Leaky(), 0, 50) == measure_of(Leaky(), 0, 50, "score")
-    found = measure_of(Cfg("cfg3b", "13"), 0, 50)
+    found = measure_of(Cfg("brackets"), 0, 50)
     assert (found.metric, found.chance, found.evaluation.samples) == ("valid_0", 0.0, 50)
     score, chance, parts = measure_of(Leaky(), 0, 50).read([{"right": 0.5}])
     assert (score, chance, parts) == (0.5, 0.25, {})
@@ -144,26 +140,27 @@ def test_scores_of_a_model_that_knows_nothing_are_chance():
 # ---- whole calibrations -------------------------------------------------------------------------------------------
 def test_noise_decides_the_verdict(tmp_path, capsys, fast):
     table = tmp_path / "table.csv"
-    asked = [f"{LEAKY}:Leaky", "--vary", "noise=0,50,100", "--lr", "3e-2,1e-30", "--seconds", "3", *TINY]
+    asked = [f"{LEAKY}:Leaky", "--vary", "noise=0,50,100", "--lr", "3e-2", "--seconds", "1.2", *TINY]
     call(tmp_path, *asked, "--into", str(table))
     printed = capsys.readouterr().out
     with open(table) as file:
         rows = list(csv.DictReader(file))
-    assert [(row["noise"], row["lr"]) for row in rows[::2]] == [("0", "0.03"), ("50", "0.03"), ("100", "0.03")]
-    assert [row["verdict"] for row in rows[::2]] == ["ceiling", "informative", "floor"]
-    assert all(row["verdict"] == "floor" and row["steps"] == "300" for row in rows[1::2])  # at this rate nothing learns
-    assert abs(float(rows[2]["score"]) - 0.625) < 0.1  # half are told, a quarter of the others is guessed
+    assert [(row["noise"], row["lr"]) for row in rows] == [("0", "0.03"), ("50", "0.03"), ("100", "0.03")]
+    assert [row["verdict"] for row in rows] == ["ceiling", "informative", "floor"]
+    assert abs(float(rows[1]["score"]) - 0.625) < 0.1  # half are told, a quarter of the others is guessed
     assert "\nrecommended: noise=50, score 0.6" in printed
-    # the last line is the run: the same training, for an experiment
-    run = made(printed.splitlines(), Run("NN_name", Leaky(), ModelConfig(), TrainConfig(1), (Scored("right"),)))
-    assert (run.task.noise, run.train.lr, run.train.steps) == (50, 0.03, 300)
+    names: dict = {}
+    *lines, line = printed[printed.index("\nfrom ") :].splitlines()
+    exec("\n".join(lines), names)
+    run = eval(line, names)  # the same training, for an experiment
+    assert (run.task.noise, run.train.lr, run.train.steps) == (50, 0.03, 120)
     assert run.model == ModelConfig.llama(1, 2, 8, context=8, init_std=0.354)
     assert run.train.packing == "whole"  # questions are not cut from their answers
-    assert (tmp_path / "runs" / rows[2]["run"] / "rows.json").is_file()
+    assert (tmp_path / "runs" / rows[1]["run"] / "rows.json").is_file()
 
 
 def test_nothing_is_trained_twice(tmp_path, capsys, monkeypatch):
-    asked = [f"{LEAKY}:Leaky", "--vary", "noise=0,100", "--lr", "3e-2", "--seconds", "0.5", *TINY]
+    asked = [f"{LEAKY}:Leaky", "--vary", "noise=0,100", "--lr", "3e-2", "--seconds", "0.4", *TINY]
     measured = iter([0.01])  # a second time would raise, and other steps would come of it
     monkeypatch.setattr(cost, "time_of_a_step", lambda *_, **__: next(measured, 0.02) if _[0].task.noise else 0.01)
     work, done = execute._measure, []
@@ -181,7 +178,7 @@ def test_nothing_is_trained_twice(tmp_path, capsys, monkeypatch):
     assert "run the same command to go on" in capsys.readouterr().err
     monkeypatch.setattr(execute, "_measure", lambda run, *rest: done.append(run) or work(run, *rest))
     call(tmp_path, *asked)
-    assert [run.task.noise for run in done] == [0, 100] and all(run.train.steps == 50 for run in done)
+    assert [run.task.noise for run in done] == [0, 100] and all(run.train.steps == 40 for run in done)
     first = capsys.readouterr().out
     call(tmp_path, *asked)
     assert len(done) == 2 and capsys.readouterr().out == first
@@ -189,11 +186,23 @@ def test_nothing_is_trained_twice(tmp_path, capsys, monkeypatch):
 
 
 def test_two_architectures_in_two_processes(tmp_path, capsys, fast):
-    arguments = ["--vary", "kind=a,b", "--lr", "3e-2", "--seconds", "1", *TINY[:2], "--model", "width=8", "--jobs", "2"]
+    arguments = [
+        "--vary",
+        "kind=a,b",
+        "--lr",
+        "3e-2",
+        "--seconds",
+        "0.2",
+        *TINY[:2],
+        "--model",
+        "width=8",
+        "--jobs",
+        "2",
+    ]
     call(tmp_path, f"{LEAKY}:Leaky", *arguments, "--fixed", "noise=30", "--arch", "bare=mlp:none", "flat=heads:1")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    table = [line[:2] for line in lines if line[:1] in (["kind=a"], ["kind=b"])]
-    assert table == [[kind, model] for kind in ("kind=a", "kind=b") for model in ("reference", "bare", "flat")]
+    table = [line[:2] for line in lines if line[:1] == ["kind=a"]]
+    assert table == [["kind=a", model] for model in ("reference", "bare", "flat")]
     assert any(line[0] == "recommended:" and line[-1] == "apart" for line in lines if line)
     runs = [line for line in lines if line and line[0].startswith("Run(")]
     assert ['mlp="none",' in line for line in runs] == [False, True, False]

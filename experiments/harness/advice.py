@@ -121,7 +121,7 @@ def write_csv(path: Path, findings: Sequence[Finding]) -> None:
     write_text(path, text.getvalue())
 
 
-def advice(findings: Sequence[Finding], sizes: Sequence[tuple[Named, Verdict | None]]) -> str:
+def advice(findings: Sequence[Finding], sizes: Sequence[tuple[Named, Verdict]]) -> str:
     """The verdict of every size, the size to take and its runs as code; without any, what to ask for next."""
     tried: dict[str, dict[str, Finding]] = {}
     for size, _ in sizes:
@@ -162,7 +162,7 @@ def run_code(run: Run) -> str:
     return f'Run("NN_name", {code(run.task)}, {code(run.model)}, {code(run.train)}, {evaluations})'
 
 
-def _next(sizes: Sequence[tuple[Named, Verdict | None]]) -> str:
+def _next(sizes: Sequence[tuple[Named, Verdict]]) -> str:
     """Where to look when no size is informative."""
     verdicts = {verdict for _, verdict in sizes}
     if verdicts == {"floor"}:

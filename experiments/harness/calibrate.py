@@ -131,8 +131,8 @@ def calibrate(options: argparse.Namespace) -> None:
             search.tell(size, printer.show(new))
             if options.into:
                 write_csv(options.into, findings)
-    presumed = [(grid.named(size), search.presumed(size)) for size in grid.tasks]
-    print(advice(findings, presumed))
+    verdicts = [(grid.named(size), search.verdicts[size]) for size in grid.tasks]
+    print(advice(findings, verdicts))
 
 
 def _checked(grid: Grid, bench: Bench, options: argparse.Namespace) -> dict[Size, Measure]:
@@ -216,7 +216,7 @@ class Part:
 
     def update(self, steps: int) -> None:
         self.n += steps
-        self.whole.update(steps * self.seconds)
+        self.whole.update(min(steps * self.seconds, self.whole.total - self.whole.n))
 
     def set_postfix_str(self, text: str, refresh: bool) -> None:
         self.whole.set_postfix_str(f"{self.text}: {text}", refresh)

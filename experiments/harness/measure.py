@@ -102,8 +102,12 @@ def _solved(task: Task, documents: int) -> Measure:
 
 def _validity(task: Task, seed: int, documents: int) -> Measure:
     from probing.validity import Validity
+    from synth.tasks.cfg import Cfg
 
-    return Measure(Validity(documents, (0,), kl_sentences=documents), "valid_0", task.floors(task.world(seed))["valid"])
+    if not isinstance(task, Cfg):
+        raise UserError(f"validity needs a task whose truth is a grammar; {task.name} is none; leave out --by")
+    chance = task.floors(task.world(seed))["valid"]
+    return Measure(Validity(documents, (0,), kl_sentences=documents), "valid_0", chance)
 
 
 def _score(task: Task, seed: int, documents: int) -> Measure:

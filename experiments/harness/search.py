@@ -25,44 +25,38 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 class Search:
-    """The sizes of a grid, what is known of them, and the next to try.
+    """The sizes of a grid, what is known or presumed of them, and the next to try.
 
     ordered: for every field whether its values go from easy to hard; sizes that differ in another field say nothing
     about each other.
     """
 
     def __init__(self, sizes: Sequence[Size], ordered: Sequence[bool]) -> None:
-        self.sizes, self.ordered = list(sizes), tuple(ordered)
-        self.known: dict[Size, Verdict] = {}
+        self.sizes = list(sizes)
+        self.verdicts: dict[Size, Verdict] = {}
+        self.harder = {a: {b for b in sizes if _leq(a, b, ordered)} for a in sizes}  # itself included, here and below
+        self.easier = {b: {a for a in sizes if _leq(a, b, ordered)} for b in sizes}
+        self.easiest = [size for size in sizes if len(self.easier[size]) == 1]
 
     def tell(self, size: Size, verdict: Verdict) -> None:
-        self.known[size] = verdict
-
-    def presumed(self, size: Size) -> Verdict | None:
-        """What is known of a size or follows from others; None where it has to be tried."""
-        if size in self.known:
-            return self.known[size]
-        if any(verdict == "floor" and self._leq(other, size) for other, verdict in self.known.items()):
-            return "floor"
-        if any(verdict == "ceiling" and self._leq(size, other) for other, verdict in self.known.items()):
-            return "ceiling"
-        return None
+        """What was measured at a size, and so what is to be presumed of others."""
+        spread = {"floor": self.harder[size], "ceiling": self.easier[size], "informative": {size}}[verdict]
+        self.verdicts = dict.fromkeys(spread, verdict) | self.verdicts | {size: verdict}
 
     def left(self) -> list[Size]:
         """The sizes that have still to be tried."""
-        return [size for size in self.sizes if self.presumed(size) is None]
+        return [size for size in self.sizes if size not in self.verdicts]
 
     def next(self) -> Size | None:
         """The easiest size of all that can be compared, for nothing is learned above it when it is at floor; then the
         one whose floor or ceiling, whichever tells less, would decide most others. None at the end."""
         left = self.left()
-        lowest = [size for size in left if not any(self._leq(other, size) for other in self.sizes if other != size)]
-        return lowest[0] if lowest else max(left, key=lambda size: self._decided(size, left), default=None)
+        first = [size for size in self.easiest if size not in self.verdicts]
+        return first[0] if first else max(left, key=lambda size: self._decided(size, set(left)), default=None)
 
-    def _decided(self, size: Size, left: Sequence[Size]) -> int:
-        above = sum(self._leq(size, other) for other in left)
-        below = sum(self._leq(other, size) for other in left)
-        return min(above, below)
+    def _decided(self, size: Size, left: set[Size]) -> int:
+        return min(len(self.harder[size] & left), len(self.easier[size] & left))
 
-    def _leq(self, easier: Size, harder: Size) -> bool:
-        return all(a <= b if way else a == b for a, b, way in zip(easier, harder, self.ordered, strict=True))
+
+def _leq(easier: Size, harder: Size, ordered: Sequence[bool]) -> bool:
+    return all(a <= b if way else a == b for a, b, way in zip(easier, harder, ordered, strict=True))
