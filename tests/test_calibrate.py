@@ -130,6 +130,18 @@ def test_the_measure_is_what_the_task_has():
     assert math.isnan(measure_of(Leaky(), 0, 50).read([{"diverged": True}])[0])
 
 
+def test_labelled_answers_are_read_at_the_hardest(monkeypatch):
+    task = get_task("depo", nodes=5, hops=2)
+    found = measure_of(task, 0, 50)
+    assert (type(found.evaluation).__name__, found.evaluation.documents, found.metric) == ("Answers", 50, "correct")
+    assert found.evaluation.hardest and found.chance == task.hardest().floors(None)["correct"]
+    monkeypatch.setattr(type(task), "floors", lambda *_: {"loss": 0.0})
+    with pytest.raises(UserError, match="the floors of depo do not say what guessing scores on 'correct'"):
+        measure_of(task, 0, 50)
+    with pytest.raises(UserError, match="leaky does not label its answers"):
+        measure_of(Leaky(), 0, 50, "answers")
+
+
 def test_scores_of_a_model_that_knows_nothing_are_chance():
     task = Leaky(noise=100)
     model = build(ModelConfig(1, 2, 8, 8), task.vocab().size, 0)

@@ -33,7 +33,7 @@ class Finding:
     lr: float
     score: float
     chance: float
-    parts: Mapping[int, float]
+    parts: Mapping[Any, float]
     seconds: float
     loss: float
     parameters: int
@@ -94,7 +94,7 @@ class Printer:
         for each in findings:
             numbers = [each.score, each.chance, BEST]
             assert each.run.train is not None
-            parts = ", ".join(f"{key}: {score:.2f}" for key, score in sorted(each.parts.items()))
+            parts = ", ".join(f"{key}: {score:.2f}" for key, score in each.parts.items())
             self._line(
                 size_text(each.size),
                 each.architecture,

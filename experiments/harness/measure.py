@@ -54,8 +54,8 @@ class Measure:
     metric: str
     chance: float = 0.0
 
-    def read(self, rows: Rows) -> tuple[float, float, dict[int, float]]:
-        """Score, chance and the score of every difficulty; NaN for a training that diverged."""
+    def read(self, rows: Rows) -> tuple[float, float, dict[Any, float]]:
+        """Score, chance and the score of every difficulty, easiest first; NaN for a training that diverged."""
         first = next((row for row in rows if row.get("difficulty", "all") == "all"), rows[0])
         parts = {row["difficulty"]: row[self.metric] for row in rows if row.get("difficulty", "all") != "all"}
         return first.get(self.metric, float("nan")), first.get("chance", self.chance), parts
@@ -69,8 +69,8 @@ def hardest(task: Task) -> Task:
 def measure_of(task: Task, seed: int, documents: int, way: str | None = None) -> Measure:
     """The measure that fits a task, or the one called `way`. Raises UserError where there is none."""
     ways: dict[str, Callable[[], Measure]] = {
-        "answers": lambda: _answers(task, documents),
-        "solved": lambda: _solved(task, documents),
+        "answers": lambda: _answers(task, seed, documents),
+        "solved": lambda: _solved(task, seed, documents),
         "validity": lambda: _validity(task, seed, documents),
         "score": lambda: _score(task, seed, documents),
     }
@@ -82,22 +82,35 @@ def _way(task: Task, seed: int) -> str:
 
     if isinstance(task, Cfg):
         return "validity"
-    labels = Corpus(task, seed, "test").documents(0, 8, labels=True).labels
-    if not (labels.get("answer", np.array([-1])) >= 0).any():
+    if not _labelled(task, seed):
         return "score"
     return "solved" if task.name in SEVERAL else "answers"
 
 
-def _answers(task: Task, documents: int) -> Measure:
+def _labelled(task: Task, seed: int) -> bool:
+    return {"answer", "difficulty"} <= Corpus(task, seed, "test").documents(0, 8, labels=True).labels.keys()
+
+
+def _answers(task: Task, seed: int, documents: int) -> Measure:
     from probing.answers import Answers
 
-    return Measure(Answers(documents), "correct")
+    if not _labelled(task, seed):
+        raise UserError(f"{task.name} does not label its answers and their difficulty; leave out --by")
+    return Measure(Answers(documents, hasattr(task, "hardest")), "correct", _chance(task, seed))
 
 
-def _solved(task: Task, documents: int) -> Measure:
+def _solved(task: Task, seed: int, documents: int) -> Measure:
     from probing.solving import Solved
 
-    return Measure(Solved(documents), "correct")
+    return Measure(Solved(documents, hardest=hasattr(task, "hardest")), "correct", _chance(task, seed))
+
+
+def _chance(task: Task, seed: int) -> float:
+    """The floor of "correct", which both evaluations need."""
+    floors = hardest(task).floors(task.world(seed))
+    if "correct" not in floors:
+        raise UserError(f"the floors of {task.name} do not say what guessing scores on 'correct'; add it there")
+    return floors["correct"]
 
 
 def _validity(task: Task, seed: int, documents: int) -> Measure:
@@ -116,7 +129,7 @@ def _score(task: Task, seed: int, documents: int) -> Measure:
     if not floors:
         raise UserError(
             f"nothing says how well a model does {task.name}: name the chance of a metric of score() in floors(), "
-            "or label the tokens of answers (labels['answer'])"
+            "or label answers and their difficulty"
         )
     metric = next(iter(floors))
     return Measure(Scored(metric, documents), metric, floors[metric])
