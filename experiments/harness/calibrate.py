@@ -6,7 +6,7 @@ Where the reference is at floor or at ceiling, two architectures cannot be told 
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,8 +61,8 @@ def grid_of(spec: str, vary: Sequence[str], fixed: Sequence[str]) -> Grid:
     return Grid(tuple(texts), values, ordered, tasks)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+def add_options(parser: argparse.ArgumentParser, natural: Callable[[str], int]) -> None:
+    """The options of the command; natural: reads a whole number of at least 1."""
     add = parser.add_argument
     add("task", metavar="TASK", help="name, preset or path/to/file.py:Class")
     add("--scale", choices=tuple(DEFAULTS), default="laptop", help="reference model and budget (default: laptop)")
@@ -74,8 +74,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=_positive, help="budget of one training, in seconds of one core (or of the GPU)")
     add("--arch", nargs="+", default=[], metavar="NAME=SWITCHES", help="models to compare, as in nope=positions:none")
     add("--by", choices=WAYS, help="how answers are judged (default: by what the task has)")
-    add("--documents", type=_natural, default=200, help="test documents of one evaluation (default: 200)")
-    add("--jobs", type=_natural, help="processes at a time (default: one per core; one with a GPU)")
+    add("--documents", type=natural, default=200, help="test documents of one evaluation (default: 200)")
+    add("--jobs", type=natural, help="processes at a time (default: one per core; one with a GPU)")
     add("--into", type=Path, help="a CSV file for the table")
 
 
@@ -88,12 +88,6 @@ def _positive(text: str) -> float:
 
 def _rates(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(_positive(piece) for piece in text.split(",")))
-
-
-def _natural(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def bench_of(options: argparse.Namespace) -> Bench:

@@ -102,7 +102,7 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
     help = "find the sizes of a task at which a model is neither at floor nor at ceiling"
     sub = commands.add_parser("calibrate", help=help, description=f"{help}; docs/calibrate.md shows one")
-    add_options(sub)
+    add_options(sub, _natural)
     sub.add_argument("--runs", type=Path, default=folder.parent / "runs", help="folder of runs")
     sub.set_defaults(does=calibrate)
     options = parser.parse_args(argv)
