@@ -297,7 +297,7 @@ def test_dry_runs_of_every_scale_are_quick_and_allocate_nothing(script, capsys):
 
 
 def test_help_and_list_are_quick_and_do_without_torch():
-    for command in ("--help", "list", "run --help"):
+    for command in ("--help", "list", "run --help", "calibrate --help"):
         code = (
             "import runpy, sys; sys.argv[1:] = sys.argv[1:]\n"
             "try: runpy.run_module('experiments', run_name='__main__')\n"

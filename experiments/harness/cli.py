@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments.harness.calibrate import add_options, calibrate
 from experiments.harness.pool import EXECUTORS, Plan, default_jobs, run_all
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
@@ -99,6 +100,11 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     cost.add_argument("--scale", choices=SCALES, help="one scale only")
     cost.add_argument("--seeds", type=_natural, help="seeds per configuration")
     cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
+    help = "find the sizes of a task at which a model is neither at floor nor at ceiling"
+    sub = commands.add_parser("calibrate", help=help, description=f"{help}; docs/calibrate.md shows one")
+    add_options(sub, _natural)
+    sub.add_argument("--runs", type=Path, default=folder.parent / "runs", help="folder of runs")
+    sub.set_defaults(does=calibrate)
     options = parser.parse_args(argv)
     _guarded(lambda: options.does(options), options)
 

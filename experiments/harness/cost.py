@@ -6,7 +6,7 @@ PaLM (arXiv 2204.02311, appendix B). R_max, the most bits per parameter that the
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -92,7 +92,7 @@ def _parts(run: Run, measure: bool) -> list[Part]:
     rate, parts = matmul_rate() * efficiency(run.model.width), []
     for stage in run.trainings:
         flops = _per_token(run, stage.train.window) * stage.train.batch * stage.train.window * stage.train.steps
-        parts.append(Part(flops, _time_of_a_step(run, stage) * stage.train.steps if measure else flops / rate))
+        parts.append(Part(flops, time_of_a_step(run, stage) * stage.train.steps if measure else flops / rate))
     if measure and parts:
         rate = sum(part.flops for part in parts) / sum(part.seconds for part in parts)
     # a forward pass, which evaluations need, is a third of a training step
@@ -171,8 +171,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _time_of_a_step(run: Run, stage: Stage, steps: int = 12) -> float:
-    """Median seconds of a training step, the first ones (which compile and warm up) left out."""
+def time_of_a_step(run: Run, stage: Stage, steps: int = 12, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Median seconds of a training step, the first ones (which compile and warm up) left out.
+
+    clock: what seconds are; time.process_time does not count what other processes take.
+    """
     from lm.model import build
     from lm.train import train
 
@@ -185,7 +188,7 @@ def _time_of_a_step(run: Run, stage: Stage, steps: int = 12) -> float:
             replace(stage.train, steps=steps),
             data_seed=0,
             log_every=1,
-            progress=lambda *_: moments.append(time.perf_counter()),
+            progress=lambda *_: moments.append(clock()),
         )
     return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
 

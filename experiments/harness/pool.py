@@ -1,7 +1,7 @@
 """The inline executor: the runs of an experiment in a few processes of this machine, under one progress bar.
 
-A worker process loads the experiment's file and looks its run up by id, so that nothing but text travels. Runs that
-another command is busy with are put last and then waited for.
+A worker process loads the experiment's file and looks its run up by id, so that nothing but text travels; only runs of
+no experiment are sent themselves. Runs that another command is busy with are put last and then waited for.
 """
 
 import concurrent.futures
@@ -10,28 +10,44 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from experiments.harness.execute import Progress, execute, finished
 from experiments.harness.provenance import cores
 from experiments.harness.runs import Run, run_id
-from experiments.harness.study import Experiment
 from synth.errors import UserError
 
 EXECUTORS = ("inline",)
 _counter: Any = None  # in a worker: the number of steps done by all workers together
 
 
+class Source(Protocol):
+    """What lists runs, in every process the same: an Experiment, or `Listed`."""
+
+    def runs(self, scale: str, seeds: int | None = None) -> Sequence[Run]: ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Runs that are in no experiment's file."""
+
+    listed: tuple[Run, ...]
+
+    def runs(self, scale: str, seeds: int | None = None) -> Sequence[Run]:
+        return self.listed
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a worker needs to find its runs again."""
 
-    experiment: Experiment
+    experiment: Source
     scale: str
     seeds: int | None
     root: Path
@@ -44,17 +60,18 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else cores()
 
 
-def run_all(plan: Plan, runs: list[Run], jobs: int | None, done: Callable[[Run], None]) -> None:
+def run_all(plan: Plan, runs: list[Run], jobs: int | None, done: Callable[[Run], None], bar: Any = None) -> None:
     """Carry out the runs that have no result yet; `done` is called after each.
 
-    jobs: processes at a time, by default one per core. Raises UserError or OSError of the first run that fails;
+    jobs: processes at a time, by default one per core; bar: a larger one, at 0, that these runs are part of (counted in
+    steps, as tqdm's), by default one of their own. Raises UserError or OSError of the first run that fails;
     finished runs keep their results.
     """
     waiting = [run for run in runs if not finished(run, plan.root)]
     if not waiting:
         return
     jobs = min(jobs or default_jobs(), len(waiting))
-    with _bar(waiting, len(runs)) as bar:
+    with _bar(waiting, len(runs)) if bar is None else nullcontext(bar) as bar:
         completed = _here(plan, waiting, bar) if jobs == 1 else _in_workers(plan, waiting, jobs, bar)
         for run in completed:
             count = sum(finished(each, plan.root) for each in runs)
@@ -155,7 +172,7 @@ def _add(steps: int) -> None:
 
 def _work(plan: Plan, identity: str, wait: bool) -> bool:
     """Do one run in a worker; False when another command is busy with it."""
-    runs: Iterable[Run] = plan.experiment.runs(plan.scale, plan.seeds)
+    runs = plan.experiment.runs(plan.scale, plan.seeds)
     run = next(run for run in runs if run_id(run) == identity)
     progress: Progress = _Steps(_add)
     return execute(run, plan.root, wait, progress) is not None

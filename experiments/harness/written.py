@@ -1,0 +1,108 @@
+"""Configurations as text: fields given on a command line, and a configuration as the code that makes it."""
+
+import difflib
+import json
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from synth.errors import UserError
+from synth.registry import get_task
+from synth.task import Task
+
+
+def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Field and value of texts like "layers=2,width=64": a piece without = belongs to the value before it.
+
+    Raises UserError that names the option.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        last = ""
+        for piece in text.split(","):
+            name, equals, value = piece.partition("=")
+            if equals:
+                last = name.strip()
+                if not last or last in found:
+                    raise UserError(f"{option} {text}: give every field once, as in layers=2,width=64")
+                found[last] = value
+            elif last:
+                found[last] += f",{piece}"
+            else:
+                raise UserError(f"{option} {text}: no field is named; write field=value")
+    return found
+
+
+def values_of(cls: type, texts: dict[str, str], option: str) -> dict[str, Any]:
+    """The same with values of the types that a dataclass's fields have. Raises UserError with the nearest field."""
+    return {name: value(cls, name, text, option) for name, text in texts.items()}
+
+
+def value(cls: type, name: str, text: str, option: str) -> Any:
+    """What a text means for the field `name` of a dataclass. Raises UserError for an unknown field or a bad value."""
+    known = [f.name for f in fields(cls)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"its fields: {', '.join(known) or 'none'}"
+        raise UserError(f"{option} {name}={text}: {cls.__name__} has no field {name!r}; {hint}")
+    hint = get_type_hints(cls)[name]
+    try:
+        return _read(text, hint)
+    except (ValueError, KeyError):
+        kind = getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint).replace("typing.", "")
+        raise UserError(f"{option} {name}={text}: {name} of {cls.__name__} takes {kind}") from None
+
+
+def _read(text: str, hint: Any) -> Any:
+    """Raises ValueError or KeyError when the text is none of the type's values."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _first(text, sorted(arguments, key=lambda kind: kind is str))  # any text is a str, so this comes last
+    if origin is tuple:
+        pieces = [piece for piece in text.split(",") if piece]
+        kinds = arguments[:1] * len(pieces) if arguments[-1] is ... else arguments
+        return tuple(_read(piece, kind) for piece, kind in zip(pieces, kinds, strict=True))
+    if hint in (int, float, str):
+        return hint(text)
+    known = arguments if origin is Literal else {bool: (True, False), type(None): (None,)}.get(hint, ())
+    return {str(each).lower(): each for each in known}[text.lower()]
+
+
+def _first(text: str, kinds: Sequence[Any]) -> Any:
+    for kind in kinds:
+        try:
+            return _read(text, kind)
+        except (ValueError, KeyError):
+            continue
+    raise ValueError
+
+
+def code(value: Any) -> str:
+    """The expression that makes a value: of a dataclass only the fields that differ from their defaults.
+
+    A task from a file is made by get_task. Evaluating it after `imports` gives an equal value.
+    """
+    if isinstance(value, tuple):
+        return f"({', '.join(map(code, value))}{',' * (len(value) == 1)})"
+    if not is_dataclass(value) or isinstance(value, type):
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    given = [f"{f.name}={code(getattr(value, f.name))}" for f in fields(value) if _said(value, f)]
+    if isinstance(value, Task) and value.origin:
+        return f"get_task({', '.join([code(value.origin), *given])})"
+    return f"{type(value).__name__}({', '.join(given)})"
+
+
+def _said(value: Any, field: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return getattr(value, field.name) != field.default_factory()
+    return field.default is MISSING or getattr(value, field.name) != field.default
+
+
+def imports(values: Sequence[Any]) -> list[str]:
+    """The import lines that the code of dataclasses needs, without repetitions."""
+    found: dict[str, set[str]] = {}
+    for each in values:
+        needed = get_task if isinstance(each, Task) and each.origin else type(each)
+        found.setdefault(needed.__module__, set()).add(needed.__name__)
+    return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(found.items())]
