@@ -28,9 +28,10 @@ CANON = {
     "canon-d-gated": {"canon": "D", "mlp": "swiglu"},
     "canon-bare": {"canon": "ABCD", "canon_residual": False}, "canon-silu": {"canon": "ABCD", "canon_activation": True},
     "canon-bare-silu": {"canon": "ABD", "canon_residual": False, "canon_activation": True},
-    "canon-constant": {"canon": "ABCD", "canon_trained": False, "qk_norm": True}, "canon-relative": {"canon": "ACD",
-    "positions": "relative"}, "canon-experts": {"canon": "ABC", "experts": 2, "top_k": 2}, "canon-no-mlp": {"canon": "AB", "mlp":
-    "none"}, "qk-norm": {"qk_norm": True, "rotary_heads": 0.34}, "relu2": {"mlp": "relu2"}, "reglu2": {"mlp": "reglu2"},
+    "canon-constant": {"canon": "ABCD", "canon_trained": False, "qk_norm": True},
+    "canon-relative": {"canon": "ACD", "positions": "relative"},
+    "canon-experts": {"canon": "ABC", "experts": 3, "top_k": 2}, "canon-no-mlp": {"canon": "AB", "mlp": "none"},
+    "qk-norm": {"qk_norm": True, "rotary_heads": 0.34}, "relu2": {"mlp": "relu2"}, "reglu2": {"mlp": "reglu2"},
 }  # fmt: skip
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in CANON.items()}
 OWN = {"own": ("gpt2", {"mixer": "own.py"}), "own-canon": ("llama", {"mixer": "own.py", "canon": "ACD"})}
