@@ -18,7 +18,7 @@ from lm.data import Feed, feeds
 from lm.masking import IGNORED
 from lm.mlp import Costs
 from lm.model import Decoder
-from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
+from lm.state import Diverged, History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
 from lm.stopping import postponed
 from synth.errors import UserError
 from synth.mixture import Stream, corpus_of
@@ -59,8 +59,9 @@ def train(
     `accelerate launch` or torchrun each rank trains on its rows of the same global batch. `progress(step, steps, loss)`
     is called at every row; without it a terminal shows a bar.
 
-    Raises UserError when the settings do not fit each other, when the loss is not finite, when the checkpoint belongs
-    to another run or is damaged, when one cannot be written, and when another process is training in the folder.
+    Raises UserError when the settings do not fit each other, when the checkpoint belongs to another run or is damaged,
+    when one cannot be written, and when another process is training in the folder; Diverged, which is one, when the
+    loss is not finite.
     """
     place = where()
     corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
@@ -209,17 +210,17 @@ def _advance(run: Run, data: Feed, loss: Tensor) -> None:
 
 
 def _check_loss(run: Run) -> None:
-    """Raise UserError before anything not finite is logged or saved."""
+    """Raise Diverged before anything not finite is logged or saved."""
     run.pending = float(run.pending)
     if not math.isfinite(run.pending):
         where = f"at or before step {run.step}"
-        raise UserError(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
+        raise Diverged(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
 
 
 def _check_weights(model: Decoder, step: int) -> None:
-    """Raise UserError rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
+    """Raise Diverged rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise UserError(f"weights are no longer finite at step {step}; lower lr, lengthen warmup or set clip to 1")
+        raise Diverged(f"weights are no longer finite at step {step}; lower lr, lengthen warmup or set clip to 1")
 
 
 def _log(run: Run, config: TrainConfig, log_every: int) -> None:
