@@ -24,6 +24,8 @@ SIZES = {"20K": (2, 32), "0.1M": (2, 64)}  # layers, width
 BARS = {"20K": 2.0, "0.1M": 1.3}  # at 8 x 64, against all threads in turn
 GPU_SIZES = {"1M": (5, 128)}
 PROCESSES = 2
+TOKENS = 30720  # of every model in a round
+Job = tuple[int, int, int, int, int]  # layers, width, batch, window, steps
 
 
 def work(layers: int, width: int, batch: int, window: int, steps: int, seeds: range, at_once: bool) -> int:
@@ -38,7 +40,7 @@ def work(layers: int, width: int, batch: int, window: int, steps: int, seeds: ra
     return steps * batch * window * len(seeds)
 
 
-def here(job: tuple[Any, ...], models: int, at_once: bool) -> Side:
+def here(job: Job, models: int, at_once: bool) -> Side:
     """Tokens/s of this process alone."""
 
     def side() -> float:
@@ -48,7 +50,7 @@ def here(job: tuple[Any, ...], models: int, at_once: bool) -> Side:
     return side
 
 
-def shared(pool: ProcessPoolExecutor, job: tuple[Any, ...], models: int, at_once: bool) -> Side:
+def shared(pool: ProcessPoolExecutor, job: Job, models: int, at_once: bool) -> Side:
     """Tokens/s of the processes, each with its part of the models."""
     parts = [range(k, models, PROCESSES) for k in range(PROCESSES)]
 
@@ -73,13 +75,13 @@ def run(quick: bool) -> Iterator[Row]:
     ):
         for size, (layers, width) in SIZES.items():
             for batch, window in [(2, 32)] if quick else [(8, 64), (16, 128)]:
-                job = layers, width, batch, window, 2 if quick else 60
+                job = layers, width, batch, window, 2 if quick else TOKENS // (batch * window)
                 yield from _case(size, job, 4 if quick else 16, quick, BARS[size] if batch == 8 else None, pool)
 
 
 def _case(
     size: str,
-    job: tuple[Any, ...],
+    job: Job,
     models: int,
     quick: bool,
     bar: float | None,

@@ -57,7 +57,7 @@ def carried_out(runs: list[Run], root: Path, told: list[int]) -> list[bool]:
 def test_what_goes_together(tmp_path: Path) -> None:
     runs = replicate(RATES, 5)
     assert [len(group) for group in in_groups(runs, tmp_path, 2)] == [5, 5]
-    assert [len(group) for group in in_groups(runs, tmp_path, 1)] == [8, 2]
+    assert [len(group) for group in in_groups(replicate(RATES, 10), tmp_path, 1)] == [10, 10]
     assert [len(group) for group in in_groups(runs, tmp_path, 16)] == [1] * 10
     others = [
         replace(RUN, task=Coin(0.9)),  # other data, the same vocabulary
@@ -67,7 +67,7 @@ def test_what_goes_together(tmp_path: Path) -> None:
         replace(RUN, train=None),
         replace(RUN, model=None, train=None),
         replace(RUN, model=replace(MODEL, positions="relative")),
-        replace(RUN, model=replace(MODEL, layers=8, width=512), train=replace(RUN.train, batch=64)),
+        replace(RUN, model=replace(MODEL, width=64), train=replace(RUN.train, batch=64)),
     ]
     assert [len(group) for group in in_groups([RUN, *others], tmp_path, 1)] == [2] + [1] * 7
     execute(RUN, tmp_path)

@@ -6,19 +6,14 @@ models at once, keeps them, and then carries out every run as ever. Numbers behi
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments.harness.models import folder_of
 from experiments.harness.runs import Run
 
-if TYPE_CHECKING:
-    from lm.config import ModelConfig
-
-MOST = 8  # models in a group: beyond, a CPU's caches overflow
-# a group pays while calls cost more than arithmetic: parameters times tokens of a batch, on a CPU and on a GPU
-LIMITS = {"cpu": 2e7, "cuda": 1e10}
+MOST = 16  # models in a group
+# a group pays while calls cost more than arithmetic: tokens of a batch times width. The GPU's number is not measured
+LIMITS = {"cpu": 1 << 15, "cuda": 1 << 22}
 
 
 def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
@@ -28,7 +23,8 @@ def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
         together[_key(run, root) or number].append(run)
     groups = []
     for alike in together.values():
-        size = min(MOST, -(-len(alike) // jobs))
+        rounds = -(-len(alike) // (MOST * jobs))
+        size = -(-len(alike) // (rounds * jobs))  # so that no job is left with half of what another has
         groups += [alike[begin : begin + size] for begin in range(0, len(alike), size)]
     return groups
 
@@ -41,15 +37,7 @@ def _key(run: Run, root: Path) -> object:
     from lm.together import stackable
     from lm.train import where
 
-    size = run.model.ids(run.task.vocab())
-    arithmetic = _parameters(run.model, size) * run.train.batch * run.train.window
-    limit = LIMITS["cpu" if where().device.type == "cpu" else "cuda"]
-    return (run.model, size, alike(run.train)) if stackable(run.model) and arithmetic <= limit else None
-
-
-@cache
-def _parameters(model: "ModelConfig", vocab_size: int) -> int:
-    from lm.model import outline
-    from lm.parameters import count_parameters
-
-    return count_parameters(outline(model, vocab_size))["total"]
+    work = run.train.batch * run.train.window * run.model.width
+    if work > LIMITS["cpu" if where().device.type == "cpu" else "cuda"] or not stackable(run.model):
+        return None
+    return run.model, run.model.ids(run.task.vocab()), alike(run.train)
