@@ -28,6 +28,10 @@ Progress = Callable[[int, int, float], None]  # step, steps, loss
 METRICS = "metrics.jsonl"
 
 
+class Diverged(UserError):
+    """A training whose loss or weights are no longer finite; a sweep records it and goes on."""
+
+
 class History(list[dict[str, float]]):
     """Rows {step, tokens, documents, loss (mean since the last row, nats), lr, seconds}, and what was trained on.
 

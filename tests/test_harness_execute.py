@@ -202,16 +202,21 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path, start):
     runs = tmp_path / "runs"
     arguments = ("--scale", "smoke", "--jobs", "1")
     process = start(*arguments, FAKE_STEPS="400")
-    wait_for(lambda: list(runs.glob(".models/*.partial/checkpoint/step-*")), process)
+    wait_for(lambda: len(list(runs.glob(".models/*.partial/checkpoint/step-*"))) == 2, process)
     process.kill()
     process.communicate()
-    (partial,) = runs.glob(".models/*.partial")
-    saved = max(int(path.name.removeprefix("step-")) for path in partial.glob("checkpoint/step-*"))
-    assert 50 <= saved < 400 and not list(runs.glob("*/rows.json"))
-    kept = [json.loads(line)["seconds"] for line in lines(partial / "checkpoint" / "metrics.jsonl")][: saved // 10]
+    kept = {}  # by the model's key; the two runs of the scale are trained at once
+    for partial in runs.glob(".models/*.partial"):
+        saved = max(int(path.name.removeprefix("step-")) for path in partial.glob("checkpoint/step-*"))
+        rows = lines(partial / "checkpoint" / "metrics.jsonl")[: saved // 10]
+        kept[partial.stem] = [json.loads(line)["seconds"] for line in rows]
+        assert 50 <= saved < 400
+    assert len(kept) == 2 and not list(runs.glob("*/rows.json"))
     succeeds(start(*arguments, FAKE_STEPS="400"))
-    history = next(map(files.read_json, runs.glob("[!.]*/history.json")))
-    assert [row["seconds"] for row in history][: len(kept)] == kept and history[-1]["step"] == 400
+    for key, seconds in kept.items():
+        (record,) = files.read_json(runs / ".models" / key / "history.json")
+        history = record["rows"]
+        assert [row["seconds"] for row in history][: len(seconds)] == seconds and history[-1]["step"] == 400
 
 
 def test_two_commands_at_once_do_every_run_once(tmp_path, start, log):

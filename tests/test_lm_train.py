@@ -17,6 +17,7 @@ import torch
 import lm.resume
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
+from lm.state import Diverged
 from lm.train import learning_rate, train
 from synth.errors import UserError
 from synth.task import Example, Task
@@ -220,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     net = model()
     with torch.no_grad():
         net.embed.weight[0] = torch.nan
-    with pytest.raises(UserError, match="at or before step 1 is not finite"):
+    with pytest.raises(Diverged, match="at or before step 1 is not finite"):
         train(net, TASK, CONFIG, 0, log_every=1)
 
 
