@@ -34,6 +34,10 @@ CANON = {
     "qk-norm": {"qk_norm": True, "rotary_heads": 0.34}, "relu2": {"mlp": "relu2"}, "reglu2": {"mlp": "reglu2"},
 }  # fmt: skip
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in CANON.items()}
+CASES |= {
+    f"gdn{name}": ("llama", {"positions": "none", "mixer": "gdn", **changes})
+    for name, changes in {"": {}, "-noconv": {"conv": False}, "-AbCD": {"canon": "ACD"}, "-B": {"canon": "B"}}.items()
+}
 OWN = {"own": ("gpt2", {"mixer": "own.py"}), "own-canon": ("llama", {"mixer": "own.py", "canon": "ACD"})}
 
 
@@ -56,7 +60,7 @@ def lively(config: ModelConfig, seed: int = 0) -> Decoder:
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
     """In eval mode, where experts leave no token out."""
     flavour, changes = request.param
-    if "mixer" in changes:
+    if changes.get("mixer") == "own.py":
         (tmp_path / "own.py").write_text(example())
         changes = changes | {"mixer": f"{tmp_path}/own.py:Fading"}
     fraction = 0.5 if flavour == "gpt2" else 1.0
