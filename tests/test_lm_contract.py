@@ -21,6 +21,11 @@ SWITCHES = {
 }  # fmt: skip
 CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
+RECURRENT = ("linear", "gla", "mamba2")
+CASES |= {f"{m}-{f}": (f, {"mixer": m, "positions": "none"}) for m, f in product(RECURRENT, ("gpt2", "llama"))}
+CASES |= {f"{m}-noconv": ("llama", {"mixer": m, "conv": False, "state": 5}) for m in RECURRENT}
+CASES |= {f"{m}-AbCD": ("llama", {"mixer": m, "canon": "ACD"}) for m in RECURRENT}
+CASES |= {f"{m}-ABCD": ("gpt2", {"mixer": m, "conv": False, "canon": "ABCD"}) for m in RECURRENT}
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Decoder:
