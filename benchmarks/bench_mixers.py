@@ -1,0 +1,56 @@
+"""Recurrent mixers: training through the chunked form (lm/mixers/chunks.py) against the recurrence by its definition.
+
+No public package runs these on a CPU, so the peer is our own reference for tests: a loop over the tokens.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.peers import TASK, threads
+from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved, timed
+from lm.config import ModelConfig
+from lm.mixers.chunks import chunked
+from lm.mixers.recurrent import Recurrent
+from lm.mixers.scan import recurrence
+from lm.model import build
+
+MIXERS = ("linear", "gla", "mamba2")
+BAR = 10.0  # times the speed of the loop at 512 tokens on two cores
+PEER = "our own loop over the tokens (no public one exists)"
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Tokens/s of forward and backward through the recurrence of each mixer, as its model of width 64 feeds it."""
+    rows, length, rounds = (2, 32, 2) if quick else (8, 512, ROUNDS)
+    for mixer in MIXERS:
+        terms = _terms(mixer, rows, length)
+        for cores in (1, 2):
+            sides = _trained(chunked, terms, cores), _trained(recurrence, terms, cores)
+            ours, theirs = interleaved(*sides, rounds=rounds)
+            bar = BAR if cores == 2 else None
+            case = f"{mixer}, {length} tokens, {cores} thread{'s' * (cores > 1)}"
+            yield compared(case, "tokens/s", ours, PEER, theirs, threads=cores, bar=bar)
+
+
+def _terms(mixer: str, rows: int, length: int) -> list[Any]:
+    """What goes into the recurrence of a mixer of a fresh model with 4 heads, as leaves of a graph of their own."""
+    model = build(ModelConfig(1, 4, 64, mixer=mixer), TASK.vocab().size, seed=0)
+    layer: Recurrent = model.blocks[0].mixer
+    places = model.places(length)
+    x = torch.randn(rows, length, 64, generator=torch.Generator().manual_seed(0))
+    terms, _ = layer.read(x, lambda conv, h: h if conv is None else conv(h, places))
+    return [None if term is None else term.detach().requires_grad_() for term in terms]
+
+
+def _trained(form: Callable[..., Any], terms: list[Any], cores: int) -> Side:
+    leaves = [term for term in terms if term is not None]
+
+    def work() -> float:
+        with threads(cores):
+            out, _ = form(*terms)
+            torch.autograd.grad(out.square().sum(), leaves)
+        return out.shape[0] * out.shape[1]
+
+    return timed(work)
