@@ -1,20 +1,12 @@
-"""Draw the pictures of brevo and recall as draw.py does: python docs/tasks/draw_more.py brevo recall."""
+"""Brevo: the graph, leaves at the bottom, with what the asked node depends on, over the document."""
 
-import sys
-
-import matplotlib.pyplot as plt
 import numpy as np
-from draw import GIVEN, INK, PICTURES, PLAIN, TRAINED, colours_of, main, sampled, strip
 from matplotlib.figure import Figure
 
-from synth import UserError
+from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, colours_of, key, sampled, strip
 from synth.tasks.brevo import Brevo, Question, Word
-from synth.tasks.recall import Recall
 
-PATH, ASIDE = "#d1841f", "#9aa3ad"
 WIDE = 10.0  # of the picture of a graph, where a level is about 1 high
-MATCH = {"arrowstyle": "-|>", "color": PATH, "connectionstyle": "arc3,rad=0.35", "lw": 1.2}
-TOLD = MATCH | {"color": ASIDE, "connectionstyle": "arc3,rad=0.7"}
 
 
 def height(question: Question, node: Word) -> int:
@@ -43,7 +35,7 @@ def clearance(places: dict[Word, np.ndarray], edges: list[tuple[Word, Word]]) ->
     return float(distance[~own].min())
 
 
-def brevo() -> Figure:
+def draw() -> Figure:
     """The graph, leaves at the bottom, with what the asked node depends on, over the document."""
     task = Brevo(nodes=10).hardest()
     example, words = sampled(task)
@@ -51,7 +43,8 @@ def brevo() -> Figure:
     assert question
     edges = [(child, parent) for child, parents in question.parents.items() for parent in sorted(parents)]
     places = max((scattered(question, seed) for seed in range(2000)), key=lambda found: clearance(found, edges))
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 5.6), height_ratios=(3, 2))
+    figure = Figure(figsize=(8, 6))
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
     for child, parent in edges:
         colour, width = (PATH, 2) if child in question.needed else (ASIDE, 1)
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 11, "shrinkB": 11}
@@ -65,27 +58,8 @@ def brevo() -> Figure:
     colours = colours_of(example)
     colours[example.prompt_length - 2] = GIVEN
     strip(bottom, words, colours, 20)
+    key(
+        figure,
+        {PLAIN: "told: parent, child, ...", GIVEN: "asked", TRAINED: "what it depends on, parents first; trained on"},
+    )
     return figure
-
-
-def recall() -> Figure:
-    """The document, and for each question the place where its key stood, and the value beside it."""
-    task = Recall(pairs=6, queries=3, keys=12, values=12).hardest()
-    example, words = sampled(task)
-    figure, axes = plt.subplots(figsize=(9, 2.6))
-    strip(axes, words, colours_of(example), len(words))
-    for at in range(1 + 2 * task.pairs, len(words), 2):
-        source = words.index(words[at])
-        axes.annotate("", (source + 0.5, -0.1), (at + 0.5, -0.1), arrowprops=MATCH, annotation_clip=False)
-        axes.annotate("", (source + 1.5, -0.9), (source + 0.5, -0.9), arrowprops=TOLD)
-    axes.set(ylim=(-1.6, 2.6))
-    return figure
-
-
-PICTURES.update(brevo=brevo, recall=recall)
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")

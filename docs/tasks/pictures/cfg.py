@@ -1,0 +1,89 @@
+"""Cfg: a sentence under its derivation tree, with the ancestors of one place and where subtrees end."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, key
+from synth import Corpus, Example
+from synth.cfg import Grammar
+from synth.tasks.cfg import Cfg
+
+LONGEST = 30  # tokens of a sentence that is still read easily
+MARKED = 12  # the place whose ancestors are shown
+
+
+@dataclass(frozen=True)
+class Node:
+    """A symbol of a level (root 0) above the places start to stop - 1 of a sentence, and the place of its parent."""
+
+    level: int
+    start: int
+    stop: int
+    symbol: str
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.stop - 1) / 2
+
+
+def nodes_of(grammar: Grammar, example: Example) -> list[list[Node]]:
+    """The nodes of every level, from left to right, terminals last; places count from 0 behind <bos>."""
+    ancestor, subtree = example.labels["ancestor"][1:-1], example.labels["subtree"][1:-1]
+    levels = []
+    for level, symbols in enumerate(grammar.levels):
+        starts = np.flatnonzero(np.diff(subtree[:, level], prepend=-1)).tolist()
+        stops = [*starts[1:], len(subtree)]
+        spans = zip(starts, stops, strict=True)
+        levels.append([Node(level, start, stop, symbols[ancestor[start, level]]) for start, stop in spans])
+    return levels
+
+
+def tree(axes: Axes, levels: list[list[Node]], marked: int = -1) -> None:
+    """Draw the tree from the root, at height 0, down; nodes above the place `marked` stand out."""
+    for above, level in zip([levels[0], *levels], levels, strict=False):
+        for node in level:
+            parent = next(one for one in above if one.start <= node.start < one.stop)
+            on = node.start <= marked < node.stop
+            look = {"color": PATH, "lw": 2.2, "zorder": 1} if on else {"color": ASIDE, "lw": 1, "zorder": 0}
+            axes.plot([parent.middle, node.middle], [-parent.level, -node.level], **look)
+            box = {"boxstyle": "round,pad=0.25", "fc": TRAINED if on else PLAIN, "ec": PATH if on else "none"}
+            at = (node.middle, -node.level)
+            axes.text(*at, node.symbol, ha="center", va="center", color=INK, fontsize=9, bbox=box)
+    axes.set(xlim=(-2.4, levels[0][0].stop), ylim=(0.4 - len(levels), 0.4))
+    axes.set_axis_off()
+    axes.grid(False)
+
+
+def ends(axes: Axes, example: Example, height: float) -> None:
+    """Below every token, the number of the level of the largest subtree that ends there."""
+    for place, level in enumerate(example.labels["boundary"][1:-1].tolist()):
+        inner = level < example.labels["ancestor"].shape[1]
+        box = {"boxstyle": "round,pad=0.2", "fc": GIVEN if inner else "none", "ec": "none"}
+        look = {"color": INK if inner else ASIDE, "bbox": box, "fontsize": 8}
+        axes.text(place, height, str(level), ha="center", va="center", **look)
+
+
+def draw() -> Figure:
+    """The first test sentence that is short enough."""
+    task = Cfg("cfg3f", root="16")
+    block = Corpus(task, 0, "test").documents(0, 64, labels=True)
+    example = next(block[i] for i in range(len(block)) if block[i].slices["length"] <= LONGEST)
+    levels = nodes_of(task.world(), example)
+    figure = Figure(figsize=(9, 4.4))
+    axes = figure.subplots()
+    tree(axes, levels, MARKED)
+    ends(axes, example, -len(levels))
+    for depth in range(len(levels)):
+        name = "sentence" if depth == len(levels) - 1 else f"level {depth + 1}"
+        axes.text(-2.4, -depth, name, va="center", color=INK, fontsize=9)
+    axes.text(-2.4, -len(levels), "ends here", va="center", color=INK, fontsize=9)
+    axes.set_ylim(-len(levels) - 0.4, 0.4)
+    meanings = {
+        TRAINED: f"the ancestors of token {MARKED + 1}",
+        GIVEN: "a subtree of this level ends here, no larger one",
+    }
+    key(figure, meanings)
+    return figure
