@@ -37,7 +37,7 @@ def test_rows_are_well_formed(name: str) -> None:
 
 
 def test_names_are_the_files() -> None:
-    assert names() == ["chart", "generation", "next_token", "rendering", "sampler", "training"]
+    assert names() == ["canon", "chart", "generation", "next_token", "rendering", "sampler", "training"]
 
 
 def test_sides_take_turns() -> None:
