@@ -13,7 +13,7 @@ from experiments.harness.runs import Run
 
 MOST = 16  # models in a group
 # a group pays while calls cost more than arithmetic: tokens of a batch times width. The GPU's number is not measured
-LIMITS = {"cpu": 1 << 15, "cuda": 1 << 22}
+LIMITS = {"cpu": 1 << 14, "cuda": 1 << 22}
 
 
 def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
