@@ -98,7 +98,7 @@ def train(
                 _log(run, config, log_every)
                 record()
             if save:
-                _check_weights(model, run.step)
+                _check_weights(model, run)
             if home and save and place.is_main_process:
                 save_run(home, identity, model, run)
             if stop and not last:
@@ -214,13 +214,15 @@ def _check_loss(run: Run) -> None:
     run.pending = float(run.pending)
     if not math.isfinite(run.pending):
         where = f"at or before step {run.step}"
-        raise Diverged(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
+        message = f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1"
+        raise Diverged(message, run.step, run.history)
 
 
-def _check_weights(model: Decoder, step: int) -> None:
+def _check_weights(model: Decoder, run: Run) -> None:
     """Raise Diverged rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise Diverged(f"weights are no longer finite at step {step}; lower lr, lengthen warmup or set clip to 1")
+        message = f"weights are no longer finite at step {run.step}; lower lr, lengthen warmup or set clip to 1"
+        raise Diverged(message, run.step, run.history)
 
 
 def _log(run: Run, config: TrainConfig, log_every: int) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lm.model import Decoder
 
 Progress = Callable[[int], None]
-Record = dict[str, Any]  # of one training: its rows, and the exposures of its items (mean, min, max) or None
+# of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
+Record = dict[str, Any]
 CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of it, or 50 steps
 
 
@@ -36,8 +37,13 @@ CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of 
 class Trained:
     """A model, and the records of the trainings it has had."""
 
-    model: Any  # a Decoder, or None for a run without a model
+    model: Any  # a Decoder, or None for a run without a model and where a training diverged
     records: tuple[Record, ...] = ()
+
+    @property
+    def diverged(self) -> int | None:
+        """The step, of the last training, at or before which it diverged; None when it did not."""
+        return self.records[-1].get("diverged") if self.records else None
 
 
 def key_of(run: Run, stages: int) -> str:
@@ -68,7 +74,8 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
 
     progress is called with the number of optimizer steps done, also of the stages before. Another process's training is
     waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
-    first, so that processes never wait for each other. A damaged model is put aside and made anew.
+    first, so that processes never wait for each other. A damaged model is put aside and made anew. A training that
+    diverges is recorded as one and leaves no model; those that were to follow are left out.
     """
     stages = len(run.trainings) if stages is None else stages
     if stages == 0:
@@ -82,7 +89,9 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
         if found := _read(folder):  # the process that we waited for has made it
             return found
         before = trained(run, root, wait, progress, stages - 1)
-        return before and _make(run, folder, stages, before, progress)
+        if before is None or before.diverged is not None:
+            return before
+        return _make(run, folder, stages, before, progress)
 
 
 def _start(run: Run) -> "Decoder":
@@ -99,7 +108,10 @@ def _read(folder: Path) -> Trained | None:
     from lm.train import where
 
     try:
-        return Trained(load(folder / "model").to(where().device), tuple(read_json(folder / "history.json")))
+        kept = Trained(None, tuple(read_json(folder / "history.json")))
+        if kept.diverged is not None:
+            return kept
+        return Trained(load(folder / "model").to(where().device), kept.records)
     except UserError:
         return None
 
@@ -118,36 +130,43 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
     partial, stage = folder.with_suffix(".partial"), run.trainings[stages - 1]
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
     model, record = _train(run, stage, before.model, partial / "checkpoint", lambda step: progress(done + step))
-    records = (*before.records, record)
+    after = Trained(None, (*before.records, record))
     shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-    save(model, partial / "model")
-    write_json(partial / "history.json", records)
+    if after.diverged is None:
+        save(model, partial / "model")
+    write_json(partial / "history.json", after.records)
     described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
     shutil.rmtree(partial / "checkpoint", ignore_errors=True)
     sync_tree(partial)
     os.rename(partial, folder)
     sync(folder.parent)
+    if after.diverged is not None:
+        return after
     # read from the disk, so that a table does not depend on which of its runs came first
-    return Trained(load(folder / "model").to(where().device), records)
+    return replace(after, model=load(folder / "model").to(where().device))
 
 
 def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "tuple[Decoder, Record]":
     """The model after a stage, and the stage's record."""
     from lm.adapt import adapt, merged
+    from lm.state import Diverged
     from lm.train import train
 
     model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
-    history = train(
-        model,
-        stage.task,
-        stage.train,
-        data_seed=run.seeds.data,
-        order_seed=run.seeds.order,
-        folder=checkpoint,
-        checkpoint_every=max(50, stage.train.steps // CHECKPOINTS),
-        progress=lambda step, steps, loss: progress(step),
-    )
+    try:
+        history = train(
+            model,
+            stage.task,
+            stage.train,
+            data_seed=run.seeds.data,
+            order_seed=run.seeds.order,
+            folder=checkpoint,
+            checkpoint_every=max(50, stage.train.steps // CHECKPOINTS),
+            progress=lambda step, steps, loss: progress(step),
+        )
+    except Diverged as error:
+        return model, {"rows": list(error.history or ()), "exposures": None, "diverged": error.step}
     record: Record = {"rows": list(history), "exposures": None}
     if history.exposures is not None:
         part = main_part(stage.task)

@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 RESERVED = frozenset(
     ["run", "experiment", "scale", "seed_data", "seed_init", "seed_order", "evaluation"]
     + ["parameters", "exposures", "exposures_min", "exposures_max", "tokens", "steps", "train_loss"]
-    + ["git_commit", "device", "seconds"]
+    + ["git_commit", "device", "seconds", "diverged", "diverged_at"]
 )
 
 
