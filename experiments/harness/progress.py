@@ -58,7 +58,7 @@ class Report:
         for path in paths:
             print(path)
         if lost := [run for run in self.runs if any(row.get("diverged") for row in read_rows(run, self.root))]:
-            print(f"{len(lost)} of {len(self.runs)} trainings diverged, among them {lost[0].label}; they have no metrics")
+            print(f"{len(lost)} of {len(self.runs)} runs diverged and have no metrics, among them {lost[0].label}")
         if not self.whole:
             print(f"{self.folder / TABLE} and the ledger were left as they are: they take all seeds of the scale")
 
