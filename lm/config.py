@@ -4,40 +4,34 @@ Defaults of training follow Part 1 (Physics of Language Models, arXiv 2305.13673
 betas 0.9 and 0.98, weight decay 0.1, linear decay without warm-up, windows of 512 tokens).
 """
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from lm.checks import at_least, check_model, choose
 from synth.errors import UserError
+from synth.streams import digest
 from synth.task import Task
 from synth.vocab import Vocab
 
 VERSION = 1  # part of a run's identity: raise it when the same configurations no longer give the same weights
-Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform"]
+Positions = Literal["learned", "relative", "rotary", "none", "position_only", "uniform", "alibi", "half_alibi"]
 Norm = Literal["layer", "rms"]
-MLP = Literal["gelu", "silu", "swiglu", "geglu", "none"]
+MLP = Literal["gelu", "silu", "relu2", "swiglu", "geglu", "reglu2", "none"]
 Packing = Literal["cut", "whole", "none"]
 Objective = Literal["causal", "masked"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "reglu2")
 BOUNDED = ("learned", "relative", "position_only")  # these hold a table with one row per position or distance
 BOTH_WAYS = ("learned", "relative", "rotary")  # these tell left from right without a causal mask
+ADDED = ("learned", "rotary", "none")  # these are no kind of attention, so that any mixer can have them
+SOFTMAX = (*ADDED, "alibi", "half_alibi")  # with these attention is a softmax over queries and keys of the content
 
 
-def _choose(where: str, value: Any, kind: Any) -> None:
-    if value not in get_args(kind):
-        raise UserError(f"{where}={value!r} is unknown; choose one of {', '.join(map(str, get_args(kind)))}")
-
-
-def _at_least(config: Any, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not math.isfinite(value):
-            raise UserError(f"{name}={value} is not finite; give a number of at least {least:g}")
-        if value < least:
-            raise UserError(f"{name}={value} is too small; give at least {least:g}")
+def _since(default: Any) -> Any:
+    """A field that came later: with its default everything is as it was before."""
+    return field(default=default, metadata={"neutral": default})
 
 
 @dataclass(frozen=True)
@@ -51,6 +45,14 @@ class ModelConfig:
     experts: 0 for one MLP in a block, else so many of them, of which a router chooses top_k for each token; an expert
     takes at most capacity * top_k / experts of the tokens of a batch (test_capacity outside training) and leaves out
     the rest; balance: weight in the objective of the load-balancing loss.
+
+    mixer: "attention", of the kind that `positions` say, the name of another under lm/mixers/, or a file of your own,
+    path/to/file.py:Class; conv and state: a recurrent mixer's own short convolution, and the states of Mamba2.
+
+    canon: at which of the places A (before the mixer), B (on its projections), C (before the MLP) and D (inside it) a
+    Canon layer lets each token see the canon_kernel - 1 before it; canon_residual, canon_activation, canon_trained: its
+    forms (lm/canon.py). qk_norm: RMS norms over all queries and over all keys of a token. rotary_heads: share of the
+    heads that are rotated.
 
     init_std: spread of the initial matrices and tables. GPT-2's 0.02 suits widths near a thousand; a model of width 16
     to 64 that starts so small first spends hundreds of steps on growing, and 1 / sqrt(width) or a little less suits it.
@@ -73,40 +75,37 @@ class ModelConfig:
     tied: bool = True
     rotary_fraction: float = 1.0
     rotary_base: float = 10000.0
-    experts: int = field(default=0, metadata={"neutral": 0})
-    top_k: int = field(default=1, metadata={"neutral": 1})
-    capacity: float = field(default=2.0, metadata={"neutral": 2.0})
-    test_capacity: float = field(default=8.0, metadata={"neutral": 8.0})
-    balance: float = field(default=0.01, metadata={"neutral": 0.01})
-    init_std: float = field(default=0.02, metadata={"neutral": 0.02})
-    causal: bool = field(default=True, metadata={"neutral": True})
+    experts: int = _since(0)
+    top_k: int = _since(1)
+    capacity: float = _since(2.0)
+    test_capacity: float = _since(8.0)
+    balance: float = _since(0.01)
+    init_std: float = _since(0.02)
+    causal: bool = _since(True)
+    mixer: str = _since("attention")
+    conv: bool = _since(True)
+    state: int = _since(64)
+    canon: str = _since("")
+    canon_kernel: int = _since(4)
+    canon_residual: bool = _since(True)
+    canon_activation: bool = _since(False)
+    canon_trained: bool = _since(True)
+    qk_norm: bool = _since(False)
+    rotary_heads: float = _since(1.0)
 
     def __post_init__(self) -> None:
-        _choose("positions", self.positions, Positions)
-        _choose("norm", self.norm, Norm)
-        _choose("mlp", self.mlp, MLP)
-        _at_least(self, 1, "layers", "heads", "width", "context")
-        if self.mlp_width is not None:
-            _at_least(self, 1, "mlp_width")
-        _at_least(self, 0, "init_std")
-        self._check_experts()
-        if not self.causal and self.positions not in BOTH_WAYS:
-            raise UserError(f"positions={self.positions} needs causal=True; an encoder takes {', '.join(BOTH_WAYS)}")
-        if self.width % self.heads:
-            raise UserError(f"width={self.width} does not split into heads={self.heads}; make it a multiple of heads")
-        if self.positions == "rotary":
-            if not 0 < self.rotary_fraction <= 1:
-                raise UserError(f"rotary_fraction={self.rotary_fraction} must lie in (0, 1]; use positions=none for 0")
-            if self.rotary_width < 2:
-                raise UserError(f"heads of width {self.head_width} leave nothing to rotate; use fewer heads")
+        choose("positions", self.positions, Positions)
+        choose("norm", self.norm, Norm)
+        choose("mlp", self.mlp, MLP)
+        check_model(self)
 
-    def _check_experts(self) -> None:
-        _at_least(self, 0, "experts", "balance")
-        _at_least(self, 1, "top_k", "capacity", "test_capacity")
-        if self.mlp == "none" and (self.experts or self.mlp_width):
-            raise UserError("mlp=none has neither a width nor experts; leave out mlp_width and experts")
-        if self.experts and self.top_k > self.experts:
-            raise UserError(f"top_k={self.top_k} of experts={self.experts} cannot be chosen; lower top_k")
+    def contents(self) -> dict[str, str]:
+        """For the identity of a run: a mixer from a file is known by what is in it, not by where it lies."""
+        from lm.mixers import file_of, is_file, mixer_class
+
+        if not is_file(self.mixer):
+            return {}
+        return {"mixer": f"{mixer_class(self.mixer).__name__} {digest(file_of(self.mixer).read_text())}"}
 
     @property
     def head_width(self) -> int:
@@ -116,6 +115,11 @@ class ModelConfig:
     def rotary_width(self) -> int:
         """How many of a head's coordinates are rotated: an even number, as they turn in pairs."""
         return int(self.head_width * self.rotary_fraction) // 2 * 2
+
+    @property
+    def turned_heads(self) -> int:
+        """How many of the heads are rotated, rounded down."""
+        return int(self.heads * self.rotary_heads + 1e-9)
 
     @property
     def hidden_width(self) -> int:
@@ -173,18 +177,18 @@ class TrainConfig:
     objective: Objective = field(default="causal", metadata={"neutral": "causal"})
 
     def __post_init__(self) -> None:
-        _choose("packing", self.packing, Packing)
-        _choose("schedule", self.schedule, Schedule)
-        _choose("precision", self.precision, Precision)
-        _choose("objective", self.objective, Objective)
+        choose("packing", self.packing, Packing)
+        choose("schedule", self.schedule, Schedule)
+        choose("precision", self.precision, Precision)
+        choose("objective", self.objective, Objective)
         if self.objective == "masked" and self.packing != "cut" and not self.isolate:
             raise UserError(f"objective=masked sees the padding of packing={self.packing}; set isolate=True")
         if self.compile not in (True, False, "auto"):
             raise UserError(f"compile={self.compile!r} is unknown; choose True, False or auto")
-        _at_least(self, 1, "steps", "batch", "window", "accumulate")
+        at_least(self, 1, "steps", "batch", "window", "accumulate")
         if self.lr == 0:
             raise UserError("lr=0.0 trains nothing; give a rate above 0, such as 1e-3")
-        _at_least(self, 0, "lr", "eps", "weight_decay", "warmup", "final_lr", "clip")
+        at_least(self, 0, "lr", "eps", "weight_decay", "warmup", "final_lr", "clip")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas={self.betas} must both lie in [0, 1)")
         if self.batch % self.accumulate:

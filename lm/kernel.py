@@ -42,7 +42,7 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
 
 
 class BlockAttention(torch.autograd.Function):
-    """qkv (B, T, 3H, d), mask (T, T) or (B, 1, T, T) additive, rotary angles or None -> (B, T, H, d)."""
+    """qkv (B, T, 3H, d), mask (T, T) or (B or 1, H or 1, T, T) additive, rotary angles or None -> (B, T, H, d)."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, mask: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
@@ -90,9 +90,15 @@ class BlockAttention(torch.autograd.Function):
 
 
 def block_attention(
-    qkv: Float[Tensor, "B T three_H d"], allowed: Tensor | None, angles: tuple[Tensor, Tensor] | None
+    qkv: Float[Tensor, "B T three_H d"], mask: Tensor | None, angles: tuple[Tensor, Tensor] | None
 ) -> Float[Tensor, "B T H d"]:
-    """Causal attention of a fused projection whose first third are queries, then keys, then values; fp32 on a CPU."""
-    mask = causal_mask(qkv.shape[1]) if allowed is None else qkv.new_zeros(()).where(allowed, -torch.inf)
+    """Causal attention of a fused projection whose first third are queries, then keys, then values; fp32 on a CPU.
+
+    mask: permission (B, 1, T, T), or numbers to add to the scores (1 or B, H, T, T); None: all earlier tokens.
+    """
+    if mask is None:
+        mask = causal_mask(qkv.shape[1])
+    elif mask.dtype == torch.bool:
+        mask = qkv.new_zeros(()).where(mask, -torch.inf)
     cos, sin = angles or (None, None)
     return BlockAttention.apply(qkv, mask, cos, sin)

@@ -1,4 +1,7 @@
-"""Position-wise layers: plain as in GPT-2 (tanh GELU, arXiv 1606.08415), gated as in LLaMA (GLU, arXiv 2002.05202)."""
+"""Position-wise layers: plain as in GPT-2 (tanh GELU, arXiv 1606.08415), gated as in LLaMA (GLU, arXiv 2002.05202).
+
+relu2 is the squared ReLU of Primer (arXiv 2109.08668), reglu2 its gated form, as compared in Part 4.1.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,13 +12,22 @@ from torch import Tensor, nn
 
 from lm.config import GATED, ModelConfig
 
+
+def relu2(x: Tensor) -> Tensor:
+    """The square of what is above 0."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),
     "geglu": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
     "swiglu": F.silu,
+    "relu2": relu2,
+    "reglu2": relu2,
 }
 Costs = list[Tensor]  # what layers want added to the objective, in nats a token; see docs/architectures.md
+Tap = Callable[[Tensor], Tensor]  # what a block lets pass over the pre-activation: its Canon layer D
 
 
 class PlainMLP(nn.Module):
@@ -27,8 +39,11 @@ class PlainMLP(nn.Module):
         self.up = nn.Linear(config.width, config.hidden_width, bias=config.bias)
         self.down = nn.Linear(config.hidden_width, config.width, bias=config.bias)
 
-    def forward(self, x: Float[Tensor, "*B D"], costs: Costs | None = None) -> Float[Tensor, "*B D"]:
-        return self.down(self.activation(self.up(x)))
+    def forward(
+        self, x: Float[Tensor, "*B D"], costs: Costs | None = None, tap: Tap | None = None
+    ) -> Float[Tensor, "*B D"]:
+        hidden = self.up(x) if tap is None else tap(self.up(x))
+        return self.down(self.activation(hidden))
 
 
 class GatedMLP(nn.Module):
@@ -40,8 +55,11 @@ class GatedMLP(nn.Module):
         self.up = nn.Linear(config.width, 2 * config.hidden_width, bias=config.bias)
         self.down = nn.Linear(config.hidden_width, config.width, bias=config.bias)
 
-    def forward(self, x: Float[Tensor, "*B D"], costs: Costs | None = None) -> Float[Tensor, "*B D"]:
-        gate, up = self.up(x).chunk(2, -1)
+    def forward(
+        self, x: Float[Tensor, "*B D"], costs: Costs | None = None, tap: Tap | None = None
+    ) -> Float[Tensor, "*B D"]:
+        hidden = self.up(x) if tap is None else tap(self.up(x))
+        gate, up = hidden.chunk(2, -1)
         return self.down(self.activation(gate) * up)
 
 

@@ -1,7 +1,9 @@
 """The one model of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2, LLaMA; docs/architectures.md)."""
 
 import math
+from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,12 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lm.attention import Mixer, SoftmaxAttention, State
-from lm.config import BOUNDED, ModelConfig
+from lm.attention import SoftmaxAttention
+from lm.canon import Canon, canon_for
+from lm.config import BOUNDED, GATED, ModelConfig
 from lm.experts import Experts
 from lm.fixed import PositionAttention, UniformAttention
+from lm.mixer import Mixer, State
+from lm.mixers import mixer_class
 from lm.mlp import Costs, make_mlp
-from lm.places import Places, angles_at, locate
+from lm.places import Places, angles_at, bias_at, locate
 from lm.relative import RelativeAttention
 from lm.twoway import TwoWayAttention
 from synth.errors import UserError
@@ -26,6 +31,8 @@ MIXERS: dict[str, type[Mixer]] = {
     "relative": RelativeAttention,
     "position_only": PositionAttention,
     "uniform": UniformAttention,
+    "alibi": SoftmaxAttention,
+    "half_alibi": SoftmaxAttention,
 }
 ENCODERS: dict[str, type[Mixer]] = {
     "learned": SoftmaxAttention,
@@ -38,6 +45,8 @@ EPSILON = {"layer": 1e-5, "rms": 1e-6}  # the defaults of GPT-2 and LLaMA in tra
 
 def mixer_of(config: ModelConfig) -> type[Mixer]:
     """The class of the configuration's token mixers."""
+    if config.mixer != "attention":
+        return mixer_class(config.mixer)
     return (MIXERS if config.causal else ENCODERS)[config.positions]
 
 
@@ -54,14 +63,31 @@ def make_norm(config: ModelConfig) -> nn.Module:
     return norm
 
 
+def make_mixer(config: ModelConfig) -> Mixer:
+    """One mixer. Raises UserError when the configuration wants a Canon layer in it and it has no place for one."""
+    mixer = mixer_of(config)(config)
+    if "B" in config.canon and not any(isinstance(m, Canon) and m.key == "canon_b" for m in mixer.modules()):
+        raise UserError(
+            f"canon={config.canon} has place B, which {type(mixer).__name__} lacks; leave out B, or give the mixer "
+            'canon_for(config, "B", channels) on its projections'
+        )
+    return mixer
+
+
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + mlp(norm(x)), the second half left out without an MLP."""
+    """x + mixer(norm(x)), then x + mlp(norm(x)), the second half left out without an MLP.
+
+    Canon layers A and C follow the norms and D stands inside the MLP, so that the residual stream never meets them.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.mixer_norm = make_norm(config)
-        self.mixer = mixer_of(config)(config)
+        self.canon_a = canon_for(config, "A", config.width)
+        self.mixer = make_mixer(config)
         self.mlp: Any = None
+        self.canon_c = canon_for(config, "C", config.width)
+        self.canon_d = canon_for(config, "D", config.hidden_width * (2 if config.mlp in GATED else 1))
         if config.mlp != "none":
             self.mlp_norm = make_norm(config)
             self.mlp = Experts(config) if config.experts else make_mlp(config)
@@ -69,12 +95,39 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None, costs: Costs | None = None
     ) -> Float[Tensor, "B T D"]:
-        x = x + self.mixer(self.mixer_norm(x), places, state)
-        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x), costs)
+        h = self.mixer_norm(x)
+        if self.canon_a is not None:
+            h = self.canon_a(h, places, state)
+        x = x + (self.mixer(h, places) if state is None else self.mixer.remembering(h, places, state))
+        if self.mlp is None:
+            return x
+        h = self.mlp_norm(x)
+        if self.canon_c is not None:
+            h = self.canon_c(h, places, state)
+        if self.canon_d is None:
+            return x + self.mlp(h, costs)
+        return x + self.mlp(h, costs, partial(self.canon_d, places=places, state=state))
+
+    def state(self, rows: int, length: int, places: Places) -> State:
+        """An empty memory of the mixer and the Canon layers."""
+        state = self.mixer.state(rows, length, places)
+        for canon in (self.canon_a, self.canon_c, self.canon_d):
+            state.update({} if canon is None else canon.memory(rows))
+        return state
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
-        x = x + self.mixer.step(self.mixer_norm(x), state, t, places)
-        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
+        h = self.mixer_norm(x)
+        if self.canon_a is not None:
+            h = self.canon_a.step(h, state)
+        x = x + self.mixer.step(h, state, t, places)
+        if self.mlp is None:
+            return x
+        h = self.mlp_norm(x)
+        if self.canon_c is not None:
+            h = self.canon_c.step(h, state)
+        if self.canon_d is None:
+            return x + self.mlp(h)
+        return x + self.mlp(h, None, partial(self.canon_d.step, state=state))
 
 
 class Decoder(nn.Module):
@@ -102,14 +155,16 @@ class Decoder(nn.Module):
         index = index[..., start:]
         angles = angles_at(self.config, index, length) if self.config.positions == "rotary" else None
         shared = self.config.positions in ("relative", "position_only")
-        return Places(index, allowed, angles, self.positions.weight if shared else None)
+        far = self.config.positions in ("alibi", "half_alibi")
+        bias = bias_at(self.config, start, length, index.device) if far else None
+        return Places(index, allowed, angles, self.positions.weight if shared else None, bias)
 
     def check_length(self, length: int) -> None:
         """Raise UserError when the positions mode holds a table shorter than `length`."""
         if self.config.positions in BOUNDED and length > self.config.context:
             raise UserError(
                 f"{length} tokens do not fit context={self.config.context} of positions={self.config.positions}; "
-                f"build the model with context={length} or use rotary, none or uniform positions"
+                f"build the model with context={length} or use rotary, none, alibi or uniform positions"
             )
 
     def embedded(self, inputs: Tensor, index: Tensor | int) -> Tensor:
@@ -153,7 +208,7 @@ class Decoder(nn.Module):
         """
         require_causal(self, "going on token by token")
         places = self.places(length)
-        return [block.mixer.state(rows, length, places) for block in self.blocks]
+        return [block.state(rows, length, places) for block in self.blocks]
 
     def step(self, tokens: Int[Tensor, " B"], states: list[State], t: int) -> Float[Tensor, "B V"]:
         """Logits after one more token, the t-th of every sequence."""
@@ -187,16 +242,31 @@ def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
 def initialise(model: Decoder, seed: int) -> None:
     """GPT-2's rule: normal(init_std), what writes to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
 
-    Every parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
+    A module with a method `initialise` is asked first, an outer one before those in it (see lm.mixer.Mixer). Every
+    parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-            continue
-        std = model.config.init_std
-        if name.endswith(("mixer.out.weight", ".down.weight")):
-            std /= math.sqrt(2 * model.config.layers)
-        if name == "positions.weight" and model.config.positions == "position_only":
-            std = 1.0  # scores are products of two tables: with both near zero neither would learn
+    for name, parameter in chain(model.named_parameters(), model.named_buffers()):
         key = int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()) >> 1
-        parameter.normal_(0.0, std, generator=torch.Generator().manual_seed(key))
+        if not _by_its_module(model, name, parameter, torch.Generator().manual_seed(key)):
+            _by_rule(model.config, name, parameter, torch.Generator().manual_seed(key))
+
+
+def _by_its_module(model: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
+    path = name.split(".")
+    for depth in range(1, len(path)):
+        module = model.get_submodule(".".join(path[:depth]))
+        if hasattr(module, "initialise") and module.initialise(".".join(path[depth:]), parameter, generator):
+            return True
+    return False
+
+
+def _by_rule(config: ModelConfig, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    if parameter.ndim == 1:
+        parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+        return
+    std = config.init_std
+    if name.endswith(("mixer.out.weight", ".down.weight")):
+        std /= math.sqrt(2 * config.layers)
+    if name == "positions.weight" and config.positions == "position_only":
+        std = 1.0  # scores are products of two tables: with both near zero neither would learn
+    parameter.normal_(0.0, std, generator=generator)

@@ -19,18 +19,33 @@ class Places:
 
     index (T,) or (B, T): position within the document; allowed (B, 1, T, T): may query i see key j (None: all j <= i);
     angles: cosines and sines, each (T, 1, R/2) or (B, T, 1, R/2), for rotary models; distances (N, D): the table of
-    distance embeddings that the layers of relative and position_only models share.
+    distance embeddings that the layers of relative and position_only models share; bias (1, H, Q, T): what alibi adds
+    to the scores of the last Q queries, -inf where a head may not look.
     """
 
     index: Tensor
     allowed: Tensor | None = None
     angles: tuple[Tensor, Tensor] | None = None
     distances: Tensor | None = None
+    bias: Tensor | None = None
 
     @property
     def seen(self) -> Tensor:
         """Which keys (last dimension) each query may see: (T, T), or (B, 1, T, T) with several documents a row."""
         return self.allowed if self.allowed is not None else self.index[:, None] >= self.index
+
+    @property
+    def mask(self) -> Tensor | None:
+        """What scaled_dot_product_attention takes: permission, or numbers to add; None: all earlier tokens."""
+        if self.bias is None or self.allowed is None:
+            return self.allowed if self.bias is None else self.bias
+        return self.bias.masked_fill(~self.allowed, -torch.inf)
+
+    def upto(self, length: int) -> "Places":
+        """The places of the first `length` tokens of rows with one document each."""
+        angles = (self.angles[0][:length], self.angles[1][:length]) if self.angles is not None else None
+        bias = self.bias[..., :length, :length] if self.bias is not None else None
+        return Places(self.index[:length], None, angles, self.distances, bias)
 
 
 @cache
@@ -70,3 +85,26 @@ def rotate(
     half = cos.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), -1)
+
+
+def for_heads(table: Float[Tensor, "*B T 1 r"], turned: int, heads: int, still: float) -> Float[Tensor, "*B T N r"]:
+    """A table of cosines (still=1) or sines (still=0) for queries and keys, of which only the first heads turn."""
+    one = torch.cat([table.expand(*table.shape[:-2], turned, -1), table.new_full((), still).expand(
+        *table.shape[:-2], heads - turned, table.shape[-1])], -2)  # fmt: skip
+    return torch.cat((one, one), -2)
+
+
+def bias_at(config: ModelConfig, start: int, length: int, device: torch.device) -> Float[Tensor, "1 H Q T"]:
+    """What alibi and half_alibi add to the scores of queries start..length-1, -inf where a head may not look.
+
+    alibi (arXiv 2108.12409): head h of 1..H takes off 2^(-8h/H) for each token of distance. half_alibi (Part 4.1,
+    arXiv 2512.17351): heads h of the first half see h tokens, their own the last of them, the others everything.
+    """
+    steps = torch.arange(length, device=device)
+    distance = (steps[start:, None] - steps).expand(config.heads, -1, -1)
+    head = torch.arange(1, config.heads + 1, device=device)[:, None, None]
+    if config.positions == "alibi":
+        slopes = 2.0 ** (-8 * head / config.heads)
+        return (-slopes * distance).masked_fill(distance < 0, -torch.inf)[None]
+    narrow = (distance >= head) & (head <= config.heads // 2)
+    return torch.zeros_like(distance, dtype=torch.float32).masked_fill(narrow | (distance < 0), -torch.inf)[None]

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.attention import Mixer, State
 from lm.config import ModelConfig
+from lm.mixer import Mixer, State
 from lm.places import Places
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lm.attention import State
+from lm.mixer import State
 from lm.places import Places
 from lm.relative import RelativeAttention
 

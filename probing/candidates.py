@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lm.attention import State
 from lm.inside import evaluating
+from lm.mixer import State
 from lm.model import Decoder, require_causal
 
 ROWS = 256  # sequences that take a step together: more of them push each other's memories out of a CPU's cache

@@ -59,15 +59,19 @@ def task_names() -> dict[str, tuple[type[Task], dict[str, Any]]]:
     return names
 
 
-def _load_file(path: Path) -> ModuleType:
+def load_file(path: Path, kind: str = "task") -> ModuleType:
+    """The module that a file holds; the same one for as long as the file does not change.
+
+    kind: what a user keeps in such a file, for the messages. Raises UserError for one that is not there or fails.
+    """
     if not path.is_file():
-        raise UserError(f"no file {path}; a task of your own is given as path/to/file.py:Class")
-    name = f"_task_{digest(str(path.resolve()), 6)}"
+        raise UserError(f"no file {path}; a {kind} of your own is given as path/to/file.py:Class")
+    name = f"_{kind}_{digest([str(path.resolve()), path.read_bytes().hex()], 6)}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file; a task of your own is given as path/to/file.py:Class")
+        raise UserError(f"{path} is not a Python file; a {kind} of your own is given as path/to/file.py:Class")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up here
     try:
@@ -82,7 +86,7 @@ def task_class(spec: str) -> tuple[type[Task], dict[str, Any]]:
     """The class and preset values that a name or ``path.py:Class`` stands for. Raises UserError with the nearest."""
     if ".py" in spec:
         path, _, name = spec.partition(":")
-        module = _load_file(Path(path))
+        module = load_file(Path(path))
         classes = {cls.__name__: cls for cls in _defined_in(module)}
         if not name and len(classes) == 1:
             name = next(iter(classes))

@@ -58,14 +58,21 @@ def _column(values: np.ndarray) -> dict[str, Any]:
 
 
 def show_example(task: Task, example: Example, most: int = 64) -> str:
-    """A document as two aligned lines: tokens, and under each '^' where the loss counts it ('|' ends the prompt)."""
-    names = task.vocab().decode(example.tokens[:most])
-    marks = ["^" if kept else "." for kept in example.loss_mask[:most]]
-    marks[example.prompt_length - 1] += "|" if example.prompt_length <= len(marks) else ""
-    widths = [max(len(a), len(b)) for a, b in zip(names, marks, strict=True)]
-    more = f"  ... {len(example.tokens)} tokens" if len(example.tokens) > most else ""
-    lines = [" ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)) for row in (names, marks)]
-    return f"{lines[0]}{more}\n{lines[1]}"
+    """A document as two aligned lines: tokens, and under each '^' where the loss counts it ('|' ends the prompt).
+
+    Of one with more than `most` tokens half as many are shown from its beginning and half from its end.
+    """
+    names, length = task.vocab().decode(example.tokens), len(example.tokens)
+    marks = ["^" if kept else "." for kept in example.loss_mask]
+    marks[example.prompt_length - 1] += "|"
+    shown = list(zip(names, marks, strict=True))
+    if length > most:
+        half = most // 2
+        shown = [*shown[:half], (f"... {length - 2 * half} more ...", ""), *shown[-half:]]
+    widths = [max(map(len, pair)) for pair in shown]
+    return "\n".join(
+        " ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in zip(*shown, strict=True)
+    )
 
 
 def show(task: Task, seed: int, n: int, split: str, samples: int) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.attention import State
 from lm.config import ModelConfig
+from lm.mixer import State
 from lm.model import Decoder
 from synth.tasks.bios import BioS
 
