@@ -1,4 +1,4 @@
-"""Architectures compared fairly: as many parameters, the same data, budget and seeds, and the same rates to choose from.
+"""Architectures compared fairly: as many parameters, the same data, budget and seeds, the same rates to choose from.
 
 An architecture is a set of changes to one base ModelConfig. Protocol: Part 4.1 (arXiv 2512.17351), section 3 and
 appendix A, which reports the best of a list of learning rates; here that is the rate with the best mean over seeds.
