@@ -1,6 +1,7 @@
 """Depo against a reading of its documents by name, corrupted answers, and the statistics of the paper's sizes."""
 
 from dataclasses import replace
+from time import process_time
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def check(task: Depo, document: np.ndarray) -> None:
 @settings(max_examples=200, deadline=None)
 @given(tasks(), st.integers(0, 2**32))
 def test_answers_are_accepted_and_faults_are_not(task: Depo, seed: int) -> None:
-    draw = rng("faults", seed)
+    draw, size = rng("faults", seed), task.vocab().size
     block = task.sample_block(None, draw, "test", 50, labels=True)
     for number, document in enumerate(block.documents):
         example = block[number]
@@ -67,8 +68,8 @@ def test_answers_are_accepted_and_faults_are_not(task: Depo, seed: int) -> None:
             check(task, document)
         assert task.judged(document) and task.score(None, example, completion) == {"correct": 1.0}
         wrong = completion.copy()
-        wrong[draw.integers(len(wrong))] += 1 + draw.integers(task.vocab().size - 1)
-        wrong %= task.vocab().size
+        wrong[draw.integers(len(wrong))] += 1 + draw.integers(size - 1)
+        wrong %= size
         assert task.score(None, example, wrong) == {"correct": 0.0}
         assert not task.judged(np.concatenate([example.prompt, wrong]))
         assert task.score(None, example, completion[:-1]) == {"correct": 0.0}
@@ -173,14 +174,12 @@ def test_hardest_and_names_of_one_token() -> None:
     assert set(block.documents[0][1:25].tolist()) == set(range(1, 13))
 
 
-def test_speed_needs_no_luck() -> None:
+def test_speed() -> None:
     """At least 20,000 documents a second at a small size; measured 200,000."""
-    import time
-
     Depo().sample_block(None, rng(6), "train", 10)
-    start = time.perf_counter()
+    start = process_time()  # other processes do not count
     Depo().sample_block(None, rng(6), "train", 10_000)
-    assert time.perf_counter() - start < 0.5
+    assert process_time() - start < 0.5
 
 
 def test_golden() -> None:

@@ -21,6 +21,10 @@ SWITCHES = {
 }  # fmt: skip
 CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
+CASES |= {
+    f"gdn{name}": ("llama", {"positions": "none", "mixer": "gdn", **changes})
+    for name, changes in {"": {}, "-noconv": {"conv": False}, "-AbCD": {"canon": "ACD"}, "-B": {"canon": "B"}}.items()
+}
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Decoder:
