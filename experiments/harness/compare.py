@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 ALIKE = 0.01  # sizes may differ by this share of the base's
-SEED = ["seed_init"]
 
 
 # ---- models ----------------------------------------------------------------------------------------------------
@@ -146,10 +145,11 @@ def summary(values: "Series", solved: float) -> Summary:
 
 
 def differences(table: "DataFrame", a: str, b: str, by: str = "architecture") -> "Series":
-    """a minus b for every seed that has both, by seed: the mean over the tasks (and parts) that both have."""
-    keys = [*(name for name in ("task", "part") if name in table), *SEED]
+    """a minus b by seed: the mean over the tasks (and parts) that both have, for the seeds that have all of these."""
+    keys = [*(name for name in ("task", "part") if name in table), "seed_init"]
     one, two = (table[table[by] == name].groupby(keys)["score"].mean() for name in (a, b))
-    return (one - two).dropna().groupby(SEED).mean()
+    pairs = (one - two).dropna().groupby("seed_init")
+    return pairs.mean()[pairs.size() == pairs.size().max()]
 
 
 def gain(table: "DataFrame", a: str, b: str, by: str = "architecture") -> Interval | None:

@@ -14,19 +14,23 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.harness import scorecard
-from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, configurations, seeds_of, task_of
+from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, configurations, recurrent, seeds_of, task_of
 from experiments.harness.runs import Run, in_order, replicate
 from experiments.harness.study import Experiment
 from synth.errors import UserError
 
+
 # What a newcomer is held against. "b" in the papers' names: a recurrent mixer's own convolution, which it keeps here.
-REFERENCES: dict[str, dict[str, Any]] = {
-    "rotary": {},
-    "rotary + Canon-ABCD": {"canon": "ABCD"},
-    "NoPE + Canon-ABCD": {"positions": "none", "canon": "ABCD"},
-    "GLA": {"mixer": "gla", "positions": "none"},
-    "GDN": {"mixer": "gdn", "positions": "none"},
-}
+def references(scale: str) -> dict[str, dict[str, Any]]:
+    return {
+        "rotary": {},
+        "rotary + Canon-ABCD": {"canon": "ABCD"},
+        "NoPE + Canon-ABCD": {"positions": "none", "canon": "ABCD"},
+        "GLA": recurrent(scale, "gla"),
+        "GDN": recurrent(scale, "gdn"),
+    }
+
+
 BASE = "rotary"
 
 
@@ -49,10 +53,9 @@ class Playground(Experiment):
     def name(self) -> str:
         return "playground"
 
-    @property
-    def architectures(self) -> dict[str, dict[str, Any]]:
+    def architectures(self, scale: str) -> dict[str, dict[str, Any]]:
         """The reader's first, then the references."""
-        return mine(self.arch) | REFERENCES
+        return mine(self.arch) | references(scale)
 
     def module(self) -> Any:
         return SimpleNamespace(figure=self.figure, claims=lambda table: [])
@@ -63,7 +66,7 @@ class Playground(Experiment):
             run
             for task in self.tasks
             for run in replicate(
-                configurations(self.name, scale, task, self.architectures),
+                configurations(self.name, scale, task, self.architectures(scale)),
                 seeds or self.seeds or seeds_of(scale, task),
             )
         ]
@@ -72,8 +75,9 @@ class Playground(Experiment):
     def figure(self, table: Any) -> Any:
         """The score card."""
         scores = {task: SCORES[task] for task in self.tasks}
-        drawing, _ = scorecard.card(table, scores, list(self.architectures), reference=BASE, cost=COST)
-        what = f"Score card at scale {table['scale'].iloc[0]}; p: paired sign-flip test against {BASE}, Holm"
+        scale = table["scale"].iloc[0]
+        drawing, _ = scorecard.card(table, scores, list(self.architectures(scale)), reference=BASE, cost=COST)
+        what = f"Score card at scale {scale}; p: paired sign-flip test against {BASE}, Holm"
         scorecard.title(drawing, table, what)
         return drawing
 

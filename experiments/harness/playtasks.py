@@ -86,7 +86,7 @@ PLAYS: dict[str, dict[str, Play]] = {
     "laptop": {
         "depo": _tiny({"nodes": 8, "hops": 4, **_LETTERS}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,)),
         "brevo": _tiny({"nodes": 8}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,)),
-        "mano": _tiny({"ops": 3}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,)),
+        "mano": _tiny({"ops": 3}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,), documents=1000),
         "capacity": _tiny({"people": 512, **_BIOD}, (2, 2, 16, 64), {"exposures": 100, "batch": 16}, (5e-3,)),
         "cfg": _tiny({"grammar": "cfg3f", "root": "13"}, (4, 4, 32, 64), _steps(1500, 16, 64, 50), (1e-2,),
                      samples=1000, cuts=(0,), kl_sentences=500),
@@ -96,7 +96,7 @@ PLAYS: dict[str, dict[str, Play]] = {
     "overnight": {
         "depo": _tiny({"nodes": 16, "hops": 8, **_LETTERS}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
         "brevo": _tiny({"nodes": 16}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
-        "mano": _tiny({"ops": 5}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
+        "mano": _tiny({"ops": 5}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,), documents=1000),
         "capacity": _tiny({"people": 2048, **_BIOD}, (2, 2, 32, 64), {"exposures": 100, "batch": 32}, (3e-3,)),
         "cfg": _tiny({"grammar": "cfg3f", "root": "16"}, (6, 4, 64, 128), _steps(6000, 16, 128, 100), (5e-3,),
                      samples=2000, cuts=(0,), kl_sentences=1000),
@@ -106,12 +106,13 @@ PLAYS: dict[str, dict[str, Play]] = {
     "gpu": {
         "depo": Play({"nodes": 75, "hops": 8}, (8, 8, 512, 512), _steps(3000, 128, 512, 200), (5e-4,)),
         "brevo": Play({"nodes": 40}, (8, 8, 512, 512), _steps(3000, 128, 256, 200), (5e-4,)),
-        "mano": Play({"ops": 10}, (8, 8, 512, 512), _steps(3000, 128, 256, 200), (3e-4,)),
+        "mano": Play({"ops": 10}, (8, 8, 512, 512), _steps(3000, 128, 256, 200), (3e-4,), {"documents": 2000}),
         "capacity": Play({"people": 20_000}, (4, 4, 256, 512), {"exposures": 100, "batch": 24}, (1e-3,)),
         "cfg": Play({"grammar": "cfg3f"}, (8, 8, 512, 512), _steps(3000, 96, 512), (5e-4,),
                     {"samples": 2000, "cuts": (0,), "kl_sentences": 1000}),
         "copy": Play({"length": 200}, (1, 1, 16, 512), _steps(5000, 32, 512, 400), (2e-3, 5e-3)),
-        "recall": Play({"pairs": 100}, (1, 1, 16, 512), _steps(5000, 32, 512, 400), (2e-3, 5e-3)),
+        "recall": Play({"pairs": 100, "keys": 200, "values": 200}, (1, 1, 16, 512), _steps(5000, 32, 512, 400),
+                       (2e-3, 5e-3)),
     },
     "paper": {
         "depo": Play({"nodes": 375, "hops": 8, "shortest": 1, "longest": 2, "alphabet": 50}, (12, 12, 768, 2048),
@@ -124,12 +125,21 @@ PLAYS: dict[str, dict[str, Play]] = {
         "cfg": Play({"grammar": "cfg3k"}, (12, 12, 768, 1536), _steps(100_000, 96, 1536), (2e-4, 3e-4, 5e-4, 1e-3),
                     {"samples": 20_000, "cuts": (0,), "kl_sentences": 4000}),
         "copy": Play({"length": 500}, (1, 1, 16, 1024), _steps(50_000, 32, 1024, 1000), (5e-4, 1e-3, 2e-3, 5e-3)),
-        "recall": Play({"pairs": 250}, (1, 1, 16, 1024), _steps(50_000, 32, 1024, 1000), (5e-4, 1e-3, 2e-3, 5e-3)),
+        "recall": Play({"pairs": 250, "keys": 500, "values": 500}, (1, 1, 16, 1024),
+                       _steps(50_000, 32, 1024, 1000), (5e-4, 1e-3, 2e-3, 5e-3)),
     },
 }  # fmt: skip
+# Appendix C: heads of the recurrent mixers at the papers' widths; smaller models have as many as the base.
+HEADS = {"gpu": {"gla": 4, "gdn": 4, "mamba2": 16}, "paper": {"gla": 4, "gdn": 6, "mamba2": 16}}
 # Depth is all or nothing in a seed (the same architecture may find it or not), so it has more of them.
 SEEDS = {"smoke": 1, "laptop": 3, "overnight": 3, "gpu": 3, "paper": 3}
 MORE_SEEDS = {"depo": 5}
+
+
+def recurrent(scale: str, mixer: str, **changes: Any) -> dict[str, Any]:
+    """The changes that put a recurrent mixer in the place of attention, without positions."""
+    heads = {"heads": HEADS[scale][mixer]} if scale in HEADS else {}
+    return {"mixer": mixer, "positions": "none", **heads, **changes}
 
 
 def seeds_of(scale: str, task: str) -> int:

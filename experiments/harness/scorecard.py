@@ -81,21 +81,23 @@ def card(
     reference: str | None = None,
     paper: Mapping[str, Mapping[str, float]] | None = None,
     cost: Score | None = None,
+    beside: int = 0,
 ) -> "tuple[Any, list[Axes]]":
-    """A panel for each task in the table, and one for the cost: the figure and its panels, not yet titled."""
+    """A panel for each task in the table, and one for the cost: the figure, not yet titled, and so many panels `beside`
+    those for the caller to fill."""
     names = [name for name in scores if (table["task"] == name).any()]
-    columns = min(3, len(names) + bool(cost))
-    rows = -(-(len(names) + bool(cost)) // columns)
-    drawing, panels = figures.canvas(columns, rows, width=5.6, height=0.34 * len(order) + 1.9)
+    count = len(names) + bool(cost) + beside
+    columns = min(3, count)
+    drawing, panels = figures.canvas(columns, -(-count // columns), width=5.6, height=0.34 * len(order) + 1.9)
     for axes, name in zip(panels, names, strict=False):
         part = scores[name].of(table[table["task"] == name])
         panel(axes, part, scores[name], order, paper=(paper or {}).get(name), reference=reference)
         axes.set_xlabel(_solved(part, scores[name]), fontsize=9)
-    if cost:
+    if cost is not None:
         cost_panel(panels[len(names)], table, cost, order)
-    for axes in panels[len(names) + bool(cost) :]:
+    for axes in panels[count:]:
         axes.set_visible(False)
-    return drawing, panels
+    return drawing, panels[count - beside : count]
 
 
 def _solved(table: "DataFrame", score: Score) -> str:
