@@ -95,7 +95,7 @@ PLAYS: dict[str, dict[str, Play]] = {
     },
     "overnight": {
         "depo": _tiny({"nodes": 16, "hops": 8, **_LETTERS}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
-        "brevo": _tiny({"nodes": 16}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
+        "brevo": _tiny({"nodes": 16}, (4, 4, 64, 128), _steps(8000, 32, 128, 400), (3e-3,)),
         "mano": _tiny({"ops": 5}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,), documents=1000),
         "capacity": _tiny({"people": 2048, **_BIOD}, (2, 2, 32, 64), {"exposures": 100, "batch": 32}, (3e-3,)),
         "cfg": _tiny({"grammar": "cfg3f", "root": "16"}, (6, 4, 64, 128), _steps(6000, 16, 128, 100), (5e-3,),
@@ -105,7 +105,7 @@ PLAYS: dict[str, dict[str, Play]] = {
     },
     "gpu": {
         "depo": Play({"nodes": 75, "hops": 8}, (8, 8, 512, 512), _steps(3000, 128, 512, 200), (5e-4,)),
-        "brevo": Play({"nodes": 40}, (8, 8, 512, 512), _steps(3000, 128, 256, 200), (5e-4,)),
+        "brevo": Play({"nodes": 40}, (8, 8, 512, 512), _steps(3000, 128, 352, 200), (5e-4,)),
         "mano": Play({"ops": 10}, (8, 8, 512, 512), _steps(3000, 128, 256, 200), (3e-4,), {"documents": 2000}),
         "capacity": Play({"people": 20_000}, (4, 4, 256, 512), {"exposures": 100, "batch": 24}, (1e-3,)),
         "cfg": Play({"grammar": "cfg3f"}, (8, 8, 512, 512), _steps(3000, 96, 512), (5e-4,),
