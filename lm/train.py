@@ -65,7 +65,7 @@ def train(
     """
     place = where()
     corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
-    _check(model, corpus, config, place.num_processes)
+    check(model, corpus, config, place.num_processes)
     model.to(place.device)
     run = Run(make_optimizer(model, config), corpus.start())
     if corpus.items is not None:
@@ -85,20 +85,20 @@ def train(
         began = time.perf_counter() - run.history.seconds
         for data in feeds(corpus, config, run.cursor, config.steps - run.step):
             loss = step(data, run.step)
-            _advance(run, data, loss)
+            advance(run, data, loss)
             last = run.step == config.steps
             log = last or run.step % log_every == 0
             stop = bool(stopping)  # asked once a step: what comes later waits for the next one to be saved
             save = last or stop or bool(checkpoint_every and run.step % checkpoint_every == 0)
             if not (log or save):
                 continue
-            _check_loss(run)
+            check_loss(run)
             run.history.seconds = time.perf_counter() - began
             if log:
-                _log(run, config, log_every)
+                log_row(run, config, log_every)
                 record()
             if save:
-                _check_weights(model, run)
+                check_weights(model, run)
             if home and save and place.is_main_process:
                 save_run(home, identity, model, run)
             if stop and not last:
@@ -118,7 +118,8 @@ def where() -> Any:
     return place
 
 
-def _check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
+def check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
+    """Raise UserError when model, data and settings do not fit each other."""
     model.check_length(config.window)
     if model.config.causal != (config.objective == "causal"):
         raise UserError(
@@ -162,12 +163,9 @@ def _stepper(
     if ranks > 1:
         net = nn.parallel.DistributedDataParallel(net)
     hold = net.no_sync if ranks > 1 else nullcontext
-    if config.compile is True or (config.compile == "auto" and device.type == "cuda"):
-        torch.compiler.reset()  # else dynamo falls back to eager after eight models in one process
-        # CUDA graphs write gradients to fixed places, where the next micro-batch would overwrite the last one's
-        graphs = device.type == "cuda" and ranks == 1 and config.accumulate == 1
-        net = torch.compile(net, mode="reduce-overhead" if graphs else None, dynamic=False)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    # CUDA graphs write gradients to fixed places, where the next micro-batch would overwrite the last one's
+    net = compiled(net, config, device, graphs=ranks == 1 and config.accumulate == 1)
+    bf16 = in_bf16(config, device)
     share = config.batch // ranks
     part = share // config.accumulate
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -199,7 +197,21 @@ def _stepper(
     return step
 
 
-def _advance(run: Run, data: Feed, loss: Tensor) -> None:
+def compiled(net: nn.Module, config: TrainConfig, device: torch.device, graphs: bool) -> Any:
+    """The objective as the configuration and the device want it run; graphs: with CUDA graphs on a GPU."""
+    if config.compile is not True and (config.compile != "auto" or device.type != "cuda"):
+        return net
+    torch.compiler.reset()  # else dynamo falls back to eager after eight models in one process
+    return torch.compile(net, mode="reduce-overhead" if graphs and device.type == "cuda" else None, dynamic=False)
+
+
+def in_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the forward pass runs under bf16 autocast."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def advance(run: Run, data: Feed, loss: Tensor | float) -> None:
+    """Count a batch that has reached the optimizer."""
     run.step += 1
     run.cursor = data.cursor
     run.pending = run.pending + loss  # stays on the device: reading it here would make a GPU wait at every step
@@ -209,7 +221,7 @@ def _advance(run: Run, data: Feed, loss: Tensor) -> None:
         run.history.exposures += np.bincount(data.items, minlength=len(run.history.exposures))
 
 
-def _check_loss(run: Run) -> None:
+def check_loss(run: Run) -> None:
     """Raise Diverged before anything not finite is logged or saved."""
     run.pending = float(run.pending)
     if not math.isfinite(run.pending):
@@ -218,14 +230,15 @@ def _check_loss(run: Run) -> None:
         raise Diverged(message, run.step, run.history)
 
 
-def _check_weights(model: Decoder, run: Run) -> None:
+def check_weights(model: Decoder, run: Run) -> None:
     """Raise Diverged rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         message = f"weights are no longer finite at step {run.step}; lower lr, lengthen warmup or set clip to 1"
         raise Diverged(message, run.step, run.history)
 
 
-def _log(run: Run, config: TrainConfig, log_every: int) -> None:
+def log_row(run: Run, config: TrainConfig, log_every: int) -> None:
+    """Add the row of the steps since the last one to the history."""
     since = (run.step - 1) % log_every + 1
     history = run.history
     history.append(
