@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from synth import Corpus, UserError, get_task
 from synth.dag import ANSWERS, DEPTH, EDGES, Drawn
+from synth.report import show_example
 from synth.streams import digest, rng
 from synth.tasks.brevo import Brevo, Question, Word
 
@@ -283,6 +284,13 @@ def test_names_fill_small_alphabets() -> None:
 def test_bad_fields_are_refused_in_one_line(fields: dict) -> None:
     with pytest.raises(UserError, match=r"^brevo: [^\n]+$"):
         Brevo(**fields)
+
+
+def test_a_long_document_is_shown_by_both_its_ends() -> None:
+    example = get_task("brevo1-70").hardest().sample(None, rng(0), "train")
+    tokens, marks = show_example(get_task("brevo1-70"), example).splitlines()
+    assert tokens.startswith("<bos> ") and f" ... {len(example.tokens) - 64} more ... " in tokens
+    assert tokens.split()[-1] == "<eos>" and marks.rstrip().endswith("^") and len(tokens) == len(marks)
 
 
 @pytest.mark.parametrize(
