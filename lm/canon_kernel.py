@@ -7,6 +7,7 @@ once for each tap, and again for each tap's gradient. The same numbers as lm.can
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from inspect import unwrap
 from os import getpid
 from typing import Any
 
@@ -17,11 +18,14 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# contract: multiply and add in one instruction; what more fastmath allows would let a NaN go unseen
-_COMPILED: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """numba's form of a function; of the bare one where a type checker has wrapped it."""
+    # contract: multiply and add in one instruction; what more fastmath allows would let a NaN go unseen
+    return njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")(unwrap(function))
 
 
-@njit(**_COMPILED)
+@_compiled
 def _forward(x: np.ndarray, taps: np.ndarray, index: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
     """Rows first..last-1 of out (B, T, C) from x (B, T, C); taps (K, C), the first for the token itself; index (B or 1,
     T): position within the document."""
@@ -43,7 +47,7 @@ def _forward(x: np.ndarray, taps: np.ndarray, index: np.ndarray, out: np.ndarray
                     out[b, t, c] += taps[back, c] * x[b, t - back, c]
 
 
-@njit(**_COMPILED)
+@_compiled
 def _backward(
     grad: np.ndarray, x: np.ndarray, taps: np.ndarray, index: np.ndarray,
     dx: np.ndarray, dtaps: np.ndarray, first: int, last: int,
