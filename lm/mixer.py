@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lm.config import ModelConfig
 from lm.places import Places
 
 
@@ -43,6 +44,11 @@ class Mixer(nn.Module):
     name: ClassVar[str] = ""  # what a configuration calls it, for those under lm/mixers/
     encodes: ClassVar[bool] = False  # whether it can see both sides, as causal=False asks
     attention_flops: ClassVar[float] = 0  # matmul FLOPs of one token and layer in the forward pass: this times D T
+
+    @classmethod
+    def mixing_flops(cls, config: ModelConfig, window: int) -> float:
+        """Matmul FLOPs of one token and layer in the forward pass, beside those of the parameters."""
+        return cls.attention_flops * config.width * window
 
     def forward(self, x: Tensor, places: Places, state: State | None = None) -> Tensor:
         raise NotImplementedError

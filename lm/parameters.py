@@ -27,8 +27,8 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
 
     Multiplied are all matrices of the blocks, the taps of convolutions and the output embedding (also when tied), not
     looked-up tables, norms or biases, nor the projections of distance tables (once a batch). Attention follows PaLM's
-    convention, 12 L D T for softmax attention, which does not halve for causality. Of experts, those count that a token
-    is sent to.
+    convention, 12 L D T for softmax attention, which does not halve for causality; recurrent mixers cost the same at
+    every window. Of experts, those count that a token is sent to.
     """
     model = outline(config, vocab_size)
     used = config.top_k / max(config.experts, 1)
@@ -38,8 +38,8 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
         if p.ndim > 1 and ".distance" not in name
     ]
     matrices = sum(per_token) + vocab_size * config.width
-    attention = 3 * mixer_of(config).attention_flops * config.layers * config.width * window
-    return float(6 * matrices + attention)
+    mixing = 3 * config.layers * mixer_of(config).mixing_flops(config, window)
+    return float(6 * matrices + mixing)
 
 
 def _is_table(name: str) -> bool:

@@ -26,6 +26,11 @@ CASES |= {
     f"gdn{name}": ("llama", {"positions": "none", "mixer": "gdn", **changes})
     for name, changes in {"": {}, "-noconv": {"conv": False}, "-AbCD": {"canon": "ACD"}, "-B": {"canon": "B"}}.items()
 }
+RECURRENT = ("linear", "gla", "mamba2")
+CASES |= {f"{m}-{f}": (f, {"mixer": m, "positions": "none"}) for m, f in product(RECURRENT, ("gpt2", "llama"))}
+CASES |= {f"{m}-noconv": ("llama", {"mixer": m, "conv": False, "state": 5}) for m in RECURRENT}
+CASES |= {f"{m}-AbCD": ("llama", {"mixer": m, "canon": "ACD"}) for m in RECURRENT}
+CASES |= {f"{m}-ABCD": ("gpt2", {"mixer": m, "conv": False, "canon": "ABCD"}) for m in RECURRENT}
 CANON = {
     "canon": {"canon": "ABCD"}, "canon-ac": {"canon": "AC", "positions": "learned", "canon_kernel": 2},
     "canon-b": {"canon": "B", "canon_kernel": 3, "positions": "alibi"},
