@@ -37,7 +37,7 @@ def test_rows_are_well_formed(name: str) -> None:
 
 
 def test_names_are_the_files() -> None:
-    assert names() == ["chart", "generation", "next_token", "rendering", "sampler", "training"]
+    assert names() == ["chart", "delta", "generation", "next_token", "rendering", "sampler", "training"]
 
 
 def test_sides_take_turns() -> None:
@@ -157,7 +157,7 @@ def test_unknown_name_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
     assert end.value.code == 2 and captured.out == ""
     assert captured.err == (
         "error: unknown benchmark 'samplr'; did you mean sampler? "
-        "choose among chart, generation, next_token, rendering, sampler, training\n"
+        "choose among chart, delta, generation, next_token, rendering, sampler, training\n"
     )
     with pytest.raises(UserError):
         list(measure("nothing", quick=True))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lm.config import ModelConfig
+from lm.lanes import LANES, in_lanes
 from lm.mixers import delta, mixer_class
 from lm.mixers.delta import by_fla, fla_kernel, gated_delta_rule, in_chunks, one_by_one, unit
 from lm.mixers.gdn import GatedDeltaNet
@@ -51,7 +52,7 @@ def chunks(size: int) -> Callable[..., tuple[Tensor, Tensor]]:
     return lambda q, k, *rest, **more: in_chunks(unit(q), unit(k), *rest, **more, chunk=size)
 
 
-WAYS = {"4": chunks(4), "16": chunks(16), "64": chunks(64), "fastest": gated_delta_rule}
+WAYS = {"4": chunks(4), "16": chunks(16), "64": chunks(64), "lanes": in_lanes}
 
 
 def everything(way: Callable[..., tuple[Tensor, Tensor]], inputs: Case, begins: Tensor | None) -> list[Tensor]:
@@ -78,6 +79,24 @@ def assert_same(way: str, inputs: Case, begins: Tensor | None = None) -> None:
 @pytest.mark.parametrize("length", [1, 3, 16, 17, 77])
 def test_equals_the_recurrence(way: str, length: int) -> None:
     assert_same(way, case(length))
+
+
+@pytest.mark.parametrize("rows", [LANES - 1, LANES, LANES + 1])
+def test_lanes_that_are_full_and_that_are_not(rows: int) -> None:
+    assert_same("lanes", case(10, batch=rows, heads=1))
+    assert_same("lanes", case(10, batch=rows, heads=3), borders(rows, 10, 0.1))
+
+
+def test_the_way_is_chosen_by_what_it_can_do() -> None:
+    q = torch.zeros(1, 1, 1, 1)
+    assert delta.goes_in_lanes(q, 288, torch.float32)
+    assert not delta.goes_in_lanes(q, 96 * 192, torch.float32)
+    assert not delta.goes_in_lanes(q, 288, torch.bfloat16)
+    assert not delta.goes_in_lanes(q.double(), 288, torch.float64)
+    for key, value in ((5, 7), (96, 192)):  # small and large
+        x = case(20, key=key, value=value)
+        for a, b in zip(gated_delta_rule(**x), plain(**x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+SMALL = 2048  # numbers in a memory; many memories of more do not stay in a core's cache
 CHUNK = 16  # tokens; smaller makes more steps, larger more work in each
 EPS = 1e-6  # added to the squared length of a query or key
 
@@ -44,7 +45,17 @@ def gated_delta_rule(
         kernel = fla_kernel()
         if kernel is not None:
             return by_fla(kernel, q.to(kind), k.to(kind), v.to(kind), log_decay, rate, begins, initial)
+    if goes_in_lanes(q, k.shape[-1] * v.shape[-1], kind):
+        from lm.lanes import in_lanes
+
+        return in_lanes(q, k, v, log_decay, rate, begins, initial)
     return in_chunks(unit(q), unit(k), v, log_decay, rate, begins, initial)
+
+
+def goes_in_lanes(q: Tensor, size: int, kind: torch.dtype) -> bool:
+    """Whether token by token with many rows abreast is possible and fastest, for memories of `size` numbers."""
+    plain = q.device.type == "cpu" and q.dtype == kind == torch.float32
+    return plain and size <= SMALL and not torch.compiler.is_compiling()
 
 
 def goes_to_fla(device: str, kind: torch.dtype, begins: bool, initial: bool) -> bool:
