@@ -15,6 +15,7 @@ _HOME = {
     "count_parameters": "lm.parameters",
     "flops_per_token": "lm.parameters",
     "History": "lm.state",
+    "train_many": "lm.many",
     "save": "lm.checkpoint",
     "load": "lm.checkpoint",
     "to_transformers": "lm.convert",

@@ -4,76 +4,28 @@ A step of a small model costs more in calls than in arithmetic. Models of one sh
 the calls (lm/together.py); everything else is theirs alone: data, loss, clipping, optimizer, history, checkpoints.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from lm.config import TrainConfig
-from lm.data import Feed, feeds
+from lm.crew import Crew, Member, Source
+from lm.data import feeds
 from lm.model import Decoder
 from lm.resume import checkpoints
-from lm.state import Diverged, History, Recorder, Run, held, identity_of, restore_run, save_run
+from lm.state import Diverged, History, Recorder, held, restore_run, save_run
 from lm.stopping import postponed
-from lm.together import AdamWs, Objectives, Together, Unstackable, in_order
-from lm.train import (
-    Objective,
-    advance,
-    check,
-    check_loss,
-    check_weights,
-    compiled,
-    in_bf16,
-    learning_rate,
-    log_row,
-    make_optimizer,
-    train,
-    where,
-)  # fmt: skip
+from lm.together import Unstackable
+from lm.train import check, check_loss, check_weights, log_row, train, where
 from synth.errors import UserError
 from synth.mixture import Stream, corpus_of
 from synth.task import Task
 
 VARY = ("lr", "betas", "eps", "weight_decay", "warmup", "schedule", "final_lr", "clip")  # all else must be equal
 NEUTRAL = {name: getattr(TrainConfig(steps=1), name) for name in VARY}
-MEMORY = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of every weight, by torch's names
 Progress = Callable[[int, int], None]  # number of the model in the list, its step
-
-
-@dataclass
-class _Member:
-    """One model, and what lm.train would keep of its training."""
-
-    number: int
-    model: Decoder
-    task: Task
-    config: TrainConfig
-    data_seed: int
-    order_seed: int
-    home: Path | None
-    run: Run = field(init=False)
-    identity: dict[str, Any] = field(init=False)
-
-    @property
-    def stream(self) -> tuple[str, int, int]:
-        """Members with the same one read the same batches."""
-        return self.task.key, self.data_seed, self.order_seed
-
-    def begin(self, corpus: Stream, log_every: int) -> None:
-        """The state of step 0."""
-        self.model.to(where().device)
-        self.run = Run(make_optimizer(self.model, self.config), corpus.start())
-        if corpus.items is not None:
-            self.run.history.exposures = np.zeros(corpus.items, np.int64)
-        own = (self.model, self.task, self.config, self.data_seed, self.order_seed, log_every)
-        self.identity = identity_of(*own) if self.home else {}
 
 
 def train_many(
@@ -100,7 +52,7 @@ def train_many(
     """
     homes = [None] * len(models) if folders is None else [Path(folder) for folder in folders]
     parts = (models, tasks, configs, data_seeds, order_seeds or [0] * len(models), homes)
-    members = [_Member(number, *part) for number, part in enumerate(zip(*parts, strict=True))]
+    members = [Member(number, *part) for number, part in enumerate(zip(*parts, strict=True))]
     _check_alike(members)
     told = progress or (lambda number, step: None)
     results: dict[int, History | Diverged] = {}
@@ -115,7 +67,7 @@ def alike(config: TrainConfig) -> TrainConfig:
     return replace(config, **NEUTRAL)
 
 
-def _check_alike(members: Sequence[_Member]) -> None:
+def _check_alike(members: Sequence[Member]) -> None:
     """Raise Unstackable where the group is none."""
     if len(members) < 2:
         return
@@ -134,9 +86,9 @@ def _check_alike(members: Sequence[_Member]) -> None:
         raise Unstackable("several ranks train one model; start a single process to train several")
 
 
-def _by_step(members: Sequence[_Member]) -> list[list[_Member]]:
+def _by_step(members: Sequence[Member]) -> list[list[Member]]:
     """The members in groups that have come equally far."""
-    groups: dict[str, list[_Member]] = defaultdict(list)
+    groups: dict[str, list[Member]] = defaultdict(list)
     for member in members:
         found = checkpoints(member.home) if member.home else []
         groups[found[-1].name if found else ""].append(member)
@@ -144,7 +96,7 @@ def _by_step(members: Sequence[_Member]) -> list[list[_Member]]:
 
 
 def _alone(
-    group: Sequence[_Member], checkpoint_every: int | None, log_every: int, told: Progress
+    group: Sequence[Member], checkpoint_every: int | None, log_every: int, told: Progress
 ) -> dict[int, History | Diverged]:
     (one,) = group
     own = (one.model, one.task, one.config, one.data_seed, one.order_seed, one.home, checkpoint_every, log_every)
@@ -155,7 +107,7 @@ def _alone(
 
 
 def _together(
-    group: Sequence[_Member], checkpoint_every: int | None, log_every: int, told: Progress
+    group: Sequence[Member], checkpoint_every: int | None, log_every: int, told: Progress
 ) -> dict[int, History | Diverged]:
     """Train a group that has come equally far. See `train_many`."""
     with ExitStack() as stack:
@@ -165,7 +117,7 @@ def _together(
         stopping = stack.enter_context(postponed()) if any(m.home for m in group) else []
         records = {m.number: stack.enter_context(Recorder(m.home, m.run, m.config, _silent)) for m in group}
         flows = {m.stream: feeds(corpora[m.stream], m.config, m.run.cursor, steps - first) for m in group}
-        crew = _Crew(group)
+        crew = Crew(group)
         for step in range(first + 1, steps + 1):
             crew.step({stream: next(flows[stream]) for stream in {m.stream for m in crew.members}}, step - 1)
             stop = bool(stopping)  # asked once a step: what comes later waits for the next one to be saved
@@ -187,9 +139,9 @@ def _together(
         return {m.number: crew.lost.get(m.number, m.run.history) for m in group}
 
 
-def _begin(group: Sequence[_Member], log_every: int, stack: ExitStack) -> dict[tuple[str, int, int], Stream]:
+def _begin(group: Sequence[Member], log_every: int, stack: ExitStack) -> dict[Source, Stream]:
     """Hold the folders, restore what they hold, and return the corpora, each once."""
-    corpora: dict[tuple[str, int, int], Stream] = {}
+    corpora: dict[Source, Stream] = {}
     for member in group:
         config = member.config
         if member.stream not in corpora:
@@ -205,7 +157,7 @@ def _begin(group: Sequence[_Member], log_every: int, stack: ExitStack) -> dict[t
     return corpora
 
 
-def _keep(member: _Member, log: bool, log_every: int, record: Callable[[], None], save: bool) -> None:
+def _keep(member: Member, log: bool, log_every: int, record: Callable[[], None], save: bool) -> None:
     """Log and save one model, as lm.train does. Raises Diverged before anything not finite is kept."""
     check_loss(member.run)
     if log:
@@ -219,95 +171,3 @@ def _keep(member: _Member, log: bool, log_every: int, record: Callable[[], None]
 
 def _silent(step: int, steps: int, loss: float) -> None:
     """Several bars at once would overwrite each other."""
-
-
-class _Crew:
-    """The models that are still trained, as one; `lost` says which have diverged."""
-
-    def __init__(self, members: Sequence[_Member]) -> None:
-        self.lost: dict[int, Diverged] = {}
-        self.at = time.perf_counter()
-        self._gather(members)
-
-    def _gather(self, members: Sequence[_Member]) -> None:
-        self.members, config = list(members), members[0].config
-        self.device = where().device
-        self.model = Together([m.model for m in members])
-        memory = [torch.stack([_memory(m, name) for m in members]) for name in MEMORY]
-        self.optimizer = AdamWs(self.model, [m.config for m in members], *memory)
-        self.net = compiled(Objectives(self.model), config, self.device, graphs=True)
-        self.bf16 = in_bf16(config, self.device)
-        self.pending = torch.zeros(len(members), device=self.device)
-        self.tried = False
-
-    def step(self, lots: Mapping[tuple[str, int, int], Feed], number: int) -> None:
-        """Take step 0, 1, ... of every model with the batch of its stream."""
-        data = [lots[member.stream] for member in self.members]
-        batch = [self._rows(data, name) for name in ("inputs", "targets", "documents")]
-        if not self.tried:
-            self._try(batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            counts = torch.tensor([float(max(each.trained, 1)) for each in data])
-            losses = self.net(*batch) / counts.to(self.device, non_blocking=True)
-        losses.sum().backward()
-        self.optimizer.step(number, [learning_rate(member.config, number) for member in self.members])
-        self.pending += losses.detach()
-        for member, each in zip(self.members, data, strict=True):
-            advance(member.run, each, 0.0)
-
-    def _rows(self, data: Sequence[Feed], name: str) -> Tensor | None:
-        parts = [getattr(each, name) for each in data]
-        return None if parts[0] is None else torch.cat(parts).to(self.device, non_blocking=True)
-
-    @torch.no_grad()
-    def _try(self, batch: Sequence[Tensor | None]) -> None:
-        """Raise Unstackable when the models together do not give the losses they give alone: an architecture may hold
-        something that lm/together.py does not foresee."""
-        self.tried, count = True, len(self.members)
-        try:
-            found = Objectives(self.model)(*batch)
-            parts = [[None] * count if each is None else each.chunk(count) for each in batch]
-            alone = [Objective(m.model)(*own) for m, *own in zip(self.members, *parts, strict=True)]
-        except RuntimeError as error:
-            raise Unstackable(f"these models cannot be trained together ({error}); train them one by one") from error
-        if not torch.allclose(found, torch.stack(alone), rtol=1e-3, equal_nan=True):
-            raise Unstackable("these models give other losses together than alone; train them one by one")
-
-    def settle(self, store: bool) -> None:
-        """Hand the losses and the time since the last call to the members' runs, and, if asked, their weights."""
-        now = time.perf_counter()
-        for member, loss in zip(self.members, self.pending.tolist(), strict=True):
-            member.run.pending += loss
-            member.run.history.seconds += (now - self.at) / len(self.members)
-        self.pending.zero_()
-        self.at = now
-        if store:
-            self.store()
-
-    @torch.no_grad()
-    def store(self) -> None:
-        """Write weights and the optimizer's memory back to the members."""
-        rows = zip(self.members, self.model.table, self.optimizer.mean, self.optimizer.square, strict=True)
-        for member, *row in rows:
-            own = list(in_order(member.model).values())
-            count = torch.tensor(float(member.run.step), device=self.device)
-            for parameter, *parts in zip(own, *(part.split([p.numel() for p in own]) for part in row), strict=True):
-                weight, *memory = (part.view_as(parameter) for part in parts)
-                parameter.copy_(weight)
-                kept = {name: part.clone() for name, part in zip(MEMORY, memory, strict=True)}
-                member.run.optimizer.state[parameter] = {"step": count.clone(), **kept}
-
-    def without_the_lost(self) -> "_Crew | None":
-        """Go on without the models that have diverged; None when no model is left."""
-        left = [member for member in self.members if member.number not in self.lost]
-        if left and len(left) < len(self.members):
-            self.store()
-            self._gather(left)
-        return self if left else None
-
-
-def _memory(member: _Member, name: str) -> Tensor:
-    """One kind of the optimizer's memory as a row, (P,); zeros before the first step."""
-    state, parameters = member.run.optimizer.state, in_order(member.model).values()
-    rows = [state[p][name] if p in state else torch.zeros_like(p) for p in parameters]
-    return torch.cat([row.detach().flatten() for row in rows])

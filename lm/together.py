@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lm.config import TrainConfig
+from lm.config import ModelConfig, TrainConfig
 from lm.masking import IGNORED
 from lm.model import Decoder
 from lm.places import Places
@@ -27,6 +27,11 @@ SHARED = ("relative", "position_only")  # positions whose table goes from the de
 
 class Unstackable(UserError):
     """Models that cannot be trained together; one after another they can."""
+
+
+def stackable(config: ModelConfig) -> bool:
+    """Whether such models can be trained together: not where rows or layers share more than weights."""
+    return not config.experts and config.positions not in SHARED
 
 
 class Linears(nn.Module):
@@ -125,7 +130,7 @@ class Together(Decoder):
 
     def __init__(self, models: Sequence[Decoder]) -> None:
         first = models[0]
-        if first.config.experts or first.config.positions in SHARED:
+        if not stackable(first.config):
             what = "experts" if first.config.experts else f"positions={first.config.positions}"
             raise Unstackable(f"models with {what} cannot be trained together; train them one by one")
         with torch.device("meta"):

@@ -212,3 +212,11 @@ def test_models_that_differ_together_are_refused() -> None:
         net.norm = torch.nn.Sequential(net.norm, Across())
     with pytest.raises(Unstackable, match="other losses together than alone"):
         train_many(nets, [TASK] * 2, [CONFIG] * 2, [0, 1])
+
+
+def test_the_page_shows_what_works() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "many.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace("steps=500", "steps=2")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert [len(history) for history in found["histories"]] == [1] * 4

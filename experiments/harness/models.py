@@ -11,7 +11,8 @@ next needed, and finished runs stay as they are.
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from synth.streams import canonical, digest
 
 if TYPE_CHECKING:
     from lm.model import Decoder
+    from lm.state import Diverged, History
 
 Progress = Callable[[int], None]
 # of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
@@ -117,8 +119,25 @@ def _read(folder: Path) -> Trained | None:
 
 
 def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress) -> Trained:
-    from lm.checkpoint import load, save
+    from lm.checkpoint import load
     from lm.train import where
+
+    done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
+    checkpoint, stage = folder.with_suffix(".partial") / "checkpoint", run.trainings[stages - 1]
+    model, record = _train(run, stage, before.model, checkpoint, lambda step: progress(done + step))
+    records = (*before.records, record)
+    _keep(run, folder, stages, model, records)
+    # read from the disk, so that a table does not depend on which of its runs came first
+    found = Trained(None, records)
+    return found if found.diverged is not None else replace(found, model=load(folder / "model").to(where().device))
+
+
+def _keep(
+    run: Run, folder: Path, stages: int, model: "Decoder", records: tuple[Record, ...], together: int = 1
+) -> None:
+    """Put a trained model in its folder, or, of one that diverged, the records; together: how many were trained at
+    once."""
+    from lm.checkpoint import save
 
     if folder.exists():
         old = folder.with_suffix(".old")
@@ -127,24 +146,22 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
         )
         shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)
-    partial, stage = folder.with_suffix(".partial"), run.trainings[stages - 1]
-    done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
-    model, record = _train(run, stage, before.model, partial / "checkpoint", lambda step: progress(done + step))
-    after = Trained(None, (*before.records, record))
+    partial = folder.with_suffix(".partial")
     shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-    if after.diverged is None:
+    if Trained(None, records).diverged is None:
         save(model, partial / "model")
-    write_json(partial / "history.json", after.records)
-    described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds}
+    write_json(partial / "history.json", records)
+    described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds, "together": together}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
     shutil.rmtree(partial / "checkpoint", ignore_errors=True)
     sync_tree(partial)
     os.rename(partial, folder)
     sync(folder.parent)
-    if after.diverged is not None:
-        return after
-    # read from the disk, so that a table does not depend on which of its runs came first
-    return replace(after, model=load(folder / "model").to(where().device))
+
+
+def _every(stage: Stage) -> int:
+    """Steps between two checkpoints."""
+    return max(50, stage.train.steps // CHECKPOINTS)
 
 
 def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "tuple[Decoder, Record]":
@@ -162,17 +179,64 @@ def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress:
             data_seed=run.seeds.data,
             order_seed=run.seeds.order,
             folder=checkpoint,
-            checkpoint_every=max(50, stage.train.steps // CHECKPOINTS),
+            checkpoint_every=_every(stage),
             progress=lambda step, steps, loss: progress(step),
         )
     except Diverged as error:
-        return model, {"rows": list(error.history or ()), "exposures": None, "diverged": error.step}
+        return model, _record(run, stage, error)
+    return merged(model) if stage.rank else model, _record(run, stage, history)
+
+
+def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:
+    from lm.state import Diverged
+
+    if isinstance(history, Diverged):
+        return {"rows": list(history.history or ()), "exposures": None, "diverged": history.step}
     record: Record = {"rows": list(history), "exposures": None}
     if history.exposures is not None:
         part = main_part(stage.task)
         seen = history.exposures[: part.items(part.world(run.seeds.data))]
         record["exposures"] = [float(seen.mean()), int(seen.min()), int(seen.max())]
-    return merged(model) if stage.rank else model, record
+    return record
+
+
+def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]) -> None:
+    """Train the first stage of several runs at once and keep the models, so that `trained` finds them.
+
+    progress: for each run, called with the number of its steps done. What is kept, or at work in another process, is
+    left out. Does nothing where less than two are to be trained, or they cannot be trained together.
+    """
+    from lm.many import train_many
+    from lm.together import Unstackable
+
+    with ExitStack() as stack:
+        todo: dict[Path, tuple[Run, Progress]] = {}
+        for run, told in zip(runs, progress, strict=True):
+            folder = folder_of(run, root, 1)
+            if folder in todo or folder.exists():
+                continue
+            mine = stack.enter_context(locked(root / ".locks" / f"model-{folder.name}", wait=False))
+            if mine and not folder.exists():
+                todo[folder] = run, told
+        if len(todo) < 2:
+            return
+        group, told_of = zip(*todo.values(), strict=True)
+        models, stages = [_start(run).train() for run in group], [run.trainings[0] for run in group]
+        try:
+            histories = train_many(
+                models,
+                [stage.task for stage in stages],
+                [stage.train for stage in stages],
+                data_seeds=[run.seeds.data for run in group],
+                order_seeds=[run.seeds.order for run in group],
+                folders=[folder.with_suffix(".partial") / "checkpoint" for folder in todo],
+                checkpoint_every=_every(stages[0]),
+                progress=lambda number, step: told_of[number](step),
+            )
+        except Unstackable:
+            return
+        for run, stage, folder, model, history in zip(group, stages, todo, models, histories, strict=True):
+            _keep(run, folder, 1, model, (_record(run, stage, history),), len(group))
 
 
 def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:

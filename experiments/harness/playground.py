@@ -94,7 +94,6 @@ def check(comparison: Playground, scale: str) -> None:
     """Raise UserError, in one line, unless the architecture builds, looks back only, learns with all of its parameters,
     and can be made as large as the base."""
     from lm.leaks import require_causality
-
     from lm.model import build
 
     task = task_of(scale, comparison.tasks[0])

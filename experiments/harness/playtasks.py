@@ -29,7 +29,7 @@ SCORES = {
     "recall": Score("associative recall", "Answers", "correct", "chance", ALL),
 }
 PLAYGROUND = ("depo", "brevo", "mano", "capacity", "cfg")
-COST = Score("cost: seconds a training step", "TrainingLog", "seconds_a_step", solved=float("inf"))
+COST = Score("cost: time of a training step", "TrainingLog", "seconds_a_step", solved=float("inf"))
 
 # Appendix A: what does not change with size. Packing: a window begins with a whole document.
 _COSINE = {"schedule": "cosine", "final_lr": 0.1, "eps": 1e-6}

@@ -1,7 +1,8 @@
 """The inline executor: the runs of an experiment in a few processes of this machine, under one progress bar.
 
-A worker process loads the experiment's file and looks its run up by id, so that nothing but text travels. Runs that
-another command is busy with are put last and then waited for.
+A worker process loads the experiment's file and looks its runs up by id, so that nothing but text travels. Runs of
+small models go in groups whose models are trained at once (groups.py). Runs that another command is busy with are put
+last and then waited for.
 """
 
 import concurrent.futures
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execute import Progress, execute, finished
+from experiments.harness.execute import execute, finished
+from experiments.harness.groups import in_groups
+from experiments.harness.models import check, train_together
 from experiments.harness.provenance import cores
 from experiments.harness.runs import Run, run_id
 from experiments.harness.study import Experiment
@@ -73,16 +76,28 @@ def _bar(waiting: list[Run], total: int) -> Any:
 
 
 def _here(plan: Plan, waiting: list[Run], bar: Any) -> Iterator[Run]:
-    """One after another in this process, with all threads."""
+    """One group after another in this process, with all threads."""
     busy = []
-    for run in waiting:
-        if execute(run, plan.root, wait=False, progress=_Steps(bar.update)) is None:
-            busy.append(run)
-        else:
-            yield run
+    for group in in_groups(waiting, plan.root, 1):
+        for run, done in _carry_out(group, plan.root, False, bar.update):
+            if done:
+                yield run
+            else:
+                busy.append(run)
     for run in busy:
         execute(run, plan.root, progress=_Steps(bar.update))
         yield run
+
+
+def _carry_out(group: list[Run], root: Path, wait: bool, add: Callable[[int], Any]) -> Iterator[tuple[Run, bool]]:
+    """Train the models of a group at once, then do each run; False for one that another command is busy with."""
+    told = [_Steps(add) for _ in group]
+    if len(group) > 1:
+        for run in group:
+            check(run)
+        train_together(group, root, told)
+    for run, steps in zip(group, told, strict=True):
+        yield run, execute(run, root, wait, steps) is not None
 
 
 class _Steps:
@@ -101,15 +116,17 @@ def _in_workers(plan: Plan, waiting: list[Run], jobs: int, bar: Any) -> Iterator
     counter = context.Value("q", 0)
     pool = ProcessPoolExecutor(jobs, context, initializer=_begin_worker, initargs=(counter, max(1, cores() // jobs)))
     try:
+        groups = in_groups(waiting, plan.root, jobs)
         for wait in (False, True):
-            futures = {pool.submit(_work, plan, run_id(run), wait): run for run in waiting}
+            futures = {pool.submit(_work, plan, [run_id(run) for run in group], wait): group for group in groups}
             busy = []
             for future in _as_completed(futures, counter, bar):
-                if future.result():
-                    yield futures[future]
-                else:
-                    busy.append(futures[future])
-            waiting = busy
+                for run, done in zip(futures[future], future.result(), strict=True):
+                    if done:
+                        yield run
+                    else:
+                        busy.append([run])
+            groups = busy
     except BaseException as error:
         for child in multiprocessing.active_children():
             child.terminate()
@@ -153,9 +170,8 @@ def _add(steps: int) -> None:
         _counter.value += steps
 
 
-def _work(plan: Plan, identity: str, wait: bool) -> bool:
-    """Do one run in a worker; False when another command is busy with it."""
-    runs: Iterable[Run] = plan.experiment.runs(plan.scale, plan.seeds)
-    run = next(run for run in runs if run_id(run) == identity)
-    progress: Progress = _Steps(_add)
-    return execute(run, plan.root, wait, progress) is not None
+def _work(plan: Plan, identities: list[str], wait: bool) -> list[bool]:
+    """Do the runs of a group in a worker; False for each that another command is busy with."""
+    runs = {run_id(run): run for run in plan.experiment.runs(plan.scale, plan.seeds)}
+    group = [runs[identity] for identity in identities]
+    return [done for _, done in _carry_out(group, plan.root, wait, _add)]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.harness import compare, figures
 from experiments.harness.compare import Score
+from probing.report import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 READING = (
     "small dots are seeds at the best learning rate (crosses: diverged), faint ones the other rates; upright bars are "
-    "medians, lines 95% intervals of the mean"
+    "medians, lines 95% intervals of the mean, hollow diamonds the paper"
 )
 
 
@@ -43,13 +44,11 @@ def panel(
             axes.text(
                 1.01, place, f"p {tests[name]:.2g}", transform=right, fontsize=8, color=figures.PAPER, va="center"
             )
-    if len(table) and table["floor"].max() > 0:
-        axes.axvline(table["floor"].median(), color=figures.FLOOR, linestyle=":", linewidth=1.5, zorder=0)
-        axes.plot([], [], ":", color=figures.FLOOR, label=f"chance {table['floor'].median():.2g}")
-    if paper and set(paper) & set(shown):
-        axes.plot([], [], "D", markerfacecolor="none", color=figures.PAPER, label="paper")
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.3), ncols=2)
+    floor = table["floor"].median() if len(table) else 0.0
+    axes.axvline(floor, color=figures.FLOOR, linestyle=":", linewidth=1.5, zorder=0)
+    axes.set_xlabel(f"{score.column}; dotted: chance {floor:.2g}; solved from {score.solved:g}", fontsize=9)
+    if score.solved < 1:  # a share
+        axes.set_xlim(-0.03, 1.03)
     axes.set_yticks(range(len(shown)), shown, fontsize=9)
     axes.set(ylim=(len(shown) - 0.5, -0.5), title=score.title)
     axes.grid(axis="x", color="#dddddd")
@@ -92,16 +91,11 @@ def card(
     for axes, name in zip(panels, names, strict=False):
         part = scores[name].of(table[table["task"] == name])
         panel(axes, part, scores[name], order, paper=(paper or {}).get(name), reference=reference)
-        axes.set_xlabel(_solved(part, scores[name]), fontsize=9)
     if cost is not None:
         cost_panel(panels[len(names)], table, cost, order)
     for axes in panels[count:]:
         axes.set_visible(False)
     return drawing, panels[count - beside : count]
-
-
-def _solved(table: "DataFrame", score: Score) -> str:
-    return f"{score.column} (solved from {score.solved:g})" if len(table) else score.column
 
 
 def cost_panel(axes: "Axes", table: "DataFrame", score: Score, order: Sequence[str]) -> None:
@@ -118,14 +112,12 @@ def cost_panel(axes: "Axes", table: "DataFrame", score: Score, order: Sequence[s
     names = [f"{name} ({sizes[name]:.1%})" for name in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=9)
     axes.set(ylim=(len(shown) - 0.5, -0.5), title=score.title)
-    axes.set_xlabel(
-        "time over that of the fastest, mean over tasks; in brackets: parameters over the base's", fontsize=9
-    )
+    axes.set_xlabel("times the fastest, mean over tasks (parameters over the base's)", fontsize=9)
 
 
 def title(drawing: Any, table: "DataFrame", what: str) -> None:
     """What was run in a line, how to read it, and how many seeds there are at least; divergence is said."""
     n = table.groupby(["task", "architecture", "lr"])["seed_init"].nunique().min()
     sizes = table.groupby("task")["parameters"].median()
-    size = f"{sizes.min() / 1e6:.2g}M to {sizes.max() / 1e6:.2g}M parameters"
+    size = f"{short(sizes.min())} to {short(sizes.max())} parameters"
     figures.title(drawing, f"{what}; {size}; {READING} (n = {n}){compare.diverged(table)}")
