@@ -15,7 +15,6 @@ from experiments.harness.study import select
 
 Truth = Callable[[dict[str, Any], int], float]  # from a run's tags and its seed to its score
 NUMBERS = ("15", "16", "17")
-GOOD = {"15": lambda tags, seed: paperlike(tags, seed)}
 
 
 def module(number: str):
@@ -48,8 +47,10 @@ def planted(number: str, scale: str, truth: Truth, hops: Callable[[dict, int, in
 
 def answers(name: str, task: str, scale: str, score: float, hops) -> list[dict]:
     """The rows of one evaluation."""
+    if name == "Pace":
+        return [{"seconds_a_step": 0.01}]
     if name == "TrainingLog":
-        return [{"seconds_a_step": 0.01, "spikes": int(score > 1.5), "rise": 0.1}]
+        return [{"spikes": int(score > 1.5), "rise": 0.1}]
     if name == "Norms":
         return [{"growth": score}]
     if name in ("Capacity", "Validity"):

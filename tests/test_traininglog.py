@@ -1,14 +1,15 @@
-"""Pace and spikes, from planted logs."""
+"""Spikes of planted logs, and the pace of a step."""
 
+import torch
+
+from experiments.harness.pace import Pace
 from experiments.harness.traininglog import TrainingLog
+from lm.config import ModelConfig
+from lm.model import build
 
 
-def log(losses: list[float], seconds: list[float] | None = None) -> list[dict]:
-    seconds = seconds or [0.5 * (i + 1) for i in range(len(losses))]
-    return [
-        {"step": 10 * (i + 1), "loss": loss, "seconds": s}
-        for i, (loss, s) in enumerate(zip(losses, seconds, strict=True))
-    ]
+def log(losses: list[float]) -> list[dict]:
+    return [{"step": 10 * (i + 1), "loss": loss} for i, loss in enumerate(losses)]
 
 
 def test_a_spike_is_an_excursion_above_the_lowest_so_far() -> None:
@@ -17,7 +18,13 @@ def test_a_spike_is_an_excursion_above_the_lowest_so_far() -> None:
     assert TrainingLog().of_history(log([4.0, 3.0, 2.0, 2.1]))["spikes"] == 0
 
 
-def test_the_pace_leaves_out_the_first_steps() -> None:
-    assert TrainingLog().of_history(log([1.0] * 4, [9.0, 9.1, 9.2, 9.3]))["seconds_a_step"] - 0.01 < 1e-9
-    assert TrainingLog().of_history(log([1.0], [2.0]))["seconds_a_step"] == 0.2
+def test_it_asks_the_model_nothing() -> None:
     assert TrainingLog().measure() == {}
+
+
+def test_the_pace_leaves_the_model_as_it_was() -> None:
+    model = build(ModelConfig(1, 2, 16, 32), 8, 0)
+    before = [parameter.clone() for parameter in model.parameters()]
+    assert Pace(rows=2, window=16).measure(model, None, 0, 0)["seconds_a_step"] > 0
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, model.parameters(), strict=True))
+    assert not model.training

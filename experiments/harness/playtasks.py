@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.harness import capacity
 from experiments.harness.compare import Score, matched
+from experiments.harness.pace import Pace
 from experiments.harness.runs import Run, replicate
 from experiments.harness.traininglog import TrainingLog
 from lm.config import ModelConfig, TrainConfig
@@ -29,7 +30,7 @@ SCORES = {
     "recall": Score("associative recall", "Answers", "correct", "chance", ALL),
 }
 PLAYGROUND = ("depo", "brevo", "mano", "capacity", "cfg")
-COST = Score("cost: time of a training step", "TrainingLog", "seconds_a_step", solved=float("inf"))
+COST = Score("cost: time of a training step", "Pace", "seconds_a_step", solved=float("inf"))
 
 # Appendix A: what does not change with size. Packing: a window begins with a whole document.
 _COSINE = {"schedule": "cosine", "final_lr": 0.1, "eps": 1e-6}
@@ -131,6 +132,8 @@ PLAYS: dict[str, dict[str, Play]] = {
 }  # fmt: skip
 # Appendix C: heads of the recurrent mixers at the papers' widths; smaller models have as many as the base.
 HEADS = {"gpu": {"gla": 4, "gdn": 4, "mamba2": 16}, "paper": {"gla": 4, "gdn": 6, "mamba2": 16}}
+# Mamba2's state has 64 numbers a channel at width 512, and a small model less.
+STATE = {"smoke": 4, "laptop": 8, "overnight": 16}
 # Depth is all or nothing in a seed (the same architecture may find it or not), so it has more of them.
 SEEDS = {"smoke": 1, "laptop": 3, "overnight": 3, "gpu": 3, "paper": 3}
 MORE_SEEDS = {"depo": 5}
@@ -139,7 +142,8 @@ MORE_SEEDS = {"depo": 5}
 def recurrent(scale: str, mixer: str, **changes: Any) -> dict[str, Any]:
     """The changes that put a recurrent mixer in the place of attention, without positions."""
     heads = {"heads": HEADS[scale][mixer]} if scale in HEADS else {}
-    return {"mixer": mixer, "positions": "none", **heads, **changes}
+    state = {"state": STATE[scale]} if mixer == "mamba2" and scale in STATE else {}
+    return {"mixer": mixer, "positions": "none", **heads, **state, **changes}
 
 
 def seeds_of(scale: str, task: str) -> int:
@@ -181,8 +185,10 @@ def train_of(scale: str, name: str, lr: float) -> TrainConfig:
 
 
 def evaluations_of(scale: str, name: str) -> tuple[Any, ...]:
-    """What a trained model of the task is asked, and the log of its training."""
-    return _asked(SCORES[name].evaluation, PLAYS[scale][name].ask), TrainingLog()
+    """What a trained model of the task is asked, the log of its training, and the time of a step."""
+    train = train_of(scale, name, 1.0)
+    pace = Pace(train.batch // train.accumulate, train.window)
+    return _asked(SCORES[name].evaluation, PLAYS[scale][name].ask), TrainingLog(), pace
 
 
 def _asked(evaluation: str, fields: Mapping[str, Any]) -> Any:

@@ -50,7 +50,7 @@ def panel(
     if score.solved < 1:  # a share
         axes.set_xlim(-0.03, 1.03)
     axes.set_yticks(range(len(shown)), shown, fontsize=9)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), title=score.title)
+    axes.set(ylim=(max(len(shown), 1) - 0.5, -0.5), title=score.title)
     axes.grid(axis="x", color="#dddddd")
     axes.grid(axis="y", visible=False)
 
@@ -111,7 +111,7 @@ def cost_panel(axes: "Axes", table: "DataFrame", score: Score, order: Sequence[s
         axes.text(share[name], place, f" {share[name]:.2f}x", va="center", fontsize=8)
     names = [f"{name} ({sizes[name]:.1%})" for name in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=9)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), title=score.title)
+    axes.set(ylim=(max(len(shown), 1) - 0.5, -0.5), title=score.title)
     axes.set_xlabel("times the fastest, mean over tasks (parameters over the base's)", fontsize=9)
 
 

@@ -1,8 +1,7 @@
-"""What the log of a training says beside its last loss: the pace of its steps, and spikes of the loss."""
+"""What the log of a training says beside its last loss: whether it rose on the way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 SPIKE = 0.1  # of the first logged loss: how far above the lowest so far a loss must rise to be called a spike
@@ -16,21 +15,13 @@ class TrainingLog:
         return {}
 
     def of_history(self, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """seconds_a_step: the median over what was logged, which leaves out the first steps, as they compile; spikes:
-        how often the loss (a mean of ten steps) rose by a tenth of the first one above the lowest so far; rise: the
-        largest such rise in nats."""
-        first, losses = history[0], [row["loss"] for row in history]
-        paces = [
-            (later["seconds"] - row["seconds"]) / (later["step"] - row["step"])
-            for row, later in zip(history, history[1:], strict=False)
-        ]
+        """spikes: how often the loss (a mean of ten steps) rose by a tenth of the first one above the lowest so far;
+        rise: the largest such rise in nats."""
+        losses = [row["loss"] for row in history]
         rises = _rises(losses)
         high = [rise > SPIKE * losses[0] for rise in rises]
-        return {
-            "seconds_a_step": median(paces) if paces else first["seconds"] / first["step"],
-            "spikes": sum(now and not before for before, now in zip([False, *high], high, strict=False)),
-            "rise": max(rises),
-        }
+        starts = (now and not before for before, now in zip([False, *high], high, strict=False))
+        return {"spikes": sum(starts), "rise": max(rises)}
 
 
 def _rises(losses: Sequence[float]) -> list[float]:
