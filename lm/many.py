@@ -164,7 +164,7 @@ def _keep(member: Member, log: bool, log_every: int, record: Callable[[], None],
         log_row(member.run, member.config, log_every)
         record()
     if save:
-        check_weights(member.model, member.run.step)
+        check_weights(member.model, member.run)
     if save and member.home:
         save_run(member.home, member.identity, member.model, member.run)
 

@@ -29,7 +29,14 @@ METRICS = "metrics.jsonl"
 
 
 class Diverged(UserError):
-    """A training whose loss or weights are no longer finite; a sweep records it and goes on."""
+    """A training whose loss or weights are no longer finite; a sweep records it and goes on.
+
+    step: the optimizer step at or before which it happened; history: what was logged until then.
+    """
+
+    def __init__(self, message: str, step: int | None = None, history: "History | None" = None) -> None:
+        super().__init__(message)
+        self.step, self.history = step, history
 
 
 class History(list[dict[str, float]]):

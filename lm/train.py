@@ -102,7 +102,7 @@ def train(
                 log_row(run, config, log_every)
                 record()
             if save:
-                check_weights(model, run.step)
+                check_weights(model, run)
             if home and save and place.is_main_process:
                 save_run(home, identity, model, run)
             if stop and not last:
@@ -232,13 +232,15 @@ def check_loss(run: Run) -> None:
     run.pending = float(run.pending)
     if not math.isfinite(run.pending):
         where = f"at or before step {run.step}"
-        raise Diverged(f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1")
+        message = f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1"
+        raise Diverged(message, run.step, run.history)
 
 
-def check_weights(model: Decoder, step: int) -> None:
+def check_weights(model: Decoder, run: Run) -> None:
     """Raise Diverged rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise Diverged(f"weights are no longer finite at step {step}; lower lr, lengthen warmup or set clip to 1")
+        message = f"weights are no longer finite at step {run.step}; lower lr, lengthen warmup or set clip to 1"
+        raise Diverged(message, run.step, run.history)
 
 
 def log_row(run: Run, config: TrainConfig, log_every: int) -> None:

@@ -37,7 +37,18 @@ def test_rows_are_well_formed(name: str) -> None:
 
 
 def test_names_are_the_files() -> None:
-    assert names() == ["canon", "chart", "delta", "generation", "next_token", "rendering", "sampler", "training"]
+    assert names() == [
+        "canon",
+        "chart",
+        "delta",
+        "generation",
+        "many",
+        "mixers",
+        "next_token",
+        "rendering",
+        "sampler",
+        "training",
+    ]
 
 
 def test_sides_take_turns() -> None:

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from fake_experiment import Coin, Score
 
-from experiments.harness import Run, files, replicate, run_id
+from experiments.harness import Run, Stage, files, replicate, run_id
 from experiments.harness import execute as module
 from experiments.harness.execute import execute, finished
 from experiments.harness.runs import Seeds
+from experiments.harness.table import to_table
 from lm.config import ModelConfig, TrainConfig
 from synth import UserError
 
@@ -252,3 +254,28 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, heeds_ctrl_c, start):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.rstrip().endswith("stopped; run the same command to go on") and "Traceback" not in errors
+
+
+def test_a_training_that_diverges_is_recorded_and_the_sweep_goes_on(tmp_path, log):
+    wild = replace(RUN, train=replace(RUN.train, steps=60, lr=1e9), tags={"coin": "wild"})
+    then = replace(wild, then=(Stage(Coin(), RUN.train),))
+    for run in (wild, then):
+        rows = execute(run, tmp_path)
+        assert execute(run, tmp_path) == rows and not lines(log)
+        (row,) = rows  # one for the evaluation, which was not asked
+        assert row["diverged"] and 0 < row["diverged_at"] <= 20 and row["evaluation"] == "Score"
+        assert "score" not in row and row["train_loss"] is None and row["parameters"] > 0
+    assert not (tmp_path / run_id(wild) / "model").exists()
+    table = to_table([execute(RUN, tmp_path), rows], "laptop")
+    assert list(table["diverged"]) == [False, False, True] and list(table["score"].isna()) == [False, False, True]
+    assert table["diverged"].dtype == bool
+    assert "diverged" not in to_table([execute(RUN, tmp_path)], "laptop")
+
+
+def test_an_evaluation_may_read_the_log_of_the_training(tmp_path, log):
+    @dataclass(frozen=True)
+    class Logged(Score):
+        def of_history(self, history):
+            return {"logged": len(history)}
+
+    assert [row["logged"] for row in execute(replace(RUN, evaluations=(Logged(),)), tmp_path)] == [2, 2]

@@ -77,13 +77,14 @@ def main(file: str, argv: Sequence[str] | None = None) -> None:
 
 def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     """The command line over all experiments."""
-    parser = Parser(prog="python -m experiments", description="All experiments: list, run, plot, claims, cost.")
+    about = "All experiments: list, run, plot, claims, cost; and a playground for an architecture of your own."
+    parser = Parser(prog="python -m experiments", description=about)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(name: str, does: Callable[[argparse.Namespace], None], help: str) -> Parser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.set_defaults(does=does, folder=folder)
-        if name != "claims":
+        if name not in ("claims", "playground"):
             sub.add_argument("experiments", nargs="*", metavar="NN", help="numbers or names (default: all)")
         _folders(sub, folder.parent)
         return sub
@@ -105,6 +106,10 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     add_options(sub, _natural)
     sub.add_argument("--runs", type=Path, default=folder.parent / "runs", help="folder of runs")
     sub.set_defaults(does=calibrate)
+    play = command("playground", _playground, "an architecture of your own beside the papers', on every task")
+    play.add_argument("--arch", required=True, metavar="FILE.py:CLASS", help="your token mixer (lm.mixer.Mixer)")
+    play.add_argument("--tasks", default="", help="comma-separated: depo,brevo,mano,capacity,cfg (default: all)")
+    _run_options(play)
     options = parser.parse_args(argv)
     _guarded(lambda: options.does(options), options)
 
@@ -192,6 +197,15 @@ def _run(options: argparse.Namespace) -> None:
             print(f"{experiment.name}: nothing to run at scale {options.scale}")
             continue
         run_experiment(experiment, options)
+
+
+def _playground(options: argparse.Namespace) -> None:
+    from experiments.harness.playground import check, playground
+
+    comparison = playground(options.arch, [task for task in options.tasks.split(",") if task], options.seeds)
+    if not options.plot_only:
+        check(comparison, options.scale)
+    run_experiment(comparison, options)
 
 
 def _plot(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.harness.execute import finished
 from experiments.harness.models import folder_of, key_of
-from experiments.harness.runs import Run, Stage, configuration_id
+from experiments.harness.runs import MATCHED, Run, Stage, configuration_id
 from lm.speed import efficiency
 from probing.report import duration, short
 from synth.mixture import main_part
@@ -26,9 +26,10 @@ from synth.mixture import main_part
 class Cost:
     """Of one configuration: per run, except the last two, which are of all its seeds.
 
-    memory in bytes; seconds: expected of one process with one thread, or with the GPU. all_flops: what another
-    configuration has trained before is not in it; left: seconds that the runs without a result will take one after
-    another, without what is trained already or counted in another configuration.
+    matched: parameters over those that the run's tag says they are to equal; memory in bytes; seconds: expected of one
+    process with one thread, or with the GPU. all_flops: what another configuration has trained before is not in it;
+    left: seconds that the runs without a result will take one after another, without what is trained already or counted
+    in another configuration.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Cost:
     memory: float
     seconds: float
     r_max: float | None
+    matched: float | None
     all_flops: float
     left: float
 
@@ -71,6 +73,7 @@ def _cost(group: Sequence[Run], root: Path, measure: bool, seen: set[tuple[str, 
     tokens = sum(stage.train.batch * stage.train.window * stage.train.steps for stage in run.trainings)
     facts = getattr(main_part(run.task), "facts", None)
     r_max = facts(None).bits / parameters if facts and parameters else None
+    matched = parameters / dict(run.tags)[MATCHED] if MATCHED in dict(run.tags) else None
     all_flops, left = asking.flops * len(group), asking.seconds * (len(group) - done)
     for each in group:
         todo = not finished(each, root)
@@ -81,7 +84,19 @@ def _cost(group: Sequence[Run], root: Path, measure: bool, seen: set[tuple[str, 
             seen |= {(key, False), (key, todo)}
     memory = _memory(run)
     return Cost(
-        run.label, len(group), done, parameters, run.steps, tokens, flops, memory, seconds, r_max, all_flops, left
+        run.label,
+        len(group),
+        done,
+        parameters,
+        run.steps,
+        tokens,
+        flops,
+        memory,
+        seconds,
+        r_max,
+        matched,
+        all_flops,
+        left,
     )
 
 
@@ -205,6 +220,8 @@ def report(name: str, scale: str, found: Sequence[Cost], jobs: int) -> str:
         "FLOPs": [f"{cost.flops:.2e}" for cost in found],
         "memory": [short(cost.memory) + "B" for cost in found],
     }
+    if any(cost.matched is not None for cost in found):
+        columns["of base"] = ["-" if cost.matched is None else f"{cost.matched:.2%}" for cost in found]
     if any(cost.r_max is not None for cost in found):
         columns["R_max"] = ["-" if cost.r_max is None else f"{cost.r_max:.3g}" for cost in found]
     columns["time each"] = [duration(cost.seconds) for cost in found]

@@ -70,7 +70,7 @@ def _work(run: Run, root: Path, wait: bool, progress: Progress) -> bool:
     model, history = found.model, rows_of(found.records)
     _keep_model(run, root, model, partial / "model")
     begin = time.perf_counter()
-    measured = _measure(run, model)
+    measured = _measure(run, model, history) if found.diverged is None else _unmeasured(run)
     # what was trained for another run counts too: a table does not depend on which run came first
     seconds = time.perf_counter() - begin + (history[-1]["seconds"] if history else 0.0)
     constant = {**_training_columns(run, found, history), **_code_columns(record), "seconds": round(seconds, 3)}
@@ -86,24 +86,35 @@ def _work(run: Run, root: Path, wait: bool, progress: Progress) -> bool:
 def _keep_model(run: Run, root: Path, model: Any, folder: Path) -> None:
     from lm.checkpoint import save
 
-    if run.trainings:
+    if run.trainings and model is not None:
         link_model(folder_of(run, root, len(run.trainings)) / "model", folder)
     elif model is not None:
         shutil.rmtree(folder, ignore_errors=True)  # a kill may have left half of one
         save(model, folder)
 
 
-def _measure(run: Run, model: Any) -> Rows:
+def _measure(run: Run, model: Any, history: Rows) -> Rows:
     """The rows of all evaluations, each with the evaluation's name and plain settings; one bare row without any."""
     rows: Rows = []
     for evaluation in run.evaluations:
-        settings = {"evaluation": type(evaluation).__name__, **settings_of(evaluation)}
+        settings = _settings(evaluation)
+        if hasattr(evaluation, "of_history"):
+            settings |= evaluation.of_history(history)
         answer = evaluation.measure(model, run.task, run.seeds.data, run.seeds.init)
         for row in [answer] if isinstance(answer, dict) else answer:
             if taken := row.keys() & (RESERVED | dict(run.tags).keys()):
                 raise ValueError(f"{settings['evaluation']} measures {sorted(taken)}, a column of the run; rename it")
             rows.append(settings | {key: _plain(value) for key, value in row.items()})
     return rows or [{}]
+
+
+def _unmeasured(run: Run) -> Rows:
+    """A row without metrics for every evaluation of a training that diverged."""
+    return [_settings(evaluation) for evaluation in run.evaluations] or [{}]
+
+
+def _settings(evaluation: Any) -> dict[str, Any]:
+    return {"evaluation": type(evaluation).__name__, **settings_of(evaluation)}
 
 
 def _plain(value: Any) -> Any:
@@ -118,13 +129,18 @@ def _run_columns(run: Run) -> dict[str, Any]:
 
 def _training_columns(run: Run, found: Trained, history: list[dict[str, Any]]) -> dict[str, Any]:
     """Size of the model and cost of all trainings; where the first training is on fixed items (of a mixture, on those
-    of its first part) also how often it showed each: mean, least and most."""
+    of its first part) also how often it showed each: mean, least and most. Where one diverged, that and the step."""
     last = history[-1] if history else {"tokens": 0, "loss": None}
     columns = {"parameters": None, "tokens": last["tokens"], "steps": run.steps, "train_loss": last["loss"]}
-    if found.model is not None:
+    if found.diverged is not None:
+        columns |= {"diverged": True, "diverged_at": found.diverged, "train_loss": None}
+    if run.model is not None:
+        from lm.model import outline
         from lm.parameters import count_parameters
 
-        columns["parameters"] = count_parameters(found.model)["total"]
+        # adapters may have untied the embedding, so that a model is counted as it has become
+        model = found.model or outline(run.model, run.model.ids(run.task.vocab()))
+        columns["parameters"] = count_parameters(model)["total"]
     exposures = found.records[0]["exposures"] if found.records else None
     if exposures is not None:
         columns |= dict(zip(("exposures", "exposures_min", "exposures_max"), exposures, strict=True))

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,11 @@ from synth.streams import canonical, digest
 
 if TYPE_CHECKING:
     from lm.model import Decoder
-    from lm.state import History
+    from lm.state import Diverged, History
 
 Progress = Callable[[int], None]
-Record = dict[str, Any]  # of one training: its rows, and the exposures of its items (mean, min, max) or None
+# of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
+Record = dict[str, Any]
 CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of it, or 50 steps
 
 
@@ -38,8 +39,13 @@ CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of 
 class Trained:
     """A model, and the records of the trainings it has had."""
 
-    model: Any  # a Decoder, or None for a run without a model
+    model: Any  # a Decoder, or None for a run without a model and where a training diverged
     records: tuple[Record, ...] = ()
+
+    @property
+    def diverged(self) -> int | None:
+        """The step, of the last training, at or before which it diverged; None when it did not."""
+        return self.records[-1].get("diverged") if self.records else None
 
 
 def key_of(run: Run, stages: int) -> str:
@@ -70,7 +76,8 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
 
     progress is called with the number of optimizer steps done, also of the stages before. Another process's training is
     waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
-    first, so that processes never wait for each other. A damaged model is put aside and made anew.
+    first, so that processes never wait for each other. A damaged model is put aside and made anew. A training that
+    diverges is recorded as one and leaves no model; those that were to follow are left out.
     """
     stages = len(run.trainings) if stages is None else stages
     if stages == 0:
@@ -84,7 +91,9 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
         if found := _read(folder):  # the process that we waited for has made it
             return found
         before = trained(run, root, wait, progress, stages - 1)
-        return before and _make(run, folder, stages, before, progress)
+        if before is None or before.diverged is not None:
+            return before
+        return _make(run, folder, stages, before, progress)
 
 
 def _start(run: Run) -> "Decoder":
@@ -101,7 +110,10 @@ def _read(folder: Path) -> Trained | None:
     from lm.train import where
 
     try:
-        return Trained(load(folder / "model").to(where().device), tuple(read_json(folder / "history.json")))
+        kept = Trained(None, tuple(read_json(folder / "history.json")))
+        if kept.diverged is not None:
+            return kept
+        return Trained(load(folder / "model").to(where().device), kept.records)
     except UserError:
         return None
 
@@ -116,13 +128,15 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
     records = (*before.records, record)
     _keep(run, folder, stages, model, records)
     # read from the disk, so that a table does not depend on which of its runs came first
-    return Trained(load(folder / "model").to(where().device), records)
+    found = Trained(None, records)
+    return found if found.diverged is not None else replace(found, model=load(folder / "model").to(where().device))
 
 
 def _keep(
     run: Run, folder: Path, stages: int, model: "Decoder", records: tuple[Record, ...], together: int = 1
 ) -> None:
-    """Put a trained model in its folder; together: how many were trained at once."""
+    """Put a trained model in its folder, or, of one that diverged, the records; together: how many were trained at
+    once."""
     from lm.checkpoint import save
 
     if folder.exists():
@@ -134,7 +148,8 @@ def _keep(
         os.rename(folder, old)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-    save(model, partial / "model")
+    if Trained(None, records).diverged is None:
+        save(model, partial / "model")
     write_json(partial / "history.json", records)
     described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds, "together": together}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
@@ -152,23 +167,31 @@ def _every(stage: Stage) -> int:
 def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "tuple[Decoder, Record]":
     """The model after a stage, and the stage's record."""
     from lm.adapt import adapt, merged
+    from lm.state import Diverged
     from lm.train import train
 
     model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
-    history = train(
-        model,
-        stage.task,
-        stage.train,
-        data_seed=run.seeds.data,
-        order_seed=run.seeds.order,
-        folder=checkpoint,
-        checkpoint_every=_every(stage),
-        progress=lambda step, steps, loss: progress(step),
-    )
+    try:
+        history = train(
+            model,
+            stage.task,
+            stage.train,
+            data_seed=run.seeds.data,
+            order_seed=run.seeds.order,
+            folder=checkpoint,
+            checkpoint_every=_every(stage),
+            progress=lambda step, steps, loss: progress(step),
+        )
+    except Diverged as error:
+        return model, _record(run, stage, error)
     return merged(model) if stage.rank else model, _record(run, stage, history)
 
 
-def _record(run: Run, stage: Stage, history: "History") -> Record:
+def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:
+    from lm.state import Diverged
+
+    if isinstance(history, Diverged):
+        return {"rows": list(history.history or ()), "exposures": None, "diverged": history.step}
     record: Record = {"rows": list(history), "exposures": None}
     if history.exposures is not None:
         part = main_part(stage.task)
@@ -181,11 +204,9 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
     """Train the first stage of several runs at once and keep the models, so that `trained` finds them.
 
     progress: for each run, called with the number of its steps done. What is kept, or at work in another process, is
-    left out; so is, in the end, a model that diverged: it is left to its own run, which will say so. Does nothing where
-    less than two are to be trained, or they cannot be trained together.
+    left out. Does nothing where less than two are to be trained, or they cannot be trained together.
     """
     from lm.many import train_many
-    from lm.state import Diverged
     from lm.together import Unstackable
 
     with ExitStack() as stack:
@@ -215,8 +236,7 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
         except Unstackable:
             return
         for run, stage, folder, model, history in zip(group, stages, todo, models, histories, strict=True):
-            if not isinstance(history, Diverged):
-                _keep(run, folder, 1, model, (_record(run, stage, history),), len(group))
+            _keep(run, folder, 1, model, (_record(run, stage, history),), len(group))
 
 
 def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:

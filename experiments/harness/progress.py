@@ -54,9 +54,11 @@ class Report:
         paths += [folder / TABLE, checksum_path(folder / TABLE)]
         if self.whole:
             shutil.rmtree(self.folder / "so_far", ignore_errors=True)
-            paths += self._write_ledger()
+            paths += self._write_ledger() if self.experiment.numbered else []
         for path in paths:
             print(path)
+        if lost := [run for run in self.runs if any(row.get("diverged") for row in read_rows(run, self.root))]:
+            print(f"{len(lost)} of {len(self.runs)} runs diverged and have no metrics, among them {lost[0].label}")
         if not self.whole:
             print(f"{self.folder / TABLE} and the ledger were left as they are: they take all seeds of the scale")
 

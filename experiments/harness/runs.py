@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
 Rows = list[dict[str, Any]]
+MATCHED = "matched"  # a tag: the parameters that the model is to have about as many of; the dry run shows how near
 RESERVED = frozenset(
     ["run", "experiment", "scale", "seed_data", "seed_init", "seed_order", "evaluation"]
     + ["parameters", "exposures", "exposures_min", "exposures_max", "tokens", "steps", "train_loss"]
-    + ["git_commit", "device", "seconds"]
+    + ["git_commit", "device", "seconds", "diverged", "diverged_at"]
 )
 
 
@@ -110,8 +111,8 @@ class Run:
     @property
     def label(self) -> str:
         """The tags in words, without empty ones."""
-        tags = dict(self.tags).items()
-        return ", ".join(f"{key} {value}" for key, value in tags if value not in ("", None)) or self.experiment
+        tags = {key: value for key, value in self.tags if value not in ("", None) and key != MATCHED}
+        return ", ".join(f"{key} {value}" for key, value in tags.items()) or self.experiment
 
     @property
     def steps(self) -> int:

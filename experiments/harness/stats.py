@@ -1,6 +1,6 @@
 """Intervals over seeds and paired tests between architectures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -85,6 +85,16 @@ def sign_flip_test(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndar
     observed = abs(differences.sum())
     as_extreme = int((sums >= observed * (1 - 1e-12)).sum())
     return as_extreme / len(signs) if n <= EXACT else (as_extreme + 1) / (len(signs) + 1)
+
+
+def holm(p: Mapping[Any, float]) -> dict[Any, float]:
+    """p-values of a family of tests, corrected so that the chance of even one false finding is kept (Holm 1979): the
+    k-th smallest of m times m - k + 1, never less than the one before and at most 1."""
+    corrected, least = {}, 0.0
+    for k, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
+        least = max(least, min(1.0, value * (len(p) - k)))
+        corrected[name] = least
+    return {name: corrected[name] for name in p}
 
 
 def _differences(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:

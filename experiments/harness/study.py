@@ -43,6 +43,11 @@ class Experiment:
         return self.name[:2]
 
     @property
+    def numbered(self) -> bool:
+        """Whether it is one of the suite's, whose claims enter the ledger."""
+        return self.number.isdigit()
+
+    @property
     def title(self) -> str:
         """The first line of its docstring, read without importing it; what is wrong with a file that does not parse."""
         try:

@@ -25,11 +25,14 @@ def to_table(results: Iterable[Rows], scale: str) -> "DataFrame":
     """The rows of several runs, in the order given, as a table.
 
     Columns: run, experiment, scale, the tags, the seeds, the evaluations' settings and metrics in the order in which
-    they first occur, then size, cost and origin. A metric that a row does not have is missing (NaN), never 0.
+    they first occur, then size, cost and origin. A metric that a row does not have is missing (NaN), never 0. Only
+    where a training diverged there are also diverged, for every row, and diverged_at, the step of those that did.
     """
     import pandas
 
     rows: list[dict[str, Any]] = [{**row, "scale": scale} for rows in results for row in rows]
+    if any("diverged" in row for row in rows):
+        rows = [{"diverged": False, **row} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     middle = [name for name in names if name not in FIRST + LAST]
     return pandas.DataFrame(rows, columns=[*FIRST, *middle, *LAST])
