@@ -1,7 +1,7 @@
 """What the pictures of the tasks share: a module of this folder draws one from real samples, by its function `draw`.
 
 It has the name of the task's file in synth/tasks, and draw.py writes what it draws to ../NAME.png. The colours of a
-picture stay apart for colour-blind readers (in CIELAB by 11 or more, however one of the three cones is missing).
+picture stay apart for colour-blind readers (by 13 or more in CIELAB, whichever of the three cones is missing).
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,8 @@ def key(figure: Figure, meanings: Mapping[str, str]) -> None:
 
 def page() -> tuple[Figure, Axes]:
     """An empty page: x counts characters from the left, y lines from the top; `end` cuts it to its length."""
-    figure = Figure(layout="none")
+    figure = Figure()
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0.01, 0, 0.98, 1), xlim=(0, COLUMNS))
     axes.set_axis_off()
     return figure, axes

@@ -1,6 +1,7 @@
 """Cfg: a sentence under its derivation tree, with the ancestors of one place and where subtrees end."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +30,12 @@ class Node:
         return (self.start + self.stop - 1) / 2
 
 
+def short(task: Cfg, most: int) -> Example:
+    """The first test document of seed 0 with at most so many tokens, <bos> and <eos> not counted."""
+    block = Corpus(task, 0, "test").documents(0, 64, labels=True)
+    return block[int(np.flatnonzero(block.lengths <= most + 2)[0])]
+
+
 def nodes_of(grammar: Grammar, example: Example) -> list[list[Node]]:
     """The nodes of every level, from left to right, terminals last; places count from 0 behind <bos>."""
     ancestor, subtree = example.labels["ancestor"][1:-1], example.labels["subtree"][1:-1]
@@ -47,7 +54,9 @@ def tree(axes: Axes, levels: list[list[Node]], marked: int = -1) -> None:
         for node in level:
             parent = next(one for one in above if one.start <= node.start < one.stop)
             on = node.start <= marked < node.stop
-            look = {"color": PATH, "lw": 2.2, "zorder": 1} if on else {"color": ASIDE, "lw": 1, "zorder": 0}
+            look: dict[str, Any] = (
+                {"color": PATH, "lw": 2.2, "zorder": 1} if on else {"color": ASIDE, "lw": 1, "zorder": 0}
+            )
             axes.plot([parent.middle, node.middle], [-parent.level, -node.level], **look)
             box = {"boxstyle": "round,pad=0.25", "fc": TRAINED if on else PLAIN, "ec": PATH if on else "none"}
             at = (node.middle, -node.level)
@@ -62,15 +71,14 @@ def ends(axes: Axes, example: Example, height: float) -> None:
     for place, level in enumerate(example.labels["boundary"][1:-1].tolist()):
         inner = level < example.labels["ancestor"].shape[1]
         box = {"boxstyle": "round,pad=0.2", "fc": GIVEN if inner else "none", "ec": "none"}
-        look = {"color": INK if inner else ASIDE, "bbox": box, "fontsize": 8}
+        look: dict[str, Any] = {"color": INK if inner else ASIDE, "bbox": box, "fontsize": 8}
         axes.text(place, height, str(level), ha="center", va="center", **look)
 
 
 def draw() -> Figure:
     """The first test sentence that is short enough."""
     task = Cfg("cfg3f", root="16")
-    block = Corpus(task, 0, "test").documents(0, 64, labels=True)
-    example = next(block[i] for i in range(len(block)) if block[i].slices["length"] <= LONGEST)
+    example = short(task, LONGEST)
     levels = nodes_of(task.world(), example)
     figure = Figure(figsize=(9, 4.4))
     axes = figure.subplots()
@@ -81,9 +89,11 @@ def draw() -> Figure:
         axes.text(-2.4, -depth, name, va="center", color=INK, fontsize=9)
     axes.text(-2.4, -len(levels), "ends here", va="center", color=INK, fontsize=9)
     axes.set_ylim(-len(levels) - 0.4, 0.4)
-    meanings = {
-        TRAINED: f"the ancestors of token {MARKED + 1}",
-        GIVEN: "a subtree of this level ends here, no larger one",
-    }
-    key(figure, meanings)
+    key(
+        figure,
+        {
+            TRAINED: f"the ancestors of token {MARKED + 1}",
+            GIVEN: "level of the largest subtree below the root that ends here",
+        },
+    )
     return figure

@@ -1,6 +1,6 @@
 """Perturbed cfg: one sentence, and what faults of each kind made of it."""
 
-from typing import get_args
+from typing import Any, get_args
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +13,8 @@ from synth.streams import rng
 from synth.tasks.cfg import Cfg
 from synth.tasks.cfg_perturbed import STRENGTHS, Kind, PerturbedCfg
 
-TOLD: dict[Kind, str] = {
+TOLD = {
+    "clean": "clean: symbols of level 3 over the sentence",
     "terminal": "terminal: any token, by one drawn evenly",
     "random": "random: a symbol of level 3, by one drawn evenly",
     "fixed": "fixed: a symbol of level 3, by the next one",
@@ -32,7 +33,8 @@ def versions(seed: int) -> dict[str, Example]:
 
 def rows(example: Example) -> tuple[list[Node], list[Node]]:
     """The nodes of level 3 and the tokens."""
-    return tuple(nodes_of(Cfg("cfg3b", "14").world(), example)[-2:])  # type: ignore[return-value]
+    *_, above, tokens = nodes_of(Cfg("cfg3b", "14").world(), example)
+    return above, tokens
 
 
 def faults(clean: Example, other: Example) -> tuple[set[int], set[int]]:
@@ -55,7 +57,11 @@ def boxes(axes: Axes, nodes: list[Node], top: float, struck: set[int], before: l
     """A row of symbols above what they stand for; one that was replaced is framed and names what stood there."""
     for i, node in enumerate(nodes):
         fault = i in struck
-        look = {"facecolor": TRAINED if fault else PLAIN, "edgecolor": PATH if fault else "none", "lw": 2}
+        look: dict[str, Any] = {
+            "facecolor": TRAINED if fault else PLAIN,
+            "edgecolor": PATH if fault else "none",
+            "lw": 2,
+        }
         axes.add_patch(Rectangle((node.start + 0.05, top + 0.08), node.stop - node.start - 0.1, 0.84, **look))
         text = f"{before[i].symbol}→{node.symbol}" if fault else node.symbol
         weight = "bold" if fault else "normal"
@@ -70,7 +76,7 @@ def draw() -> Figure:
     axes = figure.subplots()
     for row, (name, example) in enumerate(found.items()):
         top = 3.2 * row
-        axes.text(0, top - 0.1, TOLD.get(name, "clean: symbols of level 3 over the sentence"), color=INK, fontsize=10)  # type: ignore[call-overload]
+        axes.text(0, top - 0.1, TOLD[name], color=INK, fontsize=10)
         for line, nodes, struck in zip((0, 1), rows(example), faults(found["clean"], example), strict=True):
             boxes(axes, nodes, top + line, struck, clean[line])
     widest = max(rows(example)[1][-1].stop for example in found.values())

@@ -3,8 +3,7 @@
 from matplotlib.figure import Figure
 
 from pictures import INK, key
-from pictures.cfg import nodes_of, tree
-from synth import Corpus
+from pictures.cfg import nodes_of, short, tree
 from synth.tasks.implicit import ImplicitCfg
 
 BAGS = ("#b9d7f0", "#ffd58a", "#a3a9b3")  # one for each terminal
@@ -15,8 +14,7 @@ def draw() -> Figure:
     """The first test sentence that is short enough: what is hidden above the line, what a model sees below it."""
     task = ImplicitCfg("cfg3b", root="14", words=12)
     world = task.world(0)
-    block = Corpus(task, 0, "test").documents(0, 64, labels=True)
-    example = next(block[i] for i in range(len(block)) if block[i].slices["length"] <= LONGEST)
+    example = short(task, LONGEST)
     *hidden, words = nodes_of(world, example)
     colour = dict(zip(world.levels[-2], BAGS, strict=True))
     figure = Figure(figsize=(9, 4.4))
