@@ -55,7 +55,7 @@ SETS: dict[str, dict] = {
 TASKS = {"gpu": ("depo", "brevo", "mano"), "paper": ("depo", "brevo", "mano", "cfg")}  # elsewhere depth and arithmetic
 # Claim 4.7: what is changed in the base of the copy test, whose width is varied; sizes are not matched, as in Figure 5.
 LAYERS: dict[str, dict] = {"1 layer": {}, "1 layer + Canon": FULL, "2 layers": {"layers": 2}}
-WIDTHS = {"smoke": (16,), "laptop": (16, 64), "overnight": (16, 32, 64, 128), "gpu": (16, 64, 128, 256),
+WIDTHS = {"smoke": (16,), "laptop": (8, 16, 32), "overnight": (16, 32, 64, 128), "gpu": (16, 64, 128, 256),
           "paper": (16, 32, 64, 128, 256)}  # fmt: skip
 # Claim 4.8: learning rates as multiples of the usual one.
 NORMED: dict[str, dict] = {"plain": {}, "QK-norm": {"qk_norm": True}}

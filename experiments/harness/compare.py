@@ -32,15 +32,18 @@ def matched(base: ModelConfig, changes: Mapping[str, Any], task: Any) -> ModelCo
         return model
     name, unit = ("mlp_width", 1) if model.hidden_width else ("width", model.heads)
 
+    def sized(n: int) -> ModelConfig:
+        return replace(model, mlp_width=n) if model.hidden_width else replace(model, width=n)
+
     def count(n: int) -> int:
-        return parameters_of(replace(model, **{name: n}), task)
+        return parameters_of(sized(n), task)
 
     exact = _crossing(count, size, unit, model.hidden_width or 4 * model.width)
     for step in (8 * unit, unit):
         below = max(int(exact // step) * step, step)
         near = min((below, below + step), key=lambda n: abs(count(n) - size))
         if abs(count(near) - size) <= ALIKE * size:
-            return replace(model, **{name: near})
+            return sized(near)
     raise UserError(
         f"no {name} of {_words(changes)} has the base's {size:,} parameters within {ALIKE:.0%}; the nearest, {near}, "
         f"has {count(near):,}; change the base or the architecture"

@@ -73,6 +73,8 @@ def _tiny(fields: dict, shape: tuple, train: dict, rates: tuple, **ask: Any) -> 
 
 _BIOD = {"kinds": 1, "chunks": 12, "set_size": 64, "length": 1, "alphabet": 64, "name_length": 3, "name_alphabet": 64}
 _LETTERS = {"longest": 1, "alphabet": 26}
+# Laptop sizes were searched on seed 99, which is not reported: at these the base with Canon layers is neither at floor
+# nor at ceiling, or, for copy and recall, one layer of some width is not (docs/journal.md).
 PLAYS: dict[str, dict[str, Play]] = {
     "smoke": {
         "depo": _tiny({"nodes": 4, "hops": 2, **_LETTERS}, (2, 2, 16, 64), _steps(30, 8, 64), (1e-2,), documents=20),
@@ -85,14 +87,15 @@ PLAYS: dict[str, dict[str, Play]] = {
         "recall": _tiny({"pairs": 4}, (1, 2, 16, 64), _steps(30, 8, 32), (1e-2,), documents=20),
     },
     "laptop": {
-        "depo": _tiny({"nodes": 8, "hops": 4, **_LETTERS}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,)),
-        "brevo": _tiny({"nodes": 8}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,)),
-        "mano": _tiny({"ops": 3}, (4, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,), documents=1000),
+        "depo": _tiny({"nodes": 6, "hops": 2, "longest": 1, "alphabet": 12}, (2, 4, 64, 64), _steps(1200, 32, 64, 100),
+                      (5e-3,)),
+        "brevo": _tiny({"nodes": 6}, (2, 4, 64, 64), _steps(1000, 32, 64, 100), (5e-3,)),
+        "mano": _tiny({"ops": 2, "modulus": 7}, (2, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,), documents=1000),
         "capacity": _tiny({"people": 512, **_BIOD}, (2, 2, 16, 64), {"exposures": 100, "batch": 16}, (5e-3,)),
-        "cfg": _tiny({"grammar": "cfg3f", "root": "13"}, (4, 4, 32, 64), _steps(1500, 16, 64, 50), (1e-2,),
+        "cfg": _tiny({"grammar": "cfg3f", "root": "13"}, (2, 4, 32, 64), _steps(1200, 16, 64, 50), (1e-2,),
                      samples=1000, cuts=(0,), kl_sentences=500),
-        "copy": _tiny({"length": 16}, (1, 2, 16, 64), _steps(1500, 32, 64, 100), (1e-2,)),
-        "recall": _tiny({"pairs": 8}, (1, 2, 16, 64), _steps(1500, 32, 64, 100), (1e-2,)),
+        "copy": _tiny({"length": 24}, (1, 2, 16, 64), _steps(1500, 32, 56, 100), (1e-2,)),
+        "recall": _tiny({"pairs": 6, "keys": 32, "values": 32}, (1, 2, 16, 64), _steps(1500, 32, 32, 100), (1e-2,)),
     },
     "overnight": {
         "depo": _tiny({"nodes": 16, "hops": 8, **_LETTERS}, (4, 4, 64, 128), _steps(8000, 32, 96, 400), (3e-3,)),
