@@ -26,12 +26,15 @@ def adapt(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -
     so that the adapted copy reads and writes with different tables. `lm.checkpoint.save` does not know adapters:
     save what `merged` makes; a training in a folder goes on after the same `adapt`.
 
-    Raises UserError when peft is not installed, on ranks that cannot be had, and for a model that has adapters already.
+    Raises UserError when peft is not installed, on ranks that cannot be had, for a model that has adapters already,
+    and for one without attention.
     """
     if rank < 1 or embed_rank < 0:
         raise UserError(f"rank={rank}, embed_rank={embed_rank} cannot be had; give at least rank 1 and embed_rank 0")
     if any(isinstance(module, Parts) or hasattr(module, "base_layer") for module in model.modules()):
         raise UserError("the model has adapters already; adapt the model that it was made from")
+    if model.config.mixer != "attention":
+        raise UserError(f"mixer={model.config.mixer} has no queries and values to adapt; give a model with attention")
     lora, inject = require_peft()
     model = copy.deepcopy(model).train()  # experts keep other places free in training
     targets, own = r"blocks\.\d+\.mixer\.(qkv\.[qv]|value)", {"embed": embed_rank} if embed_rank else {}

@@ -80,7 +80,9 @@ class SoftmaxAttention(Mixer):
         q, k, v = self.split(qkv, places)
         if state is not None:
             state["k"][:, :, : x.shape[1]], state["v"][:, :, : x.shape[1]] = k, v
-        mask = places.mask if places.bias is None else places.mask.to(q.dtype)
+        mask = places.mask
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         return self.out(mixed.transpose(1, 2).flatten(2))
 

@@ -55,8 +55,14 @@ class Canon(nn.Module):
         """All positions at once; begins anew at every document. A state gets the last inputs."""
         if state is not None:
             state[self.key] = F.pad(x, (0, 0, self.kernel - 1, 0))[:, x.shape[1] :]
-        index = places.index if places.allowed is not None else None
-        return self._finish(x, convolve(x, self.weight, index))
+        own = 1.0 if self.residual and not self.activation else 0.0
+        if in_one_pass(x):
+            from lm.canon_kernel import convolve as fast  # numba takes its time to import
+
+            mixed = fast(x, self.weight, places.index, own)
+        else:
+            mixed = convolve(x, self.weight, places.index if places.allowed is not None else None, own)
+        return self._activated(x, mixed)
 
     def memory(self, rows: int) -> dict[str, Tensor]:
         """The memory of `rows` sequences that have not begun."""
@@ -66,19 +72,27 @@ class Canon(nn.Module):
         """One more token of every sequence."""
         window = torch.cat((state[self.key], x[:, None]), 1)
         state[self.key] = window[:, 1:]
-        return self._finish(x, (window * self.weight.T).sum(1))
+        mixed = (window * self.weight.T).sum(1)
+        return self._activated(x, mixed) if self.activation else x + mixed if self.residual else mixed
 
-    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        mixed = F.silu(mixed) if self.activation else mixed
-        return x + mixed if self.residual else mixed
+    def _activated(self, x: Tensor, mixed: Tensor) -> Tensor:
+        if not self.activation:
+            return mixed
+        return x + F.silu(mixed) if self.residual else F.silu(mixed)
+
+
+def in_one_pass(x: Tensor) -> bool:
+    """Whether the CPU's kernel can take this input."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and not torch.compiler.is_compiling()
 
 
 def convolve(
-    x: Float[Tensor, "B T C"], weight: Float[Tensor, "C K"], index: Int[Tensor, "*B T"] | None
+    x: Float[Tensor, "B T C"], weight: Float[Tensor, "C K"], index: Int[Tensor, "*B T"] | None, own: float = 0.0
 ) -> Float[Tensor, "B T C"]:
     """c_t = sum of weight[:, K-1-j] x_(t-j) over the j for which the token is there: j <= index, the position within
-    the document (None: one document a row)."""
-    total = x * weight[:, -1]
+    the document (None: one document a row). own: added to the weight of the token itself, 1 for h + c."""
+    total = x * (weight[:, -1] + own)
     for back in range(1, min(weight.shape[1], x.shape[1])):
         earlier = x[:, :-back] * weight[:, -1 - back]
         if index is not None:

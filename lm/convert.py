@@ -48,16 +48,11 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
     return model.requires_grad_(True)
 
 
+PLAIN = {"causal": True, "mixer": "attention", "experts": 0, "canon": "", "qk_norm": False}
 REQUIRED: dict[str, dict[str, Any]] = {
-    "gpt2": {"causal": True, "positions": "learned", "norm": "layer", "mlp": "gelu", "experts": 0, "bias": True},
-    "llama": {
-        "causal": True,
-        "positions": "rotary",
-        "norm": "rms",
-        "mlp": "swiglu",
-        "experts": 0,
-        "rotary_fraction": 1.0,
-    },
+    "gpt2": PLAIN | {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},
+    "llama": PLAIN
+    | {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "rotary_fraction": 1.0, "rotary_heads": 1.0},
 }
 
 

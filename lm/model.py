@@ -254,7 +254,7 @@ def initialise(model: Decoder, seed: int) -> None:
 def _by_its_module(model: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
     path = name.split(".")
     for depth in range(1, len(path)):
-        module = model.get_submodule(".".join(path[:depth]))
+        module: Any = model.get_submodule(".".join(path[:depth]))
         if hasattr(module, "initialise") and module.initialise(".".join(path[depth:]), parameter, generator):
             return True
     return False

@@ -8,8 +8,9 @@ def count_parameters(model: Decoder) -> dict[str, int]:
     """Parameters: total = embedding + non_embedding, and active: those that one token meets.
 
     embedding: the token table, the positions table and the untied output table; non_embedding: everything else.
-    A tied table counts once. Capacity (bits per parameter) is stated against `total`. active is total without the
-    experts that a token is not sent to, so it is smaller only in a mixture of experts.
+    A tied table counts once, and Canon taps that are not trained do not count. Capacity (bits per parameter) is stated
+    against `total`. active is total without the experts that a token is not sent to, so it is smaller only in a mixture
+    of experts.
     """
     embedding = sum(p.numel() for name, p in model.named_parameters() if _is_table(name))
     total = sum(p.numel() for p in model.parameters())
@@ -24,10 +25,10 @@ def count_parameters(model: Decoder) -> dict[str, int]:
 def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
     """FLOPs to train on one token: 6 for each parameter that is multiplied, plus attention.
 
-    Multiplied are all matrices of the blocks and the output embedding (also when tied), not looked-up tables, norms or
-    biases, nor the projections of distance tables (once a batch). Attention follows PaLM's convention, 12 L D T for
-    softmax attention, which does not halve for causality; recurrent mixers cost the same at every window. Of experts,
-    those count that a token is sent to.
+    Multiplied are all matrices of the blocks, the taps of convolutions and the output embedding (also when tied), not
+    looked-up tables, norms or biases, nor the projections of distance tables (once a batch). Attention follows PaLM's
+    convention, 12 L D T for softmax attention, which does not halve for causality; recurrent mixers cost the same at
+    every window. Of experts, those count that a token is sent to.
     """
     model = outline(config, vocab_size)
     used = config.top_k / max(config.experts, 1)

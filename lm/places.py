@@ -79,9 +79,12 @@ def locate(
 
 
 def rotate(
-    x: Float[Tensor, "*B T H R"], cos: Float[Tensor, "*C T 1 r"], sin: Float[Tensor, "*C T 1 r"]
+    x: Float[Tensor, "*B T H R"], cos: Float[Tensor, "*C T _ r"], sin: Float[Tensor, "*C T _ r"]
 ) -> Float[Tensor, "*B T H R"]:
-    """Turn the first 2r coordinates of every head by its position's angles; coordinate i turns with i + r."""
+    """Turn the first 2r coordinates of every head by its position's angles; coordinate i turns with i + r.
+
+    The angles are those of all heads (_ = 1) or each head has its own.
+    """
     half = cos.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), -1)

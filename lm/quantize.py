@@ -35,8 +35,9 @@ def quantize(
     group: how many weights of a row share a scale (None: the whole row); method: rtn rounds each weight to the nearest,
     gptq goes through the layers in order and lets the weights not yet rounded mend what rounding did to the layer's
     output on the `calibration` documents (token ids (T,), each at least one). tables: also round the tables (token
-    embedding, positions, untied output) to nearest; False leaves them, as the public GPTQ tools do. Biases and norms
-    stay. Raises UserError on a number of bits outside 2..8, an empty group, and gptq without calibration.
+    embedding, positions, untied output) to nearest; False leaves them, as the public GPTQ tools do. Biases, norms
+    and the taps of convolutions stay. Raises UserError on a number of bits outside 2..8, an empty group, and gptq
+    without calibration.
     """
     if not 2 <= bits <= 8:
         raise UserError(f"bits={bits} cannot be had; give 2 to 8")

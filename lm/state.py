@@ -91,7 +91,7 @@ def identity_of(
     return json.loads(
         json.dumps(
             {
-                "model": asdict(model.config),
+                "model": asdict(model.config) | model.config.contents(),
                 "vocab_size": model.vocab_size,
                 "initial_weights": weights.hexdigest(),
                 "task": task.key,

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from lm.config import TrainConfig
 from lm.data import Feed, feeds
+from lm.heap import keep_freed_memory
+from lm.leaks import require_causality
 from lm.masking import IGNORED
+from lm.mixers import is_file
 from lm.mlp import Costs
 from lm.model import Decoder
 from lm.state import History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
@@ -65,6 +68,7 @@ def train(
     place = where()
     corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
     _check(model, corpus, config, place.num_processes)
+    keep_freed_memory()
     model.to(place.device)
     run = Run(make_optimizer(model, config), corpus.start())
     if corpus.items is not None:
@@ -124,6 +128,8 @@ def _check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> N
             f"objective={config.objective} does not train a model with causal={model.config.causal}; "
             "an encoder (causal=False) takes objective=masked, any other objective=causal"
         )
+    if is_file(model.config.mixer):
+        require_causality(model)
     needed = model.config.ids(corpus.vocab)
     if model.vocab_size < needed:
         raise UserError(f"the model has {model.vocab_size} ids and the task needs {needed}; use vocab_size={needed}")

@@ -12,6 +12,7 @@ from lm.activations import names, read
 from lm.config import ModelConfig
 from lm.convert import to_transformers
 from lm.model import Decoder
+from lm.places import Places
 from synth.errors import UserError
 
 DOCUMENTS = [np.random.default_rng(i).integers(0, V, length) for i, length in enumerate((9, 24, 3, 9, 17))]
@@ -23,8 +24,10 @@ def model(request: pytest.FixtureRequest) -> Decoder:
     return lively(getattr(ModelConfig, flavour)(2, 3, 24, context=32, **changes)).eval()
 
 
-def values(model: Decoder, mixer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(B, H, T, d): the last third of a fused projection, or a projection of their own."""
+def values(model: Decoder, mixer: nn.Module, x: torch.Tensor, places: Places) -> torch.Tensor:
+    """(B, H, T, d): the last third of a fused projection, after Canon, or a projection of their own."""
+    if hasattr(mixer, "fused"):
+        return mixer.split(mixer.fused(x, places), places)[2]
     v = mixer.value(x) if hasattr(mixer, "value") else mixer.qkv(x).chunk(3, -1)[2]
     return v.unflatten(-1, (model.config.heads, -1)).transpose(1, 2)
 
@@ -40,7 +43,7 @@ def test_weights_times_values_are_what_the_mixer_gives(model: Decoder, isolated:
     assert weights.shape == (3, 3, T, T)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 3, T))
     assert (weights * ~places.seen == 0).all()
-    mixed = (weights @ values(model, mixer, x)).transpose(1, 2).flatten(2)
+    mixed = (weights @ values(model, mixer, x, places)).transpose(1, 2).flatten(2)
     torch.testing.assert_close(mixer.out(mixed), mixer(x, places), rtol=1e-5, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """Every architecture keeps one contract: causal, isolating, streaming, pure in its seed, and at home on disk."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +22,30 @@ SWITCHES = {
 }  # fmt: skip
 CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
+CANON = {
+    "canon": {"canon": "ABCD"}, "canon-ac": {"canon": "AC", "positions": "learned", "canon_kernel": 2},
+    "canon-b": {"canon": "B", "canon_kernel": 3, "positions": "alibi"},
+    "canon-d-gated": {"canon": "D", "mlp": "swiglu"},
+    "canon-bare": {"canon": "ABCD", "canon_residual": False}, "canon-silu": {"canon": "ABCD", "canon_activation": True},
+    "canon-bare-silu": {"canon": "ABD", "canon_residual": False, "canon_activation": True},
+    "canon-constant": {"canon": "ABCD", "canon_trained": False, "qk_norm": True},
+    "canon-relative": {"canon": "ACD", "positions": "relative"},
+    "canon-experts": {"canon": "ABC", "experts": 3, "top_k": 2}, "canon-no-mlp": {"canon": "AB", "mlp": "none"},
+    "qk-norm": {"qk_norm": True, "rotary_heads": 0.34}, "relu2": {"mlp": "relu2"}, "reglu2": {"mlp": "reglu2"},
+}  # fmt: skip
+CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in CANON.items()}
 RECURRENT = ("linear", "gla", "mamba2")
 CASES |= {f"{m}-{f}": (f, {"mixer": m, "positions": "none"}) for m, f in product(RECURRENT, ("gpt2", "llama"))}
 CASES |= {f"{m}-noconv": ("llama", {"mixer": m, "conv": False, "state": 5}) for m in RECURRENT}
 CASES |= {f"{m}-AbCD": ("llama", {"mixer": m, "canon": "ACD"}) for m in RECURRENT}
 CASES |= {f"{m}-ABCD": ("gpt2", {"mixer": m, "conv": False, "canon": "ABCD"}) for m in RECURRENT}
+OWN = {"own": ("gpt2", {"mixer": "own.py"}), "own-canon": ("llama", {"mixer": "own.py", "canon": "ACD"})}
+
+
+def example() -> str:
+    """The mixer that the documentation shows."""
+    text = (Path(__file__).parent.parent / "docs" / "architectures.md").read_text()
+    return text.partition("```python\n")[2].partition("```")[0]
 
 
 def lively(config: ModelConfig, seed: int = 0) -> Decoder:
@@ -37,10 +57,13 @@ def lively(config: ModelConfig, seed: int = 0) -> Decoder:
     return model
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES)
-def model(request: pytest.FixtureRequest) -> Decoder:
+@pytest.fixture(params=(CASES | OWN).values(), ids=CASES | OWN)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
     """In eval mode, where experts leave no token out."""
     flavour, changes = request.param
+    if changes.get("mixer") == "own.py":
+        (tmp_path / "own.py").write_text(example())
+        changes = changes | {"mixer": f"{tmp_path}/own.py:Fading"}
     fraction = 0.5 if flavour == "gpt2" else 1.0
     make = getattr(ModelConfig, flavour)
     return lively(make(2, 3, 24, context=32, rotary_fraction=fraction, **changes)).eval()
@@ -191,6 +214,12 @@ def test_block_attention_is_scaled_dot_product_attention(length: int, rotary: bo
     [
         ({"width": 10, "heads": 4}, "heads"), ({"layers": 0}, "layers"), ({"rotary_fraction": 0.0}, "rotary_fraction"),
         ({"width": 4, "heads": 4}, "rotate"), ({"mlp_width": 0}, "mlp_width"), ({"experts": 2, "top_k": 3}, "top_k"),
+        ({"canon": "BA"}, "in order"), ({"canon": "AE"}, "ABCD"), ({"canon": "A", "canon_kernel": 1}, "canon_kernel"),
+        ({"canon": "AC", "mlp": "none"}, "leave out C"), ({"canon": "D", "experts": 2}, "leave out D"),
+        ({"canon": "A", "causal": False}, "causal=True"), ({"rotary_heads": 0.2}, "rotary_heads"),
+        ({"rotary_heads": 1.5}, "rotary_heads"), ({"positions": "uniform", "qk_norm": True}, "qk_norm"),
+        ({"positions": "half_alibi", "heads": 1}, "half_alibi"), ({"positions": "alibi", "causal": False}, "causal"),
+        ({"mixer": "atention"}, "did you mean attention"), ({"mixer": "no/file.py:Own"}, "no file no/file.py"),
         ({"mlp": "none", "experts": 2}, "leave out"), ({"capacity": 0.5}, "capacity"), ({"balance": -1.0}, "balance"),
     ],
 )  # fmt: skip
