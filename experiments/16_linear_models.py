@@ -23,11 +23,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import compare, scorecard
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.compare import gain
-from experiments.harness.playtasks import COST, SCORES, recurrent, runs_of
+from experiments.harness.playtasks import COST, SCORES, fewer_seeds, recurrent, runs_of
 from experiments.harness.runs import Run
 
 NAME = Path(__file__).stem
 TASKS = ("depo", "brevo", "mano", "cfg")
+BRIEF = ("depo", "mano", "cfg")  # breadth takes half of the time of all, and a laptop's minutes are few
 MIXERS = {"GLA": "gla", "Mamba2": "mamba2", "GDN": "gdn"}
 ATTENTION = "rotary + Canon"
 BARE, WITH = "{} without convolution", "{} + Canon"
@@ -53,8 +54,9 @@ def architectures(scale: str) -> dict[str, dict]:
 
 
 def runs(scale: str) -> list[Run]:
-    """Every architecture on four tasks at every rate; depth with five seeds, the others with three (smoke: one)."""
-    return runs_of(NAME, scale, TASKS, architectures(scale))
+    """Every architecture on the scale's tasks at every rate; depth with five seeds (laptop: three), the others with
+    three (smoke: one)."""
+    return runs_of(NAME, scale, BRIEF if scale == "laptop" else TASKS, architectures(scale), fewer_seeds)
 
 
 def figure(table):

@@ -5,7 +5,7 @@ and B; at smaller scales everything shrinks together. Each task is trained from 
 its largest size. The base is a LLaMA whose positions are rotary; architectures are changes to it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ PLAYS: dict[str, dict[str, Play]] = {
         "recall": _tiny({"pairs": 4}, (1, 2, 16, 64), _steps(30, 8, 32), (1e-2,), documents=20),
     },
     "laptop": {
-        "depo": _tiny({"nodes": 6, "hops": 2, "longest": 1, "alphabet": 12}, (2, 4, 64, 64), _steps(1200, 32, 64, 100),
+        "depo": _tiny({"nodes": 6, "hops": 2, "longest": 1, "alphabet": 12}, (2, 4, 64, 64), _steps(1500, 32, 64, 100),
                       (5e-3,)),
         "brevo": _tiny({"nodes": 6}, (2, 4, 64, 64), _steps(1000, 32, 64, 100), (5e-3,)),
         "mano": _tiny({"ops": 2, "modulus": 7}, (2, 4, 32, 64), _steps(1500, 32, 64, 100), (5e-3,), documents=1000),
@@ -152,6 +152,11 @@ def recurrent(scale: str, mixer: str, **changes: Any) -> dict[str, Any]:
 def seeds_of(scale: str, task: str) -> int:
     """How many seeds a task has at a scale."""
     return max(SEEDS[scale], MORE_SEEDS.get(task, 0)) if scale != "smoke" else SEEDS[scale]
+
+
+def fewer_seeds(scale: str, task: str) -> int:
+    """How many where there are many architectures: at the laptop scale, where minutes count, no more for depth."""
+    return SEEDS[scale] if scale == "laptop" else seeds_of(scale, task)
 
 
 def task_of(scale: str, name: str) -> Any:
@@ -233,11 +238,15 @@ def configurations(
 
 
 def runs_of(
-    experiment: str, scale: str, names: Iterable[str], architectures: Mapping[str, Mapping[str, Any]]
+    experiment: str,
+    scale: str,
+    names: Iterable[str],
+    architectures: Mapping[str, Mapping[str, Any]],
+    seeds: Callable[[str, str], int] = seeds_of,
 ) -> list[Run]:
-    """The configurations of several tasks, each with the seeds that the task has at the scale."""
+    """The configurations of several tasks, each with as many seeds as `seeds` gives it at the scale."""
     return [
         run
         for name in names
-        for run in replicate(configurations(experiment, scale, name, architectures), seeds_of(scale, name))
+        for run in replicate(configurations(experiment, scale, name, architectures), seeds(scale, name))
     ]

@@ -53,6 +53,11 @@ class GatedDeltaNet(Mixer):
         self.norm = nn.RMSNorm(self.value, eps=EPS * self.key)
         self.out = linear(self.heads * self.value, config.width)
 
+    @classmethod
+    def mixing_flops(cls, config: ModelConfig, window: int) -> float:
+        """Each number of the state takes in a product, gives up what was there for the key, and goes into another."""
+        return 6.0 * config.heads * head_width(config, EXPAND_K) * head_width(config, EXPAND_V)
+
     def initialise(self, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
         """Decays as Mamba2 begins: exp(A_log) uniform up to 16, time steps log-uniform. The convolution's taps are
         normal, as in the released layer, not those of a Canon layer."""
