@@ -32,15 +32,19 @@ def matched(base: ModelConfig, changes: Mapping[str, Any], task: Any) -> ModelCo
         return model
     name, unit = ("mlp_width", 1) if model.hidden_width else ("width", model.heads)
 
+    def resized(n: int) -> ModelConfig:
+        knob: dict[str, Any] = {name: n}
+        return replace(model, **knob)
+
     def count(n: int) -> int:
-        return parameters_of(replace(model, **{name: n}), task)
+        return parameters_of(resized(n), task)
 
     exact = _crossing(count, size, unit, model.hidden_width or 4 * model.width)
     for step in (8 * unit, unit):
         below = max(int(exact // step) * step, step)
         near = min((below, below + step), key=lambda n: abs(count(n) - size))
         if abs(count(near) - size) <= ALIKE * size:
-            return replace(model, **{name: near})
+            return resized(near)
     raise UserError(
         f"no {name} of {_words(changes)} has the base's {size:,} parameters within {ALIKE:.0%}; the nearest, {near}, "
         f"has {count(near):,}; change the base or the architecture"

@@ -111,7 +111,7 @@ class Run:
     @property
     def label(self) -> str:
         """The tags in words, without empty ones."""
-        tags = {key: value for key, value in self.tags if value not in ("", None) and key != MATCHED}
+        tags = {key: value for key, value in dict(self.tags).items() if value not in ("", None) and key != MATCHED}
         return ", ".join(f"{key} {value}" for key, value in tags.items()) or self.experiment
 
     @property
