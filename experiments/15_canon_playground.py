@@ -94,7 +94,8 @@ def hops_panel(axes, table) -> None:
     axes.axhline(REACHED, color=figures.FLOOR, linestyle=":", linewidth=1)
     axes.set(title=HOPS.title, xlabel="steps asked for", ylabel="right answers", ylim=(-0.03, 1.03))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8)
+    if order:
+        axes.legend(fontsize=8)
 
 
 def depth(table, architecture: str):
