@@ -86,7 +86,7 @@ def card(
     those for the caller to fill."""
     names = [name for name in scores if (table["task"] == name).any()]
     count = len(names) + bool(cost) + beside
-    columns = min(3, count)
+    columns = min(3 if count <= 6 else 4, count)
     drawing, panels = figures.canvas(columns, -(-count // columns), width=5.6, height=0.34 * len(order) + 1.9)
     for axes, name in zip(panels, names, strict=False):
         part = scores[name].of(table[table["task"] == name])
@@ -112,7 +112,7 @@ def cost_panel(axes: "Axes", table: "DataFrame", score: Score, order: Sequence[s
     names = [f"{name} ({sizes[name]:.1%})" for name in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=9)
     axes.set(ylim=(max(len(shown), 1) - 0.5, -0.5), title=score.title)
-    axes.set_xlabel("times the fastest, mean over tasks (parameters over the base's)", fontsize=9)
+    axes.set_xlabel("times the fastest (parameters over the base's)", fontsize=9)
 
 
 def title(drawing: Any, table: "DataFrame", what: str) -> None:
