@@ -3,7 +3,7 @@
 Part 4.1 (arXiv 2512.17351), results 2 and 3, Figures 7 and 14: a LLaMA with and without Canon layers (each token sees
 the three before it, in four places of a block), with rotary positions, with none, and with a quarter of its dimensions
 rotated; all of one size and at the best of the same learning rates. A panel a task: k-th successor on a cycle (depth),
-all that a node depends on (breadth), arithmetic modulo 23, biographies at 100 exposures (capacity) and a grammar
+all that a node depends on (breadth), modular arithmetic, biographies at 100 exposures (capacity) and a grammar
 (structure); the last panel is depth again, by number of steps.
 
 What one should see: rotary alone stops at few steps, Canon layers at least double them; without positions nothing is

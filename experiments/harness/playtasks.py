@@ -23,7 +23,7 @@ ALL = (("difficulty", "all"),)
 SCORES = {
     "depo": Score("depth: k-th successor (Depo)", "Answers", "correct", "chance", ALL),
     "brevo": Score("breadth: all a node needs (Brevo)", "Solved", "correct", "chance", ALL),
-    "mano": Score("arithmetic mod 23 (Mano)", "Answers", "correct", "chance", ALL),
+    "mano": Score("arithmetic in the head (Mano)", "Answers", "correct", "chance", ALL),
     "capacity": Score("capacity: bits a parameter", "Capacity", "r", 0.0, solved=1.0),
     "cfg": Score("structure: valid sentences", "Validity", "valid_0", 0.0),
     "copy": Score("copying", "Answers", "correct", "chance", ALL),

@@ -16,6 +16,8 @@ READING = (
     "medians, lines 95% intervals of the mean, hollow diamonds the paper"
 )
 
+AXES = {"correct": "share answered right", "r": "bits learned / parameters", "valid_0": "share valid"}  # by column
+
 
 def panel(
     axes: "Axes",
@@ -46,7 +48,7 @@ def panel(
             )
     floor = table["floor"].median() if len(table) else 0.0
     axes.axvline(floor, color=figures.FLOOR, linestyle=":", linewidth=1.5, zorder=0)
-    axes.set_xlabel(f"{score.column}; dotted: chance {floor:.2g}; solved from {score.solved:g}", fontsize=9)
+    axes.set_xlabel(f"{AXES.get(score.column, score.column)} (dotted: chance, {floor:.2g})", fontsize=9)
     if score.solved < 1:  # a share
         axes.set_xlim(-0.03, 1.03)
     axes.set_yticks(range(len(shown)), shown, fontsize=9)
@@ -108,7 +110,7 @@ def cost_panel(axes: "Axes", table: "DataFrame", score: Score, order: Sequence[s
     sizes = (table["parameters"] / table["matched"]).groupby(table["architecture"]).mean()
     axes.barh(range(len(shown)), share[shown], color=[figures.colors(len(order))[list(order).index(n)] for n in shown])
     for place, name in enumerate(shown):
-        axes.text(share[name], place, f" {share[name]:.2f}x", va="center", fontsize=8)
+        axes.text(share[name], place, f" {share[name]:.2f}x", va="center", fontsize=8, clip_on=False)
     names = [f"{name} ({sizes[name]:.1%})" for name in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=9)
     axes.set(ylim=(max(len(shown), 1) - 0.5, -0.5), title=score.title)
