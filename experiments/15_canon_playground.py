@@ -11,9 +11,10 @@ learned until Canon layers are there, and then all but structure is as good as w
 is best overall. The paper's values for 12 layers of width 768 at its largest sizes are hollow diamonds: their tasks are
 larger than ours, so that orders are to be compared and not heights.
 
-Tasks and cost (experiments/harness/playtasks.py): smoke, seconds; laptop, models of width 32, ten minutes on two cores;
-overnight, width 64, three hours; gpu, 8 layers of width 512, half an hour; paper, 12 layers of width 768, Depo1 with
-375 nodes, Brevo1 with 110, Mano with 16 operators, bioS(500K), cfg3k.
+Tasks and cost (experiments/harness/playtasks.py): smoke, seconds; laptop, two layers of width 16 to 64, twenty-five
+minutes on two cores; overnight, larger tasks, three hours; gpu, 4 layers of width 256, half an hour (these two not
+measured); paper, 12 layers of width 768, Depo1 with 375 nodes, Brevo1 with 110, Mano with 16 operators, bioS(500K),
+cfg3k.
 """
 
 from pathlib import Path

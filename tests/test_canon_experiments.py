@@ -155,7 +155,7 @@ def linear(tags: dict[str, Any], seed: int) -> float:
 
 def test_linear_models_are_judged() -> None:
     experiment = module("16")
-    assert verdicts(experiment.claims(planted("16", "overnight", linear)))["4.5"] == {"reproduced"}
+    assert verdicts(experiment.claims(planted("16", "gpu", linear)))["4.5"] == {"reproduced"}
     brief = verdicts(experiment.claims(planted("16", "laptop", linear)))["4.5"]
     assert brief == {"reproduced", "not testable here"}, "breadth is not run at the laptop scale"
 
@@ -164,7 +164,7 @@ def test_linear_models_are_judged() -> None:
         base = 0.9 if name == "Mamba2 without convolution" else 0.5 if "Mamba2" in name else 0.3
         return base + jitter(seed) if "rotary" not in name else 0.1 + jitter(seed)
 
-    assert verdicts(experiment.claims(planted("16", "overnight", other)))["4.5"] == {"contradicted"}
+    assert verdicts(experiment.claims(planted("16", "gpu", other)))["4.5"] == {"contradicted"}
     wide = planted(
         "16", "laptop", lambda tags, seed: 0.5 + jitter(seed, 0.4) * (1 if "Canon" in tags["architecture"] else -1)
     )
