@@ -1,0 +1,54 @@
+"""An architecture of one's own: what a constructor says is kept or refused, never replaced by noise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm.config import ModelConfig
+from lm.model import Decoder, build
+from synth.errors import UserError
+
+SOURCE = """
+import torch
+from torch import nn
+from lm.mixer import Mixer
+
+class Own(Mixer):
+    def __init__(self, config):
+        super().__init__()
+        self.ln = nn.LayerNorm(config.width)
+        self.out = nn.Linear(config.width, config.width)
+        {more}
+
+    def forward(self, x, places):
+        return self.out(self.ln(x)){scale}
+"""
+FILLED = """self.register_buffer("slopes", torch.ones(3))
+
+    def initialise(self, name, parameter, generator):
+        if name == "slopes":
+            parameter.copy_(torch.arange(3.0))
+        return name == "slopes"
+"""
+
+
+def own(folder: Path, more: str = "", scale: str = "", seed: int = 0) -> Decoder:
+    path = folder / "own.py"
+    path.write_text(SOURCE.format(more=more, scale=scale))
+    return build(ModelConfig(1, 2, 16, positions="none", mixer=f"{path}:Own"), 6, seed)
+
+
+def test_a_norm_of_any_name_begins_as_a_norm(tmp_path: Path) -> None:
+    norm = own(tmp_path).blocks[0].mixer.ln
+    assert (norm.weight == 1).all() and (norm.bias == 0).all()
+
+
+@pytest.mark.parametrize("value", ["torch.ones(3)", "torch.arange(3)"])
+def test_a_buffer_that_nothing_fills_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"buffer blocks\.0\.mixer\.slopes.*`initialise`"):
+        own(tmp_path, f'self.register_buffer("slopes", {value})')
+
+
+def test_a_buffer_that_the_mixer_fills_is_kept(tmp_path: Path) -> None:
+    assert own(tmp_path, FILLED).blocks[0].mixer.slopes.tolist() == [0, 1, 2]
