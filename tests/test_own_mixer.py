@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm.config import ModelConfig
+from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
+from lm.together import Unstackable
 from synth.errors import UserError
+from synth.registry import get_task
 
 SOURCE = """
 import torch
@@ -52,3 +54,11 @@ def test_a_buffer_that_nothing_fills_is_refused(value: str, tmp_path: Path) -> N
 
 def test_a_buffer_that_the_mixer_fills_is_kept(tmp_path: Path) -> None:
     assert own(tmp_path, FILLED).blocks[0].mixer.slopes.tolist() == [0, 1, 2]
+
+
+def test_what_asks_a_layer_for_more_than_its_output_is_trained_alone(tmp_path: Path) -> None:
+    from lm.many import train_many
+
+    nets = [own(tmp_path, scale=" / self.out.in_features", seed=seed) for seed in (0, 1)]
+    with pytest.raises(Unstackable, match="in_features.*one by one"):
+        train_many(nets, [get_task("cfg3b")] * 2, [TrainConfig(steps=1, batch=2, window=16)] * 2, [0, 1])
