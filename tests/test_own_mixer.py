@@ -62,3 +62,14 @@ def test_what_asks_a_layer_for_more_than_its_output_is_trained_alone(tmp_path: P
     nets = [own(tmp_path, scale=" / self.out.in_features", seed=seed) for seed in (0, 1)]
     with pytest.raises(Unstackable, match="in_features.*one by one"):
         train_many(nets, [get_task("cfg3b")] * 2, [TrainConfig(steps=1, batch=2, window=16)] * 2, [0, 1])
+
+
+def test_canon_leaves_a_half_precision_stream_as_it_is() -> None:
+    for block in build(ModelConfig(1, 2, 16, canon="ABCD", mlp="swiglu"), 6, 0).blocks:
+        for canon in (block.canon_a, block.mixer.canon_b, block.canon_c, block.canon_d):
+            x = torch.randn(2, 9, len(canon.weight))
+            places = build(ModelConfig(1, 2, 16), 6, 0).places(9)
+            with torch.autocast("cpu", torch.bfloat16):
+                half = canon(x.bfloat16(), places)
+            assert half.dtype == torch.bfloat16
+            torch.testing.assert_close(half.float(), canon(x.bfloat16().float(), places), rtol=1e-2, atol=1e-2)
