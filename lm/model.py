@@ -154,7 +154,7 @@ class Decoder(nn.Module):
         angles = angles_at(self.config, index, length) if self.config.positions == "rotary" else None
         shared = self.config.positions in ("relative", "position_only")
         far = self.config.positions in ("alibi", "half_alibi")
-        bias = bias_at(self.config, start, length, index.device) if far else None
+        bias = bias_at(self.config, start, length, index.device, allowed) if far else None
         return Places(index, allowed, angles, self.positions.weight if shared else None, bias)
 
     def check_length(self, length: int) -> None:
