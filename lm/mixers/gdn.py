@@ -31,6 +31,7 @@ def head_width(config: ModelConfig, expand: float) -> int:
 class GatedDeltaNet(Mixer):
     """Queries, keys and values pass Canon B, a short convolution and SiLU; queries and keys get length 1; the gated
     delta rule; an RMS norm head by head, gated by SiLU; the output projection. No biases, whatever `config.bias` says.
+    Without the convolution its SiLU stays, as in the released layer.
 
     The decay of a head is exp(-exp(A_log) softplus(a + dt_bias)) with a from the token, as in Mamba2, its rate the
     sigmoid of b from the token. Parameters: 6 D^2 where the widths of the heads are whole numbers (else near it), 2 D H
