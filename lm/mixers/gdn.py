@@ -82,7 +82,7 @@ class GatedDeltaNet(Mixer):
         return -self.A_log.float().exp() * F.softplus(a + self.dt_bias.float()), b.sigmoid()
 
     def _finish(self, mixed: Float[Tensor, "*B H V"], x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        return self.out(self.norm(mixed).flatten(-2) * F.silu(self.gate(x)))
+        return self.out(self.norm(mixed.float()).flatten(-2) * F.silu(self.gate(x)))
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         qkv = self.qkv(x)
