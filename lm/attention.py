@@ -46,7 +46,8 @@ class SoftmaxAttention(Mixer):
         if self.q_norm is None or self.k_norm is None:
             return qkv
         q, k, v = qkv.chunk(3, -1)
-        return torch.cat((self.q_norm(q), self.k_norm(k), v), -1)
+        normed = (self.q_norm(q.float()), self.k_norm(k.float()))  # under autocast torch fuses a norm in fp32 only
+        return torch.cat((*(x.to(v.dtype) for x in normed), v), -1)
 
     def fused(
         self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None

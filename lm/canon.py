@@ -91,14 +91,15 @@ def convolve(
     x: Float[Tensor, "B T C"], weight: Float[Tensor, "C K"], index: Int[Tensor, "*B T"] | None, own: float = 0.0
 ) -> Float[Tensor, "B T C"]:
     """c_t = sum of weight[:, K-1-j] x_(t-j) over the j for which the token is there: j <= index, the position within
-    the document (None: one document a row). own: added to the weight of the token itself, 1 for h + c."""
+    the document (None: one document a row). own: added to the weight of the token itself, 1 for h + c. Under autocast
+    the sum is in fp32 and the result as x is, so that what follows is not made to keep fp32."""
     total = x * (weight[:, -1] + own)
     for back in range(1, min(weight.shape[1], x.shape[1])):
         earlier = x[:, :-back] * weight[:, -1 - back]
         if index is not None:
             earlier = earlier * (index[..., back:] >= back)[..., None]
         total = total + F.pad(earlier, (0, 0, back, 0))
-    return total
+    return total.to(x.dtype)
 
 
 def canon_for(config: ModelConfig, place: Place, channels: int) -> Canon | None:

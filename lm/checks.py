@@ -67,7 +67,9 @@ def _check_attention(config: "ModelConfig") -> None:
         if not 0 < config.rotary_fraction <= 1:
             raise UserError(f"rotary_fraction={config.rotary_fraction} must lie in (0, 1]; use positions=none for 0")
         if config.rotary_width < 2:
-            raise UserError(f"heads of width {config.head_width} leave nothing to rotate; use fewer heads")
+            raise UserError(
+                f"heads of width {config.head_width} leave nothing to rotate; use fewer heads or positions=none"
+            )
         if not config.rotary_heads <= 1 or config.turned_heads < 1:
             raise UserError(
                 f"rotary_heads={config.rotary_heads} rotates {config.turned_heads} of {config.heads} heads; "

@@ -99,8 +99,9 @@ class Crew:
             found = Objectives(self.model)(*batch)
             parts = [[None] * count if each is None else each.chunk(count) for each in batch]
             alone = [Objective(m.model)(*own) for m, *own in zip(self.members, *parts, strict=True)]
-        except RuntimeError as error:
-            raise Unstackable(f"these models cannot be trained together ({error}); train them one by one") from error
+        except Exception as error:  # whatever the code of an architecture of one's own asks of a layer
+            said = " ".join(str(error).split())
+            raise Unstackable(f"these models cannot be trained together ({said}); train them one by one") from error
         if not torch.allclose(found, torch.stack(alone), rtol=1e-3, equal_nan=True):
             raise Unstackable("these models give other losses together than alone; train them one by one")
 

@@ -1,9 +1,6 @@
 """The one model of the suite: pre-norm blocks of a token mixer and an MLP (GPT-2, LLaMA; docs/architectures.md)."""
 
-import math
 from functools import partial
-from hashlib import blake2b
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from lm.canon import Canon, canon_for
 from lm.config import BOUNDED, GATED, ModelConfig
 from lm.experts import Experts
 from lm.fixed import PositionAttention, UniformAttention
+from lm.initial import initialise
 from lm.mixer import Mixer, State
 from lm.mixers import mixer_class
 from lm.mlp import Costs, make_mlp
@@ -156,7 +154,7 @@ class Decoder(nn.Module):
         angles = angles_at(self.config, index, length) if self.config.positions == "rotary" else None
         shared = self.config.positions in ("relative", "position_only")
         far = self.config.positions in ("alibi", "half_alibi")
-        bias = bias_at(self.config, start, length, index.device) if far else None
+        bias = bias_at(self.config, start, length, index.device, allowed) if far else None
         return Places(index, allowed, angles, self.positions.weight if shared else None, bias)
 
     def check_length(self, length: int) -> None:
@@ -236,37 +234,3 @@ def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
     model.to_empty(device="cpu")
     initialise(model, seed)
     return model
-
-
-@torch.no_grad()
-def initialise(model: Decoder, seed: int) -> None:
-    """GPT-2's rule: normal(init_std), what writes to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
-
-    A module with a method `initialise` is asked first, an outer one before those in it (see lm.mixer.Mixer). Every
-    parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
-    """
-    for name, parameter in chain(model.named_parameters(), model.named_buffers()):
-        key = int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()) >> 1
-        if not _by_its_module(model, name, parameter, torch.Generator().manual_seed(key)):
-            _by_rule(model.config, name, parameter, torch.Generator().manual_seed(key))
-
-
-def _by_its_module(model: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
-    path = name.split(".")
-    for depth in range(1, len(path)):
-        module: Any = model.get_submodule(".".join(path[:depth]))
-        if hasattr(module, "initialise") and module.initialise(".".join(path[depth:]), parameter, generator):
-            return True
-    return False
-
-
-def _by_rule(config: ModelConfig, name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    if parameter.ndim == 1:
-        parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-        return
-    std = config.init_std
-    if name.endswith(("mixer.out.weight", ".down.weight")):
-        std /= math.sqrt(2 * config.layers)
-    if name == "positions.weight" and config.positions == "position_only":
-        std = 1.0  # scores are products of two tables: with both near zero neither would learn
-    parameter.normal_(0.0, std, generator=generator)

@@ -19,8 +19,8 @@ class Places:
 
     index (T,) or (B, T): position within the document; allowed (B, 1, T, T): may query i see key j (None: all j <= i);
     angles: cosines and sines, each (T, 1, R/2) or (B, T, 1, R/2), for rotary models; distances (N, D): the table of
-    distance embeddings that the layers of relative and position_only models share; bias (1, H, Q, T): what alibi adds
-    to the scores of the last Q queries, -inf where a head may not look.
+    distance embeddings that the layers of relative and position_only models share; bias (1 or B, H, Q, T): what alibi
+    adds to the scores of the last Q queries, -inf where a head may not look, in another document above all.
     """
 
     index: Tensor
@@ -37,9 +37,7 @@ class Places:
     @property
     def mask(self) -> Tensor | None:
         """What scaled_dot_product_attention takes: permission, or numbers to add; None: all earlier tokens."""
-        if self.bias is None or self.allowed is None:
-            return self.allowed if self.bias is None else self.bias
-        return self.bias.masked_fill(~self.allowed, -torch.inf)
+        return self.allowed if self.bias is None else self.bias
 
     def upto(self, length: int) -> "Places":
         """The places of the first `length` tokens of rows with one document each."""
@@ -97,7 +95,9 @@ def for_heads(table: Float[Tensor, "*B T 1 r"], turned: int, heads: int, still: 
     return torch.cat((one, one), -2)
 
 
-def bias_at(config: ModelConfig, start: int, length: int, device: torch.device) -> Float[Tensor, "1 H Q T"]:
+def bias_at(
+    config: ModelConfig, start: int, length: int, device: torch.device, allowed: Bool[Tensor, "B 1 T T"] | None = None
+) -> Float[Tensor, "_ H Q T"]:
     """What alibi and half_alibi add to the scores of queries start..length-1, -inf where a head may not look.
 
     alibi (arXiv 2108.12409): head h of 1..H takes off 2^(-8h/H) for each token of distance. half_alibi (Part 4.1,
@@ -105,9 +105,10 @@ def bias_at(config: ModelConfig, start: int, length: int, device: torch.device) 
     """
     steps = torch.arange(length, device=device)
     distance = (steps[start:, None] - steps).expand(config.heads, -1, -1)
+    hidden = (distance < 0)[None] if allowed is None else ~allowed[:, :, start:]
     head = torch.arange(1, config.heads + 1, device=device)[:, None, None]
     if config.positions == "alibi":
         slopes = 2.0 ** (-8 * head / config.heads)
-        return (-slopes * distance).masked_fill(distance < 0, -torch.inf)[None]
+        return (-slopes * distance)[None].masked_fill(hidden, -torch.inf)
     narrow = (distance >= head) & (head <= config.heads // 2)
-    return torch.zeros_like(distance, dtype=torch.float32).masked_fill(narrow | (distance < 0), -torch.inf)[None]
+    return torch.zeros_like(distance, dtype=torch.float32)[None].masked_fill(narrow | hidden, -torch.inf)

@@ -200,6 +200,14 @@ def test_alibi_is_the_written_formula() -> None:
             torch.testing.assert_close(weights[0, h, i, : i + 1], scores.softmax(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("positions", ["alibi", "half_alibi"])
+def test_what_alibi_adds_is_made_once_for_all_layers(positions: str) -> None:
+    model = lively(ModelConfig(1, 4, 16, positions=positions))
+    places = model.places(9, torch.tensor([[0] * 4 + [1] * 5, [0] * 9]))
+    assert places.mask is places.mask
+    assert torch.equal(places.mask.isinf().all(1), ~places.allowed[:, 0])
+
+
 def test_half_of_the_heads_see_their_own_number_of_tokens() -> None:
     model = lively(ModelConfig(1, 6, 24, positions="half_alibi"))
     seen = (model.blocks[0].mixer.weights(drawn(1, 9, 24), model.places(9)) > 0)[0].sum(-1)

@@ -230,7 +230,8 @@ def test_found_by_name_and_its_size() -> None:
     counts = count_parameters(build(config, 3, 0))
     # 6 D^2, a and b, three short convolutions of kernel 4, decays, two norms of a block and the model, one of a head
     assert counts["non_embedding"] == 6 * 512**2 + 2 * 4 * 512 + 3 * 4 * 512 + 2 * 4 + 4 * 512 + 192
-    assert flops_per_token(config, 3, 100) == 6 * (6 * 512**2 + 2 * 4 * 512 + 3 * 4 * 512 + 3 * 512)
+    state = 3 * 6 * 4 * 96 * 192  # three products with each number of the state forward, and twice that backward
+    assert flops_per_token(config, 3, 100) == 6 * (6 * 512**2 + 2 * 4 * 512 + 3 * 4 * 512 + 3 * 512) + state
 
 
 @pytest.mark.parametrize(("width", "key", "value"), [(512, 96, 192), (64, 12, 24), (24, 5, 9), (20, 4, 8), (4, 1, 2)])

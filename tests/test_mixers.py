@@ -93,6 +93,7 @@ def test_one_strong_decay_shortens_the_chunks_and_nothing_else() -> None:
         inputs[3][1, 40, 0, 2] = -100.0
     assert chunk_length(inputs[3], 32) == SHORTEST
     assert chunk_length(torch.tensor([-RANGE / 4]), 32) == 8
+    assert chunk_length(torch.tensor([-RANGE, torch.nan]), 32) == SHORTEST
     assert_chunks_are_the_recurrence(inputs, None, 32)
 
 

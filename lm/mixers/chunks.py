@@ -41,11 +41,14 @@ def chunked(
 
 
 def chunk_length(decay: Tensor | None, longest: int) -> int:
-    """The longest chunk, a power of two, over half of which no sum of decays can leave the range."""
+    """The longest chunk, a power of two, over half of which no sum of decays can leave the range.
+
+    The shortest for decays that are not numbers: beside a model that has diverged (lm.many) others may need it.
+    """
     if decay is None or not decay.numel():
         return longest
     steepest, size = -decay.detach().amin().item(), longest
-    while size > SHORTEST and steepest * size / 2 > RANGE:
+    while size > SHORTEST and not steepest * size / 2 <= RANGE:
         size //= 2
     return size
 

@@ -31,6 +31,7 @@ def head_width(config: ModelConfig, expand: float) -> int:
 class GatedDeltaNet(Mixer):
     """Queries, keys and values pass Canon B, a short convolution and SiLU; queries and keys get length 1; the gated
     delta rule; an RMS norm head by head, gated by SiLU; the output projection. No biases, whatever `config.bias` says.
+    Without the convolution its SiLU stays, as in the released layer.
 
     The decay of a head is exp(-exp(A_log) softplus(a + dt_bias)) with a from the token, as in Mamba2, its rate the
     sigmoid of b from the token. Parameters: 6 D^2 where the widths of the heads are whole numbers (else near it), 2 D H
@@ -81,7 +82,7 @@ class GatedDeltaNet(Mixer):
         return -self.A_log.float().exp() * F.softplus(a + self.dt_bias.float()), b.sigmoid()
 
     def _finish(self, mixed: Float[Tensor, "*B H V"], x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        return self.out(self.norm(mixed).flatten(-2) * F.silu(self.gate(x)))
+        return self.out(self.norm(mixed.float()).flatten(-2) * F.silu(self.gate(x)))
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         qkv = self.qkv(x)

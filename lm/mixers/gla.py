@@ -45,4 +45,4 @@ class GatedLinearAttention(Recurrent):
         return Terms(q * self.key_width**-0.5, k, v, decay.unflatten(-1, (self.heads, -1))), self.gate(x)
 
     def write(self, mixed: Float[Tensor, "*B H V"], besides: Tensor) -> Float[Tensor, "*B D"]:
-        return self.out(self.norm(mixed).flatten(-2) * F.silu(besides))
+        return self.out(self.norm(mixed.float()).flatten(-2) * F.silu(besides))
