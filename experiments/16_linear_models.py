@@ -85,6 +85,9 @@ WORDS = {
 }
 
 
+EQUAL = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with Canon layers stays .2 behind
+
+
 def claims(table) -> list[Claim]:
     """Claim 4.5 task by task; smoke decides nothing."""
     scores = {task: SCORES[task] for task in TASKS}
@@ -97,7 +100,7 @@ def claims(table) -> list[Claim]:
         return weigh("4.5", f"{WORDS[task]}: {a} minus {b}", found, paper, threshold, testable, **limits)
 
     made = [claim("all", "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05)]
-    for task in TASKS:
+    for task in EQUAL:
         made.append(claim(task, "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05))
     for task in ("mano", "cfg"):  # where the paper's Mamba2 has something to lose
         made.append(claim(task, "Mamba2", "Mamba2 without convolution", "above 0.1: falls back", above=0.1))

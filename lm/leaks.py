@@ -14,7 +14,8 @@ LEAST = 1e-6  # of the largest gradient at t: below it is rounding, as convoluti
 def leaking_position(model: Decoder, length: int = LENGTH) -> tuple[int, int] | None:
     """The first pair (t, a later position) with a gradient of the stream at t, None when there is none.
 
-    Asked is a copy in eval mode whose weights are all moved a little, so that a path which begins at zero shows.
+    Asked is a copy in eval mode whose weights are all moved a little, so that a path which begins at zero shows. Raises
+    UserError where it computes numbers that are not finite.
     """
     model = _moved(model)
     device = model.embed.weight.device
@@ -23,6 +24,7 @@ def leaking_position(model: Decoder, length: int = LENGTH) -> tuple[int, int] | 
     x = model.embedded(tokens, places.index).detach().requires_grad_()
     with torch.enable_grad():
         out = model.through(x, places)
+    require_finite(model, out)
     weights = torch.randn(out.shape[-1], generator=torch.Generator().manual_seed(0)).to(out)
     for t in range(length - 1):
         (gradient,) = torch.autograd.grad(out[0, t] @ weights, x, retain_graph=True)
@@ -31,6 +33,13 @@ def leaking_position(model: Decoder, length: int = LENGTH) -> tuple[int, int] | 
         if len(later):
             return t, t + 1 + int(later[0, 0])
     return None
+
+
+def require_finite(model: Decoder, out: torch.Tensor) -> None:
+    """Raise UserError where what a model computes is not finite: of such numbers no gradient says anything."""
+    if not bool(out.isfinite().all()):
+        name = type(model.blocks[0].mixer).__name__
+        raise UserError(f"{name} computes numbers that are not finite, on tokens it has just begun with; mend forward")
 
 
 def require_causality(model: Decoder) -> None:

@@ -200,7 +200,7 @@ def test_nothing_is_trained_twice(tmp_path, capsys, monkeypatch):
 def test_two_architectures_in_two_processes(tmp_path, capsys, fast):
     arguments = [
         "--vary",
-        "kind=a,b",
+        "kind=a",
         "--lr",
         "3e-2",
         "--seconds",
@@ -273,6 +273,7 @@ def test_without_an_informative_size_it_says_where_to_look(tmp_path, capsys, mon
         ([f"{LEAKY}:Leaky", "--by", "validity"], "validity needs a task whose truth is a grammar; leaky is none"),
         ([f"{LEAKY}:Leaky", "--seconds", "0.19"], "so that 0.19 s are 19 steps; give --seconds 1 or more"),
         ([f"{LEAKY}:Leaky", "--into", "."], ". is a folder; give --into the name of a file"),
+        ([f"{LEAKY}:Leaky", "--into", f"{LEAKY}/x.csv"], f"{LEAKY}: File exists; mend this or give --into a folder"),
         ([f"{LEAKY}:Mute"], "nothing says how well a model does mute"),
         (
             [f"{LEAKY}:Leaky", "--vary", "length=4,90", "--model", "context=40"],

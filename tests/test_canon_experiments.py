@@ -1,13 +1,14 @@
 """Experiments 15 to 17 judge planted tables rightly: every claim can be reproduced, contradicted and undecided."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 
-from experiments.harness import figures
+from experiments.harness import claims, figures
 from experiments.harness.playtasks import PLAYS, SCORES, task_of
 from experiments.harness.runs import SCALES, run_id, settings_of
 from experiments.harness.stats import where
@@ -17,10 +18,12 @@ Truth = Callable[[dict[str, Any], int], float]  # from a run's tags and its seed
 NUMBERS = ("15", "16", "17")
 
 
+@cache
 def module(number: str):
     return select([number])[0].module()
 
 
+@cache
 def runs(number: str, scale: str):
     try:
         return select([number])[0].runs(scale)
@@ -68,9 +71,9 @@ def jitter(seed: int, size: float = 0.01) -> float:
     return size * (seed % 3 - 1)
 
 
-def verdicts(claims) -> dict[str, set[str]]:
+def verdicts(judged) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for claim in claims:
+    for claim in judged:
         found.setdefault(claim.id, set()).add(claim.verdict)
     return found
 
@@ -113,8 +116,8 @@ def test_canon_that_does_nothing_is_contradicted() -> None:
         best_first = ["rotary", "rotary + Canon", "NoPE", "NoPE + Canon", "quarter rotary + Canon"]
         return 0.9 - 0.2 * best_first.index(name) + jitter(seed)
 
-    claims = module("15").claims(planted("15", "laptop", worse, lambda tags, seed, k: float(k <= 1)))
-    assert set().union(*verdicts(claims).values()) == {"contradicted"}
+    judged = module("15").claims(planted("15", "laptop", worse, lambda tags, seed, k: float(k <= 1)))
+    assert set().union(*verdicts(judged).values()) == {"contradicted"}
 
 
 def test_seeds_that_disagree_decide_nothing() -> None:
@@ -138,11 +141,37 @@ def test_a_rate_at_which_all_diverged_is_not_chosen_and_counts_as_chance() -> No
     lost = (table["task"] == "depo") & (table["architecture"] == "rotary + Canon") & (table["seed_init"] < 3)
     keep = ~lost | (table["difficulty"] == "all")
     table.loc[lost, "diverged"], table.loc[lost, ["correct", "chance", "difficulty"]] = True, np.nan
-    claims = {claim.statement: claim for claim in module("15").claims(table[keep])}
-    depth = claims["depth: rotary + Canon minus rotary"]
+    judged = {claim.statement: claim for claim in module("15").claims(table[keep])}
+    depth = judged["depth: rotary + Canon minus rotary"]
     assert depth.n == 5 and depth.value < 0.2 and depth.verdict == "undecided"
     figure = module("15").figure(table[keep])
     assert "diverged and count as the floor" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_depth_of_which_every_training_diverged_is_not_judged() -> None:
+    table = planted("15", "laptop", paperlike, reach)
+    lost = table["task"] == "depo"
+    table.loc[lost, "diverged"], table.loc[lost, ["correct", "chance", "difficulty"]] = True, np.nan
+    found = {claim.statement: claim.verdict for claim in module("15").claims(table)}
+    assert found["steps reached (half of the answers right), rotary: with Canon over without"] == "not testable here"
+
+
+@pytest.mark.parametrize("scale", ("laptop", "paper"))
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_papers_own_numbers_would_reproduce_what_is_claimed(
+    number: str, scale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, real, asked = module(number), claims.weigh, []
+
+    def weigh(id, statement, found, paper, threshold, testable, **limits):
+        if isinstance(paper, float):
+            asked.append(statement)
+            assert limits.get("above", -np.inf) < paper < limits.get("below", np.inf), statement
+        return real(id, statement, found, paper, threshold, testable, **limits)
+
+    monkeypatch.setattr(experiment, "weigh", weigh)
+    experiment.claims(planted(number, scale, {"15": paperlike, "16": linear, "17": ablated}[number]))
+    assert asked
 
 
 def linear(tags: dict[str, Any], seed: int) -> float:
@@ -217,9 +246,11 @@ def test_growth_of_a_run_that_diverged_is_unknown_and_its_loss_jumped() -> None:
 def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale: str) -> None:
     truth = {"15": paperlike, "16": linear, "17": ablated}[number]
     table, experiment = planted(number, scale, truth), module(number)
+    # the harness redraws it after every run; what differs between scales shows in the whole
+    parts = [table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0]] * (scale == "laptop")
     with figures.style():
-        for part in (table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0], table):
-            experiment.figure(part)  # the harness redraws it after every run
+        for part in (*parts, table):
+            experiment.figure(part)
     found = {claim.verdict for claim in experiment.claims(table)}
     assert (scale == "smoke") == (found <= {"not testable here"})
 

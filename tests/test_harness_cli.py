@@ -243,6 +243,7 @@ def test_a_folder_that_is_a_file_is_one_line(script, capsys, tmp_path, flag, bel
     )
     assert str(tmp_path / "file") in line and f"give {flag} a folder" in line
     assert (tmp_path / "file").read_text() == "kept"
+    assert not list((script.parents[1] / "runs").glob("*"))  # said before anything is trained
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])

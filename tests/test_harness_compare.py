@@ -98,3 +98,10 @@ def test_differences_are_taken_within_seed_and_task() -> None:
 def test_holms_correction() -> None:
     assert holm({"x": 0.03, "y": 0.01, "z": 0.04}) == {"x": 0.06, "y": 0.03, "z": 0.06}
     assert holm({"x": 0.7, "y": 0.9}) == {"x": 1.0, "y": 1.0} and holm({}) == {}
+
+
+def test_where_every_training_diverged_the_floor_is_the_one_that_is_known() -> None:
+    table = pandas.DataFrame({"evaluation": ["Log", "Log"], "diverged": [True, True], "seed_init": [0, 1]})
+    assert list(compare.Score("jumps", "Log", "unstable", 1.0).of(table)["score"]) == [1.0, 1.0]
+    assert list(compare.Score("depth", "Log", "correct", "chance").of(table)["score"]) == [0.0, 0.0]
+    assert not len(compare.Score("by hops", "Log", "correct", "chance", by="difficulty").of(table))

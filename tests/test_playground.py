@@ -39,6 +39,18 @@ class Broken(Mean):
     def forward(self, x, places):
         return self.out(x[:, 1:])
 
+class Undefined(Mean):
+    def forward(self, x, places):
+        return super().forward(x, places) / 0
+
+class GLA(Mean):
+    """Named as one of the papers'."""
+
+class Wide(Mean):
+    def __init__(self, config):
+        super().__init__(config)
+        self.inner = nn.Linear(64, config.width, bias=False)
+
 class Huge(Mean):
     def __init__(self, config):
         super().__init__(config)
@@ -90,6 +102,7 @@ def test_the_dry_run_shows_sizes_beside_the_bases(arch: str, tmp_path: Path, cap
         ("Broken", r"Broken does not run: RuntimeError: .*line \d+"),
         ("Huge", "has the base's .* parameters within 1%; the nearest"),
         ("Maen", "Mean"),
+        ("Undefined", "Undefined computes numbers that are not finite"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(arch: str, name: str, line: str) -> None:
@@ -97,6 +110,19 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(arch: str
     with pytest.raises(UserError, match=line) as error:
         playground.check(playground.playground(f"{arch}{name}", ["depo"], None), "smoke")
     assert "\n" not in str(error.value)
+
+
+def test_widths_of_all_tasks_are_tried(arch: str) -> None:
+    playground.check(playground.playground(f"{arch}Wide", ["depo"], None), "laptop")  # width 64
+    with pytest.raises(UserError, match="Wide does not run: RuntimeError: .*shapes"):
+        playground.check(playground.playground(f"{arch}Wide", ["depo", "mano"], None), "laptop")
+
+
+def test_an_architecture_named_as_a_reference_stands_beside_it(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground, "references", lambda scale: {"rotary": {}, "GLA": {"positions": "none"}})
+    found = playground.playground(f"{arch}GLA", [], None).architectures("smoke")
+    assert list(found) == ["GLA (mine)", "GLA (mine) + Canon-ACD", "rotary", "GLA"]
+    assert found["GLA (mine)"]["mixer"].endswith("GLA") and "mixer" not in found["GLA"]
 
 
 def test_a_task_that_is_not_there_is_named(arch: str) -> None:

@@ -130,9 +130,11 @@ def calibrate(options: argparse.Namespace) -> None:
 
 
 def _checked(grid: Grid, bench: Bench, options: argparse.Namespace) -> dict[Size, Measure]:
-    """How every size is measured. Raises UserError for what would only be noticed after hours."""
+    """How every size is measured. Raises UserError, or OSError of --into, for what else shows after hours."""
     if options.into and options.into.is_dir():
         raise UserError(f"{options.into} is a folder; give --into the name of a file")
+    if options.into:
+        options.into.parent.mkdir(parents=True, exist_ok=True)
     rooms, measures = dict[Size, int](), dict[Size, Measure]()
     for size, task in grid.tasks.items():
         with _naming(grid, size):

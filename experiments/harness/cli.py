@@ -166,6 +166,7 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
         return _print_cost(experiment, options.scale, runs, options)
     from experiments.harness.progress import Report
 
+    folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
     plan = Plan(experiment, options.scale, options.seeds, options.runs)
     run_all(plan, runs, options.jobs, report.after)

@@ -1,7 +1,9 @@
 """Architectures compared fairly: as many parameters, the same data, budget and seeds, the same rates to choose from.
 
 An architecture is a set of changes to one base ModelConfig. Protocol: Part 4.1 (arXiv 2512.17351), section 3 and
-appendix A, which reports the best of a list of learning rates; here that is the rate with the best mean over seeds.
+appendix A, which reports the best of a list of learning rates; here that is the rate with the best mean over seeds. It
+is chosen on the seeds that are then reported, so that scores are a little too good where there are several rates, and
+for all architectures alike.
 """
 
 from bisect import bisect_left
@@ -85,7 +87,8 @@ class Score:
     def of(self, table: "DataFrame") -> "DataFrame":
         """The rows of this score, with columns `score` and `floor`, and `part`, the value of `by`. A training that
         diverged counts as the floor, in every part; rows without the number are left out."""
-        table = with_columns(table, [self.column, "diverged", *dict(self.rows), *([self.by] if self.by else [])])
+        named = [name for name in (self.by, self.floor) if name and isinstance(name, str)]
+        table = with_columns(table, [self.column, "diverged", *dict(self.rows), *named])
         table = table[table["evaluation"] == self.evaluation]
         lost = table["diverged"].eq(True)
         kept = table[~lost]
@@ -100,7 +103,8 @@ class Score:
         return isinstance(self.floor, str)
 
     def _lost(self, table: "DataFrame", kept: "DataFrame") -> "list[DataFrame]":
-        floors = kept.groupby("part", sort=False)["floor"].median() if len(kept) else {"": 0.0}
+        nothing = {} if self.by else {"": 0.0 if self._column else self.floor}  # where all diverged, nobody says parts
+        floors = kept.groupby("part", sort=False)["floor"].median() if len(kept) else nothing
         return [table.assign(part=part, score=floor, floor=floor) for part, floor in dict(floors).items()]
 
 
@@ -116,7 +120,8 @@ def _stacked(tables: "Sequence[DataFrame]") -> "DataFrame":
 
 
 def chosen(table: "DataFrame", by: Sequence[str], column: str = "score") -> "DataFrame":
-    """The rows of each group's best learning rate (column `lr`), by its mean over seeds; a group is one of `by`."""
+    """The rows of each group's best learning rate (column `lr`), by its mean over these same seeds; a group is one of
+    `by`."""
     keep = []
     for _, part in table.groupby(list(by), sort=False):
         means = part.groupby("lr")[column].mean()

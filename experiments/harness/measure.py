@@ -107,10 +107,9 @@ def _solved(task: Task, seed: int, documents: int) -> Measure:
 
 def _chance(task: Task, seed: int) -> float:
     """The floor of "correct", which both evaluations need."""
-    floors = hardest(task).floors(task.world(seed))
-    if "correct" not in floors:
-        raise UserError(f"the floors of {task.name} do not say what guessing scores on 'correct'; add it there")
-    return floors["correct"]
+    from probing.answers import task_chance
+
+    return task_chance(hardest(task), task.world(seed))
 
 
 def _validity(task: Task, seed: int, documents: int) -> Measure:

@@ -6,7 +6,7 @@ Protocol: Part 4.1 (arXiv 2512.17351): skills measured one by one on synthetic t
 same learning rates, tokens, documents and seeds for all (experiments/harness/playtasks.py has the sizes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import extract_tb
@@ -34,9 +34,11 @@ def references(scale: str) -> dict[str, dict[str, Any]]:
 BASE = "rotary"
 
 
-def mine(spec: str) -> dict[str, dict[str, Any]]:
-    """The reader's architecture, bare and with Canon in the places that need nothing of the mixer."""
+def mine(spec: str, taken: Container[str]) -> dict[str, dict[str, Any]]:
+    """The reader's architecture, bare and with Canon in the places that need nothing of the mixer; a name that is
+    taken, as of a GLA of one's own, is told apart."""
     name = spec.rpartition(":")[2] if ":" in spec else Path(spec).stem
+    name += " (mine)" if name in taken else ""
     changes = {"mixer": spec, "positions": "none"}
     return {name: changes, f"{name} + Canon-ACD": {**changes, "canon": "ACD"}}
 
@@ -55,7 +57,8 @@ class Playground(Experiment):
 
     def architectures(self, scale: str) -> dict[str, dict[str, Any]]:
         """The reader's first, then the references."""
-        return mine(self.arch) | references(scale)
+        others = references(scale)
+        return mine(self.arch, others) | others
 
     def module(self) -> Any:
         return SimpleNamespace(figure=self.figure, claims=lambda table: [])
@@ -92,15 +95,11 @@ def playground(arch: str, tasks: Sequence[str], seeds: int | None) -> Playground
 # ---- before anything is trained --------------------------------------------------------------------------------
 def check(comparison: Playground, scale: str) -> None:
     """Raise UserError, in one line, unless the architecture builds, looks back only, learns with all of its parameters,
-    and can be made as large as the base."""
+    and can be made as large as the base: at the width of every task, of each width once."""
     from lm.leaks import require_causality
-    from lm.model import build
 
-    task = task_of(scale, comparison.tasks[0])
     try:
-        runs = configurations(comparison.name, scale, comparison.tasks[0], mine(comparison.arch))
-        for config in dict.fromkeys(run.model for run in runs if run.model):
-            model = build(replace(config, layers=min(config.layers, 2)), config.ids(task.vocab()), 0)
+        for model in _tried(comparison, scale):
             require_causality(model)
             require_gradients(model)
     except UserError:
@@ -109,6 +108,21 @@ def check(comparison: Playground, scale: str) -> None:
         place = extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{comparison.arch} does not run: {said} ({place.filename}, line {place.lineno})") from error
+
+
+def _tried(comparison: Playground, scale: str) -> Iterator[Any]:
+    """The reader's models, of two layers at most, but for those that another task has in the same shape."""
+    from lm.model import build
+
+    seen = set()
+    for name in comparison.tasks:
+        task = task_of(scale, name)
+        for run in configurations(comparison.name, scale, name, mine(comparison.arch, ())):
+            assert run.model is not None
+            shape = run.model.heads, run.model.width, run.model.canon
+            if shape not in seen:
+                seen.add(shape)
+                yield build(replace(run.model, layers=min(run.model.layers, 2)), run.model.ids(task.vocab()), 0)
 
 
 def require_gradients(model: Any) -> None:

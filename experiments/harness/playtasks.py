@@ -166,12 +166,8 @@ def task_of(scale: str, name: str) -> Any:
         raise UserError(f"no task {name!r} in the playground; choose among {', '.join(PLAYS[scale])}")
     if name != "capacity":
         return get_task(name, **PLAYS[scale][name].fields)
-    large = scale in ("gpu", "paper")
-    return capacity.paper_people(PLAYS[scale][name].fields["people"]) if large else get_task("bioD", **_fields(scale))
-
-
-def _fields(scale: str) -> dict[str, Any]:
-    return dict(PLAYS[scale]["capacity"].fields)
+    fields = PLAYS[scale][name].fields
+    return capacity.paper_people(fields["people"]) if scale in ("gpu", "paper") else get_task("bioD", **fields)
 
 
 def base_of(scale: str, name: str) -> ModelConfig:

@@ -12,6 +12,7 @@ from numba import njit
 
 from synth.draws import begin, below, chosen, key, permute
 from synth.errors import UserError
+from synth.sizes import chances
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 
@@ -88,8 +89,7 @@ class Depo(Task):
     @property
     def sizes(self) -> np.ndarray:
         """Probability (m,) of each number of nodes least..nodes in a document: in proportion to 1/(n + sqrt(nodes))."""
-        weights = 1 / (np.arange(self.least, self.nodes + 1) + np.sqrt(self.nodes))
-        return weights / weights.sum()
+        return chances(self.least, self.nodes)
 
     @property
     def most(self) -> int:
