@@ -27,7 +27,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import capacity, compare, figures, scorecard
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.compare import Score, gain
-from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, runs_of
+from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, runs_of, skill
 from experiments.harness.runs import Run
 from experiments.harness.stats import by_seed, interval_if_any
 
@@ -115,7 +115,6 @@ def most_hops(table) -> int:
 
 
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
-SKILLS = {"depo": "depth", "brevo": "breadth", "mano": "arithmetic", "cfg": "structure"}
 HELPED = ("brevo", "mano", "cfg")
 BEST = "quarter rotary + Canon"
 
@@ -132,7 +131,7 @@ def claims(table) -> list[Claim]:
 
     def task_claim(id: str, task: str, a: str, b: str, threshold: str, above: float) -> Claim:
         published = round(PAPER[task][a] - PAPER[task][b], 3)
-        return claim(id, f"{SKILLS[task]}: {a} minus {b}", one(task, a, b), published, threshold, above=above)
+        return claim(id, f"{skill(task, table)}: {a} minus {b}", one(task, a, b), published, threshold, above=above)
 
     depths = depth(table, "rotary + Canon") / depth(table, "rotary")
     room = 2 * depth(table, "rotary").median() <= most_hops(table)  # else twice as deep is deeper than was asked

@@ -24,7 +24,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 from experiments.harness import compare, scorecard
 from experiments.harness.claims import Claim, decides, weigh
 from experiments.harness.compare import gain
-from experiments.harness.playtasks import COST, SCORES, fewer_seeds, recurrent, runs_of
+from experiments.harness.playtasks import COST, SCORES, fewer_seeds, recurrent, runs_of, skill
 from experiments.harness.runs import Run
 
 NAME = Path(__file__).stem
@@ -76,15 +76,7 @@ def figure(table):
 
 
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
-WORDS = {
-    "depo": "depth",
-    "brevo": "breadth",
-    "mano": "arithmetic",
-    "cfg": "structure",
-    "all": "mean over the tasks that were run",
-}
-
-
+ALL = "mean over the tasks that were run"
 EQUAL = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with Canon layers stays .2 behind
 
 
@@ -97,7 +89,8 @@ def claims(table) -> list[Claim]:
         tasks = tuple(name for name in TASKS if name in set(best["task"])) if task == "all" else (task,)
         paper = round(sum(PAPER[name][a] - PAPER[name][b] for name in tasks) / max(len(tasks), 1), 3)
         found = gain(best[best["task"].isin(tasks)], a, b)
-        return weigh("4.5", f"{WORDS[task]}: {a} minus {b}", found, paper, threshold, testable, **limits)
+        words = f"{ALL if task == 'all' else skill(task, table)}: {a} minus {b}"
+        return weigh("4.5", words, found, paper, threshold, testable, **limits)
 
     made = [claim("all", "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05)]
     for task in EQUAL:

@@ -33,6 +33,7 @@ from experiments.harness.playtasks import (
     configurations,
     evaluations_of,
     fewer_seeds,
+    skill,
     task_of,
     train_of,
 )  # fmt: skip
@@ -178,7 +179,7 @@ def _places(table, claim) -> list[Claim]:
     def one(a: str, b: str, threshold: str, paper=None, **limits: float) -> Claim:
         if paper is None and a in _NAMES and b in _NAMES:
             paper = round(sum(PAPER[task][a] - PAPER[task][b] for task in tasks) / len(tasks), 3)
-        words = f"mean over {', '.join(tasks)}: Canon {a} minus {b}"
+        words = f"mean over {', '.join(skill(task, table) for task in tasks)}: Canon {a} minus {b}"
         return claim("4.6", words, gain(best, a, b), paper, threshold, **limits)
 
     made = [one(place, "none", "above 0: helps", above=0.0) for place in "ABCD"]

@@ -142,6 +142,15 @@ STATE = {"smoke": 4, "laptop": 8, "overnight": 16}
 SEEDS = {"smoke": 1, "laptop": 3, "overnight": 3, "gpu": 3, "paper": 3}
 MORE_SEEDS = {"depo": 5}
 
+SKILLS = {"depo": "depth", "brevo": "breadth", "mano": "arithmetic", "cfg": "structure"}
+SEEN = ("smoke", "laptop")  # two operators modulo 7 make 6,174 expressions, all of which training shows many times
+
+
+def skill(task: str, table: Any) -> str:
+    """A task's skill in a claim about a table; of arithmetic by heart it is said."""
+    by_heart = task == "mano" and table["scale"].isin(SEEN).any()
+    return f"{SKILLS[task]} (expressions seen in training)" if by_heart else SKILLS[task]
+
 
 def recurrent(scale: str, mixer: str, **changes: Any) -> dict[str, Any]:
     """The changes that put a recurrent mixer in the place of attention, without positions."""
