@@ -78,13 +78,13 @@ def play(arch: str, folder: Path, *more: str) -> None:
 
 def test_one_command_makes_the_table_and_the_card(arch: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     play(f"{arch}Mean", tmp_path)
-    folder = tmp_path / "results" / "playground" / "smoke"
+    folder = tmp_path / "results" / "playground_Mean" / "smoke"
     said = capsys.readouterr().out
     assert str(folder / "figure.png") in said and "README" not in said  # no claims, no ledger
     table = read_table(folder / "table.csv")
     assert set(table["architecture"]) == {"Mean", "Mean + Canon-ACD", "rotary", "rotary + Canon"}
     assert set(table["task"]) == {"depo", "cfg"} and (table["parameters"] / table["matched"] - 1).abs().max() <= 0.01
-    assert not list(tmp_path.glob("results/playground/smoke/so_far*"))
+    assert not list(tmp_path.glob("results/playground_Mean/smoke/so_far*"))
 
 
 def test_the_dry_run_shows_sizes_beside_the_bases(arch: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

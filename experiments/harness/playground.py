@@ -34,11 +34,15 @@ def references(scale: str) -> dict[str, dict[str, Any]]:
 BASE = "rotary"
 
 
+def name_of(spec: str) -> str:
+    """What an architecture is called: its class, or its file where no class is named."""
+    return spec.rpartition(":")[2] if ":" in spec else Path(spec).stem
+
+
 def mine(spec: str, taken: Container[str]) -> dict[str, dict[str, Any]]:
     """The reader's architecture, bare and with Canon in the places that need nothing of the mixer; a name that is
     taken, as of a GLA of one's own, is told apart."""
-    name = spec.rpartition(":")[2] if ":" in spec else Path(spec).stem
-    name += " (mine)" if name in taken else ""
+    name = name_of(spec) + (" (mine)" if name_of(spec) in taken else "")
     changes = {"mixer": spec, "positions": "none"}
     return {name: changes, f"{name} + Canon-ACD": {**changes, "canon": "ACD"}}
 
@@ -53,7 +57,8 @@ class Playground(Experiment):
 
     @property
     def name(self) -> str:
-        return "playground"
+        """Also the folder of its results, one for each architecture."""
+        return f"playground_{name_of(self.arch)}"
 
     def architectures(self, scale: str) -> dict[str, dict[str, Any]]:
         """The reader's first, then the references."""
