@@ -95,4 +95,5 @@ def _case(
     about: dict[str, Any] = {"threads": PROCESSES if pool else 1, "device": "cpu" if pool else "cuda"}
     yield compared(case, "tokens/s", ours, "lm.train in turn", in_turn, bar=bar, **about)
     for rates in rest:
-        yield compared(case, "tokens/s", ours, f"lm.train in {PROCESSES} processes", rates, **about)
+        peer = f"lm.train in {PROCESSES} processes"
+        yield compared(f"{case}, beside processes", "tokens/s", ours, peer, rates, **about)

@@ -15,7 +15,8 @@ OTHER = {
     "positions": "none", "norm": "rms", "mlp": "swiglu", "packing": "whole", "schedule": "cosine",
     "precision": "bf16", "compile": True, "betas": (0.9, 0.99), "mlp_width": 96, "rotary_fraction": 0.5,
     "width": 128, "heads": 2, "accumulate": 2, "experiment": "02_fake", "tags": {"coin": "unfair"},
-    "evaluations": (), "ones": 0.25, "objective": "masked", "then": (Stage(Coin(), TrainConfig(steps=1)),),
+    "mixer": "gla", "canon": "AC", "rotary_heads": 0.5, "evaluations": (), "ones": 0.25, "objective": "masked",
+    "then": (Stage(Coin(), TrainConfig(steps=1)),),
 }  # fmt: skip
 
 
