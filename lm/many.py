@@ -18,7 +18,7 @@ from lm.resume import checkpoints
 from lm.state import Diverged, History, Recorder, held, restore_run, save_run
 from lm.stopping import postponed
 from lm.together import Unstackable
-from lm.train import check, check_loss, check_weights, log_row, train, where
+from lm.train import check, check_loss, check_weights, log_row, where
 from synth.errors import UserError
 from synth.mixture import Stream, corpus_of
 from synth.task import Task
@@ -42,10 +42,12 @@ def train_many(
     """Train every model in place as `lm.train.train` would with its part of each list, and return the histories.
 
     The losses are those of lm.train to about 1e-4 over some hundred steps, not bit for bit: sums are taken in another
-    order. `seconds` is a model's share of the time of all. Checkpoints and metrics.jsonl in a model's folder are those
-    of lm.train, so that either goes on where the other was stopped; models whose checkpoints stand at different steps
-    go on in groups of equal steps, and one that stands alone is trained by lm.train itself. A model that diverges is
-    taken out, with the error in place of its history, and the rest go on. `progress(number, step)` at every row.
+    order. But whatever the company, and alone, a model gets the same weights, bit for bit (on a CPU, with the same
+    number of threads), so that a result does not show who was trained with whom. `seconds` is a model's share of the
+    time of all. Checkpoints and metrics.jsonl in a model's folder are those of lm.train, so that either goes on where
+    the other was stopped; models whose checkpoints stand at different steps go on in groups of equal steps. A model
+    that diverges is taken out, with the error in place of its history, and the rest go on. `progress(number, step)` at
+    every row.
 
     Raises Unstackable, which is a UserError, for models or settings that cannot be trained together, and UserError as
     lm.train does.
@@ -57,8 +59,7 @@ def train_many(
     told = progress or (lambda number, step: None)
     results: dict[int, History | Diverged] = {}
     for group in _by_step(members):
-        work = _together if len(group) > 1 else _alone
-        results |= work(group, checkpoint_every, log_every, told)
+        results |= _together(group, checkpoint_every, log_every, told)
     return [results[number] for number in range(len(members))]
 
 
@@ -93,17 +94,6 @@ def _by_step(members: Sequence[Member]) -> list[list[Member]]:
         found = checkpoints(member.home) if member.home else []
         groups[found[-1].name if found else ""].append(member)
     return list(groups.values())
-
-
-def _alone(
-    group: Sequence[Member], checkpoint_every: int | None, log_every: int, told: Progress
-) -> dict[int, History | Diverged]:
-    (one,) = group
-    own = (one.model, one.task, one.config, one.data_seed, one.order_seed, one.home, checkpoint_every, log_every)
-    try:
-        return {one.number: train(*own, progress=lambda step, steps, loss: told(one.number, step))}
-    except Diverged as error:
-        return {one.number: error}
 
 
 def _together(

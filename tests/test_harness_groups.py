@@ -1,4 +1,4 @@
-"""Runs that are trained together: which, in what order, and that nobody sees a difference but in the last digits."""
+"""Runs that are trained together: which, in what order, and that nobody sees a difference."""
 
 import shutil
 import sys
@@ -79,16 +79,11 @@ def test_grouped_runs_have_the_rows_of_single_ones(tmp_path: Path, groups: list[
     assert groups == [4] and sum(told) == 4 * 60
     for run in runs:
         many, single = read_rows(run, tmp_path / "many"), execute(run, tmp_path / "single")
-        assert many[0].keys() == single[0].keys()  # type: ignore[index]
         for one, other in zip(many, single, strict=True):  # type: ignore[arg-type]
-            assert {k: v for k, v in one.items() if k not in ("seconds", "train_loss", "weight")} == {
-                k: v for k, v in other.items() if k not in ("seconds", "train_loss", "weight")
-            }
-            assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-4)
-            assert one.get("weight", 0) == pytest.approx(other.get("weight", 0), abs=1e-3)
+            assert {**one, "seconds": 0} == {**other, "seconds": 0}
         assert read_json(folder_of(run, tmp_path / "many", 1) / "training.json")["together"] == 4
     again: list[int] = []
-    assert carried_out(runs, tmp_path / "many", again) == [True] * 4 and groups == [4]
+    assert carried_out(runs, tmp_path / "many", again) == [True] * 4 and groups == [4, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -20,6 +20,7 @@ from experiments.harness.models import check, folder_of, key_of
 from lm.adapt import adapt, merged
 from lm.checkpoint import load
 from lm.config import ModelConfig, TrainConfig
+from lm.many import train_many
 from lm.model import Decoder, build
 from lm.train import train
 from synth import UserError
@@ -48,7 +49,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(config.steps)
         return train(model, task, config, **settings)
 
+    def counting_many(models: Any, tasks: Any, configs: Any, **settings: Any) -> Any:
+        done.extend(config.steps for config in configs)
+        return train_many(models, tasks, configs, **settings)
+
     monkeypatch.setattr("lm.train.train", counting)
+    monkeypatch.setattr("lm.many.train_many", counting_many)
     return done
 
 
@@ -65,7 +71,7 @@ def test_each_training_goes_on_with_the_model_before(tmp_path: Path, steps: list
     (row,) = execute(RUN, tmp_path, progress=told.append)  # type: ignore[misc]
     assert steps == [20, 10, 15] and told == sorted(told) and told[-1] == row["steps"] == RUN.steps == 45
     model = build(RUN.model, MIXED.vocab().size, 0)  # type: ignore[arg-type]
-    histories = [train(model, task, config, 0) for task, config in ((MIXED, TRAIN), (QUESTIONS, THEN[0].train))]
+    histories = [*train_many([model], [MIXED], [TRAIN], [0]), train(model, QUESTIONS, THEN[0].train, 0)]
     adapted = adapt(model, 2, 3)
     histories.append(train(adapted, QUESTIONS, THEN[1].train, 0))
     kept = model_of(RUN, tmp_path)

@@ -138,11 +138,22 @@ def test_lm_train_goes_on_where_a_group_was_stopped(tmp_path: Path) -> None:
         agree(single, train(models()[k], TASK, SHORT[k], SEEDS[k]))
 
 
-def test_a_group_of_one_is_lm_train() -> None:
-    one, other = models(count=1)[0], models(count=1)[0]
-    (found,) = train_many([one], [TASK], [CONFIG], [0])
-    assert losses(found) == losses(train(other, TASK, CONFIG, 0))
-    assert torch.equal(one.embed.weight, other.embed.weight)
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, ModelConfig.gpt2(1, 2, 16, context=32), ModelConfig.llama(2, 4, 32, canon="ABCD", qk_norm=True)]
+    + [ModelConfig.llama(1, 2, 16, mixer=name) for name in ("gla", "mamba2", "gdn")],
+    ids=["rotary", "gpt2", "canon", "gla", "mamba2", "gdn"],
+)
+def test_the_company_does_not_show_in_a_model(config: ModelConfig) -> None:
+    weights, rows = [], []
+    for count in (1, 2, 4):
+        nets = models(config, count)
+        found = train_many(nets, [TASK] * count, [replace(each, steps=20) for each in CONFIGS[:count]], SEEDS[:count])
+        weights.append([p.detach().clone() for p in nets[0].parameters()])
+        rows.append(losses(found[0]))
+    assert rows[0] == rows[1] == rows[2]
+    for one, two, four in zip(*weights, strict=True):
+        assert torch.equal(one, two) and torch.equal(one, four)
     assert train_many([], [], [], []) == []
 
 

@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.harness.fitting import in_stack
 from experiments.harness.models import folder_of
 from experiments.harness.runs import Run
 
 MOST = 16  # models in a group
-# a group pays while calls cost more than arithmetic: tokens of a batch times width. The GPU's number is not measured
-LIMITS = {"cpu": 1 << 14, "cuda": 1 << 22}
 
 
 def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
@@ -31,13 +30,9 @@ def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
 
 def _key(run: Run, root: Path) -> object:
     """Equal for runs that can be trained together; None for one that is better trained alone, or is trained."""
-    if run.model is None or run.train is None or run.train.accumulate > 1 or folder_of(run, root, 1).exists():
+    if not in_stack(run) or folder_of(run, root, 1).exists():
         return None
     from lm.many import alike
-    from lm.together import stackable
-    from lm.train import where
 
-    work = run.train.batch * run.train.window * run.model.width
-    if work > LIMITS["cpu" if where().device.type == "cpu" else "cuda"] or not stackable(run.model):
-        return None
+    assert run.model is not None and run.train is not None
     return run.model, run.model.ids(run.task.vocab()), alike(run.train)

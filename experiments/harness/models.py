@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.files import locked, read_json, sync_tree, write_json
+from experiments.harness.fitting import Progress, fit, fit_in_stack, fit_stack, in_stack
 from experiments.harness.provenance import provenance
 from experiments.harness.runs import Run, Stage
 from synth.errors import UserError
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
     from lm.model import Decoder
     from lm.state import Diverged, History
 
-Progress = Callable[[int], None]
 # of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
 Record = dict[str, Any]
-CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of it, or 50 steps
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
 
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
     checkpoint, stage = folder.with_suffix(".partial") / "checkpoint", run.trainings[stages - 1]
-    model, record = _train(run, stage, before.model, checkpoint, lambda step: progress(done + step))
+    how = fit_in_stack if stages == 1 and in_stack(run) else fit
+    model, record = _train(run, stage, before.model, checkpoint, lambda step: progress(done + step), how)
     records = (*before.records, record)
     _keep(run, folder, stages, model, records)
     # read from the disk, so that a table does not depend on which of its runs came first
@@ -159,29 +159,16 @@ def _keep(
     sync(folder.parent)
 
 
-def _every(stage: Stage) -> int:
-    """Steps between two checkpoints."""
-    return max(50, stage.train.steps // CHECKPOINTS)
-
-
-def _train(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "tuple[Decoder, Record]":
+def _train(
+    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, how: Callable[..., "History"]
+) -> "tuple[Decoder, Record]":
     """The model after a stage, and the stage's record."""
     from lm.adapt import adapt, merged
     from lm.state import Diverged
-    from lm.train import train
 
     model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
     try:
-        history = train(
-            model,
-            stage.task,
-            stage.train,
-            data_seed=run.seeds.data,
-            order_seed=run.seeds.order,
-            folder=checkpoint,
-            checkpoint_every=_every(stage),
-            progress=lambda step, steps, loss: progress(step),
-        )
+        history = how(run, stage, model, checkpoint, progress)
     except Diverged as error:
         return model, _record(run, stage, error)
     return merged(model) if stage.rank else model, _record(run, stage, history)
@@ -206,7 +193,6 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
     progress: for each run, called with the number of its steps done. What is kept, or at work in another process, is
     left out. Does nothing where less than two are to be trained, or they cannot be trained together.
     """
-    from lm.many import train_many
     from lm.together import Unstackable
 
     with ExitStack() as stack:
@@ -221,22 +207,14 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
         if len(todo) < 2:
             return
         group, told_of = zip(*todo.values(), strict=True)
-        models, stages = [_start(run).train() for run in group], [run.trainings[0] for run in group]
+        models = [_start(run).train() for run in group]
+        checkpoints = [folder.with_suffix(".partial") / "checkpoint" for folder in todo]
         try:
-            histories = train_many(
-                models,
-                [stage.task for stage in stages],
-                [stage.train for stage in stages],
-                data_seeds=[run.seeds.data for run in group],
-                order_seeds=[run.seeds.order for run in group],
-                folders=[folder.with_suffix(".partial") / "checkpoint" for folder in todo],
-                checkpoint_every=_every(stages[0]),
-                progress=lambda number, step: told_of[number](step),
-            )
+            histories = fit_stack(group, models, checkpoints, told_of)
         except Unstackable:
             return
-        for run, stage, folder, model, history in zip(group, stages, todo, models, histories, strict=True):
-            _keep(run, folder, 1, model, (_record(run, stage, history),), len(group))
+        for run, folder, model, history in zip(group, todo, models, histories, strict=True):
+            _keep(run, folder, 1, model, (_record(run, run.trainings[0], history),), len(group))
 
 
 def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:
