@@ -149,7 +149,7 @@ def test_plot_can_draw_elsewhere(script, tmp_path):
         (["--seed", "3"], "unknown argument --seed; did you mean --seeds?"),
         (["--scale", "huge"], "invalid choice: 'huge'"),
         (["--seeds", "0"], "'0' is not a whole number of at least 1"),
-        (["--executor", "slurm"], "choose from inline"),
+        (["--executor", "slurn"], "invalid choice: 'slurn'"),
         (["--scale", "overnight"], "01_fake has no runs at scale overnight"),
         (["--scale", "gpu", "--plot-only"], "run the experiment at this scale first"),
         (["extra"], "unknown argument extra"),
@@ -157,7 +157,7 @@ def test_plot_can_draw_elsewhere(script, tmp_path):
 )
 def test_bad_input_is_one_line(script, capsys, arguments, message):
     line = fails(capsys, cli.main, str(script), arguments)
-    assert message in line.replace("(choose from 'inline')", "choose from inline")
+    assert message in line
 
 
 def test_commands_over_all_report_bad_input_in_one_line(script, capsys):

@@ -10,12 +10,13 @@ import pytest
 from fake_experiment import Coin, Score
 from test_harness_models import QUESTIONS, TRAIN, Weight
 
-from experiments.harness import Run, Stage, pool, replicate, run_id
+from experiments.harness import Run, Stage, replicate, run_id
 from experiments.harness.execute import execute, read_rows
+from experiments.harness.executors import Plan, Where, run_all
+from experiments.harness.executors.work import Steps, carry_out
 from experiments.harness.files import locked, read_json
 from experiments.harness.groups import in_groups
 from experiments.harness.models import folder_of, key_of, train_together
-from experiments.harness.pool import Plan, run_all
 from experiments.harness.study import Experiment
 from lm.config import ModelConfig, TrainConfig
 from lm.many import train_many
@@ -50,7 +51,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 
 def carried_out(runs: list[Run], root: Path, told: list[int]) -> list[bool]:
-    return [done for _, done in pool._carry_out(runs, root, False, told.append)]
+    return [done for _, done in carry_out(runs, root, False, lambda run: Steps(told.append))]
 
 
 def test_what_goes_together(tmp_path: Path) -> None:
@@ -90,7 +91,8 @@ def test_grouped_runs_have_the_rows_of_single_ones(tmp_path: Path, groups: list[
 def test_a_command_groups_by_itself(experiment: Experiment, tmp_path: Path, jobs: int) -> None:
     done: list[str] = []
     runs = experiment.runs("laptop")
-    run_all(Plan(experiment, "laptop", None, tmp_path / "runs"), runs, jobs, lambda run: done.append(run_id(run)))
+    plan = Plan(experiment, "laptop", None, tmp_path / "runs")
+    run_all(plan, runs, Where(jobs=jobs), lambda run: done.append(run_id(run)))
     assert sorted(done) == sorted(run_id(run) for run in runs)
     assert not list((tmp_path / "runs" / ".models").glob("*.partial"))
     records = [read_json(folder_of(run, tmp_path / "runs", 1) / "training.json") for run in runs]

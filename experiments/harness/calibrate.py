@@ -14,8 +14,8 @@ from typing import Any
 
 from experiments.harness.advice import Finding, Printer, advice, finding, size_text, write_csv
 from experiments.harness.execute import finished, read_rows
+from experiments.harness.executors import Listed, Plan, Where, run_all
 from experiments.harness.measure import WAYS, Measure, measure_of
-from experiments.harness.pool import Listed, Plan, run_all
 from experiments.harness.search import Search, Size
 from experiments.harness.trials import DEFAULTS, REFERENCE, SEED, Bench, architectures
 from synth.errors import UserError
@@ -170,7 +170,13 @@ def _tried(
     kept = sum(finished(run, bench.root) for run in runs)
     clock.to_go(bench.seconds * (len(runs) * left - kept))
     part = clock.part(bench.time_of_a_step(task), size_text(named))
-    run_all(Plan(Listed(tuple(runs)), options.scale, None, bench.root), runs, options.jobs, lambda run: None, part)
+    run_all(
+        Plan(Listed(tuple(runs)), options.scale, None, bench.root),
+        runs,
+        Where(jobs=options.jobs),
+        lambda run: None,
+        part,
+    )
     return [finding(named, trial, measure, read_rows(trial.run, bench.root)) for trial in trials]
 
 

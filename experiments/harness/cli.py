@@ -7,13 +7,16 @@ import argparse
 import difflib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.harness.calibrate import add_options, calibrate
-from experiments.harness.pool import EXECUTORS, Plan, default_jobs, run_all
+from experiments.harness.executors import EXECUTORS, Plan, Where, run_all
+from experiments.harness.executors.plan import default_jobs
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
 from synth.errors import UserError
@@ -50,6 +53,16 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= 1 or (value > 1 and value == int(value))):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a part of a GPU, such as 0.25, nor a number of them")
+    return value
+
+
 def _folders(parser: argparse.ArgumentParser, root: Path) -> None:
     parser.add_argument("--results", type=Path, default=root / "results", help="folder of tables and figures")
     parser.add_argument("--runs", type=Path, default=root / "runs", help="folder of finished and unfinished runs")
@@ -63,6 +76,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_natural, help="seeds per configuration (default: the scale's own)")
     parser.add_argument("--jobs", type=_natural, help="processes at a time (default: one per core; one with a GPU)")
     parser.add_argument("--executor", choices=EXECUTORS, default="inline", help="where runs are carried out")
+    parser.add_argument(
+        "--address", default="", help="of a running Ray cluster (auto, HOST:PORT); local: Slurm's jobs here"
+    )
+    parser.add_argument("--gpus", type=_share, help="GPUs that a run takes on a cluster, also a part of one: 0.25")
+    sbatch = "an option of sbatch, or minutes=N, a job's time limit; may be given several times"
+    parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=sbatch)
 
 
 def main(file: str, argv: Sequence[str] | None = None) -> None:
@@ -118,13 +137,14 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     """Do the work; errors that a user can mend become one line."""
     from experiments.harness.files import disk_full
 
+    _heed_sigterm()
     try:
         work()
     except UserError as error:
         problem = str(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; run the same command to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
     except BrokenPipeError:
         raise SystemExit(0) from None  # the reader, such as head, has seen enough
     except OSError as error:
@@ -139,6 +159,18 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
         return
     print(f"error: {problem}", file=sys.stderr)
     raise SystemExit(2)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Slurm sends it before a time limit: everything is saved as after Ctrl-C."""
+
+
+def _heed_sigterm() -> None:
+    def leave(number: int, frame: Any) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
 
 
 def _misplaced(error: OSError, options: argparse.Namespace) -> str | None:
@@ -169,7 +201,8 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
     plan = Plan(experiment, options.scale, options.seeds, options.runs)
-    run_all(plan, runs, options.jobs, report.after)
+    where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
+    run_all(plan, runs, where, report.after)
     report.finish()
 
 

@@ -245,3 +245,8 @@ def _time_left(found: Sequence[Cost], jobs: int) -> str:
     longest = max(min(cost.seconds, cost.left) for cost in left)
     seconds = max(sum(cost.left for cost in left) / jobs, longest)
     return f"about {duration(seconds)} left on this machine with {jobs} process{'es' * (jobs > 1)} at a time"
+
+
+def expected_seconds(run: Run) -> float:
+    """Of all trainings and evaluations of a run, by its FLOPs: what the order of runs goes by."""
+    return sum(part.seconds for part in _parts(run, measure=False))

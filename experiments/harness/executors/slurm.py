@@ -1,0 +1,154 @@
+"""The Slurm executor: a job array whose jobs share the runs of an experiment, by submitit.
+
+Every job goes through all groups in the same order and does what no other is at: jobs that start late find the rest,
+and what a lost job was at is done by another. Before its time limit a job saves what it trains and is queued again.
+submitit hands jobs over in pickles: they lie in runs/.slurm, which only their owner may enter.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.execute import execute, finished
+from experiments.harness.executors.plan import Plan, Where, default_jobs
+from experiments.harness.executors.work import Beat, beat_of, steps_done, use_threads
+from experiments.harness.executors.work import carry_out as work_on
+from experiments.harness.groups import in_groups
+from experiments.harness.provenance import ROOT
+from experiments.harness.runs import Run, run_id
+from synth.errors import UserError
+
+MINUTES = 240  # a job's time limit, unless --slurm minutes=N says otherwise
+REQUEUES = 1000
+PATIENCE = 60.0  # seconds for a finished run to show on this machine after its job has ended
+JOBS = 16  # at most, unless --jobs says otherwise
+
+
+def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterator[Run]:
+    """Yield each run as it is done. jobs: jobs of the array, by default at most 16; on this machine one per core."""
+    most = default_jobs() if where.address == "local" else JOBS
+    groups = in_groups(waiting, plan.root, where.jobs or most)
+    shares = [Share(plan, [[run_id(run) for run in group] for group in groups])] * min(where.jobs or most, len(groups))
+    jobs = _submit(plan.root.resolve(), where, shares)
+    try:
+        yield from _watch(jobs, plan.root, waiting, bar)
+    except BaseException:
+        for job in jobs:
+            job.cancel(check=False)  # it saves what it trains
+        for job in jobs:
+            _wait_for(job)
+        raise
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a job does: every run that no other is at, then those that others have left undone."""
+
+    plan: Plan
+    groups: list[list[str]]
+
+    def __call__(self) -> str:
+        """The line to tell the user when a run fails, else nothing."""
+        import torch
+
+        if not torch.cuda.is_available():
+            use_threads(1)
+        root, busy = self.plan.root, []
+        try:
+            for identities in self.groups:
+                for run, done in work_on(self.plan.named(identities), root, False, lambda run: Beat(root, run)):
+                    busy += [] if done else [run]
+            for run in busy:
+                execute(run, root, progress=Beat(root, run))
+        except (UserError, OSError) as error:
+            return str(error)
+        except KeyboardInterrupt:
+            return "stopped"
+        return ""
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before the time limit, once a training under way is saved: the same again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
+    try:
+        import submitit
+    except ImportError:
+        extra = "pip install 'physics-of-lms[cluster]'"
+        raise UserError(f"--executor slurm needs submitit; install it with: {extra}") from None
+    local = where.address == "local"
+    if not local and shutil.which("sbatch") is None:
+        mend = "run it on a login node of the cluster, or add --address local for jobs on this machine"
+        raise UserError(f"there is no sbatch here; {mend}")
+    folder = root / ".slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    # jobs take their environment from here
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    options = _options(where)
+    executor = submitit.AutoExecutor(folder, cluster="local" if local else "slurm", slurm_max_num_timeout=REQUEUES)
+    minutes = int(options.pop("minutes", MINUTES))
+    executor.update_parameters(timeout_min=minutes, gpus_per_node=_gpus(where), name="physics")
+    if not local:
+        executor.update_parameters(cpus_per_task=1, slurm_additional_parameters=options)
+    with executor.batch():
+        return [executor.submit(share) for share in shares]
+
+
+def _options(where: Where) -> dict[str, str]:
+    """sbatch's options. Raises UserError for one without a value."""
+    pairs = [option.partition("=") for option in where.slurm]
+    for (key, sign, value), given in zip(pairs, where.slurm, strict=True):
+        if not (key and sign and value) or (key == "minutes" and not value.isdigit()):
+            raise UserError(f"--slurm {given!r} is no option; write KEY=VALUE, such as partition=gpu or minutes=240")
+    return {key.replace("-", "_"): value for key, _, value in pairs}
+
+
+def _gpus(where: Where) -> int:
+    if where.gpus is not None and where.gpus != int(where.gpus):
+        raise UserError(f"--gpus {where.gpus:g}: Slurm gives whole cards; use --executor ray within a job to share one")
+    return int(where.gpus or 0)
+
+
+def _watch(jobs: list[Any], root: Path, waiting: list[Run], bar: Any) -> Iterator[Run]:
+    """The runs as their results appear. Raises UserError when a job says why it failed, or all end too early."""
+    left, over, done = list(waiting), 0.0, 0
+    while left:
+        for run in [run for run in left if finished(run, root)]:
+            left.remove(run)
+            done += run.steps
+            beat_of(root, run).unlink(missing_ok=True)
+            yield run
+        bar.update(done + steps_done(root, left) - bar.n)
+        ended = [job for job in jobs if job.done()]
+        for job in ended:
+            if said := _said(job):
+                raise UserError(said)
+        over = over or (time.monotonic() if len(ended) == len(jobs) else 0.0)
+        if left and over and time.monotonic() > over + PATIENCE:
+            raise UserError(f"all jobs have ended and {len(left)} runs are not done; run the same command to go on")
+        time.sleep(0.5)
+
+
+def _said(job: Any) -> str:
+    """What is to be told of a job that has ended."""
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        return job.result()
+    except (FailedJobError, UncompletedJobError) as error:
+        last = str(error).strip().splitlines()[-1]
+        return f"a job failed ({last}); its log is {job.paths.stderr}; finished runs are kept, run again to go on"
+
+
+def _wait_for(job: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not job.done() and time.monotonic() < end:
+        time.sleep(0.1)
