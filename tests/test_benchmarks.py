@@ -47,6 +47,7 @@ def test_names_are_the_files() -> None:
         "next_token",
         "rendering",
         "sampler",
+        "sweep",
         "training",
     ]
 
