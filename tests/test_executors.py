@@ -33,6 +33,12 @@ for line in sys.stdin:
 """
 
 
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    """Ray makes one at its first start and wants it at the next, so that tests at the same time would disturb it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
 def table(folder: Path) -> str:
     """Without the time that it took."""
     return pd.read_csv(folder / "results/01_fake/laptop/table.csv").drop(columns="seconds").to_csv()
