@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.canon import canon_for
+from lm.canon import canon_for, memories
 from lm.config import ModelConfig
 from lm.kernel import AVAILABLE, block_attention
 from lm.mixer import Mixer, State
@@ -98,8 +98,7 @@ class SoftmaxAttention(Mixer):
     def state(self, rows: int, length: int, places: Places) -> State:
         shape = (rows, self.heads, length, self.head_width)
         like = self.qkv.weight
-        memory = self.canon_b.memory(rows) if self.canon_b is not None else {}
-        return State({"k": like.new_empty(shape), "v": like.new_empty(shape), **memory})
+        return State({"k": like.new_empty(shape), "v": like.new_empty(shape), **memories(rows, self.canon_b)})
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         qkv = self.projected(x)

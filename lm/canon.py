@@ -112,6 +112,11 @@ def canon_for(config: ModelConfig, place: Place, channels: int) -> Canon | None:
     )  # fmt: skip
 
 
+def memories(rows: int, *layers: Canon | None) -> dict[str, Tensor]:
+    """The memories of those of the layers that there are, of `rows` sequences that have not begun."""
+    return {key: empty for layer in layers if layer is not None for key, empty in layer.memory(rows).items()}
+
+
 def short_conv(channels: int, key: str) -> Canon:
     """The convolution that recurrent mixers bring along: SiLU, no residual (the "b" of the paper's names)."""
     return Canon(channels, residual=False, activation=True, key=key)
