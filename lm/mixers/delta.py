@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lm.cpu import is_plain
 from lm.mixers.fla import Kernel, in_one_row
 
 SMALL = 2048  # numbers in a memory; many memories of more do not stay in a core's cache
@@ -54,8 +55,7 @@ def gated_delta_rule(
 
 def goes_in_lanes(q: Tensor, size: int, kind: torch.dtype) -> bool:
     """Whether token by token with many rows abreast is possible and fastest, for memories of `size` numbers."""
-    plain = q.device.type == "cpu" and q.dtype == kind == torch.float32
-    return plain and size <= SMALL and not torch.compiler.is_compiling()
+    return is_plain(q) and kind == torch.float32 and size <= SMALL
 
 
 def goes_to_fla(device: str, kind: torch.dtype, begins: bool, initial: bool) -> bool:
