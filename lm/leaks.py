@@ -14,10 +14,9 @@ LEAST = 1e-6  # of the largest gradient at t: below it is rounding, as convoluti
 def leaking_position(model: Decoder, length: int = LENGTH) -> tuple[int, int] | None:
     """The first pair (t, a later position) with a gradient of the stream at t, None when there is none.
 
-    Asked is a copy in eval mode whose weights are all moved a little, so that a path which begins at zero shows. Raises
-    UserError where it computes numbers that are not finite.
+    Asked is a shaken copy in eval mode. Raises UserError where it computes numbers that are not finite.
     """
-    model = _moved(model)
+    model = shaken(model).eval()
     device = model.embed.weight.device
     tokens = torch.arange(length, device=device)[None] * 7919 % model.vocab_size
     places = model.places(length)
@@ -52,10 +51,9 @@ def require_causality(model: Decoder) -> None:
         )
 
 
-def _moved(model: Decoder) -> Decoder:
-    model = copy.deepcopy(model).eval()
-    generator = torch.Generator().manual_seed(0)
-
+def shaken(model: Decoder) -> Decoder:
+    """A copy whose weights are all moved a little, so that a path which begins at zero shows."""
+    model, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.1)
