@@ -21,6 +21,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness import capacity, figures
 from experiments.harness.claims import Claim, decides, weigh
+from experiments.harness.compare import chosen
 from experiments.harness.runs import Run, replicate
 from experiments.harness.stats import by_seed
 from lm.config import ModelConfig
@@ -107,20 +108,9 @@ def _run(name: str, exposures: int, task, model, train) -> Run:
     return Run(NAME, task, model, train, (Capacity(),), tags=tags)
 
 
-def chosen(table):
-    """The rows of each architecture's best rate, by its mean over seeds."""
-    keep = []
-    for _, part in table.groupby(["architecture", "times"], sort=False):
-        means = part.groupby("lr")["r"].mean()
-        keep.append(part[part["lr"] == means.idxmax()])
-    import pandas
-
-    return pandas.concat(keep)
-
-
 def figure(table):
     """Bits per parameter by architecture: many exposures, few exposures."""
-    table = chosen(table)
+    table = chosen(table, ("architecture", "times"), "r")
     often = sorted(set(table["times"]), reverse=True)
     fig, panels = figures.canvas(columns=len(often), width=6.4, height=4.6)
     for axes, times in zip(panels, often, strict=True):
@@ -171,7 +161,7 @@ THRESHOLDS = {
 
 def claims(table) -> list[Claim]:
     """Claim 3.17 for each architecture against GPT-2, seed by seed; smoke decides nothing."""
-    testable, table, made = decides(table), chosen(table), []
+    testable, table, made = decides(table), chosen(table, ("architecture", "times"), "r"), []
     for times, thresholds in THRESHOLDS.items():
         part = table[table["times"] == times]
         for name, (words, limits) in thresholds.items() if len(part) else ():

@@ -5,19 +5,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.canon import canon_for
+from lm.canon import canon_for, memories
 from lm.config import ModelConfig
+from lm.cpu import is_plain
 from lm.kernel import AVAILABLE, block_attention
 from lm.mixer import Mixer, State
 from lm.places import Places, for_heads, rotate
 
 Angles = tuple[Tensor, Tensor]
-
-
-def _in_blocks(x: Tensor) -> bool:
-    """Whether the CPU's block attention can take this input."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return AVAILABLE and plain and not torch.compiler.is_compiling()
 
 
 class SoftmaxAttention(Mixer):
@@ -76,7 +71,7 @@ class SoftmaxAttention(Mixer):
 
     def forward(self, x: Float[Tensor, "B T D"], places: Places, state: State | None = None) -> Float[Tensor, "B T D"]:
         qkv = self.fused(x, places, state)
-        if state is None and self.causal and _in_blocks(x):
+        if state is None and self.causal and AVAILABLE and is_plain(x):
             return self.out(block_attention(qkv, places.mask, self.angles(places)).flatten(2))
         q, k, v = self.split(qkv, places)
         if state is not None:
@@ -98,8 +93,7 @@ class SoftmaxAttention(Mixer):
     def state(self, rows: int, length: int, places: Places) -> State:
         shape = (rows, self.heads, length, self.head_width)
         like = self.qkv.weight
-        memory = self.canon_b.memory(rows) if self.canon_b is not None else {}
-        return State({"k": like.new_empty(shape), "v": like.new_empty(shape), **memory})
+        return State({"k": like.new_empty(shape), "v": like.new_empty(shape), **memories(rows, self.canon_b)})
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         qkv = self.projected(x)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
+from lm.cpu import is_plain
 from lm.mixer import State
 from lm.places import Places
 
@@ -56,7 +57,7 @@ class Canon(nn.Module):
         if state is not None:
             state[self.key] = F.pad(x, (0, 0, self.kernel - 1, 0))[:, x.shape[1] :]
         own = 1.0 if self.residual and not self.activation else 0.0
-        if in_one_pass(x):
+        if is_plain(x):
             from lm.canon_kernel import convolve as fast  # numba takes its time to import
 
             mixed = fast(x, self.weight, places.index, own)
@@ -79,12 +80,6 @@ class Canon(nn.Module):
         if not self.activation:
             return mixed
         return x + F.silu(mixed) if self.residual else F.silu(mixed)
-
-
-def in_one_pass(x: Tensor) -> bool:
-    """Whether the CPU's kernel can take this input."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and not torch.compiler.is_compiling()
 
 
 def convolve(
@@ -110,6 +105,11 @@ def canon_for(config: ModelConfig, place: Place, channels: int) -> Canon | None:
         channels, config.canon_kernel, config.canon_residual, config.canon_activation, config.canon_trained,
         f"canon_{place.lower()}",
     )  # fmt: skip
+
+
+def memories(rows: int, *layers: Canon | None) -> dict[str, Tensor]:
+    """The memories of those of the layers that there are, of `rows` sequences that have not begun."""
+    return {key: empty for layer in layers if layer is not None for key, empty in layer.memory(rows).items()}
 
 
 def short_conv(channels: int, key: str) -> Canon:

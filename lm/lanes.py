@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lm.lanes_kernel import LANES, SPAN, backward, forward
+from lm.mixers.delta import empty
 
 
 class _Lanes(torch.autograd.Function):
@@ -52,7 +53,7 @@ def in_lanes(
     if begins is not None:
         decay = decay.masked_fill(begins[..., None], 0.0)
     if initial is None:
-        initial = k.new_zeros(k.shape[0], k.shape[2], k.shape[3], v.shape[3])
+        initial = empty(k, v)
     given = (q, k, v, decay[..., None], rate[..., None], initial)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in given)
     return _Lanes.apply(*(x.contiguous() for x in given), wanted)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lm.attention import SoftmaxAttention
-from lm.canon import Canon, canon_for
+from lm.canon import Canon, canon_for, memories
 from lm.config import BOUNDED, GATED, ModelConfig
 from lm.experts import Experts
 from lm.fixed import PositionAttention, UniformAttention
@@ -109,8 +109,7 @@ class Block(nn.Module):
     def state(self, rows: int, length: int, places: Places) -> State:
         """An empty memory of the mixer and the Canon layers."""
         state = self.mixer.state(rows, length, places)
-        for canon in (self.canon_a, self.canon_c, self.canon_d):
-            state.update({} if canon is None else canon.memory(rows))
+        state.update(memories(rows, self.canon_a, self.canon_c, self.canon_d))
         return state
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:

@@ -7,13 +7,14 @@ m = 2^(bits-1) - 1. Part 3.3 (arXiv 2404.05405), result 8, asks what a model the
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lm.checks import choose
 from lm.model import Decoder
 from synth.errors import UserError
 
@@ -43,8 +44,7 @@ def quantize(
         raise UserError(f"bits={bits} cannot be had; give 2 to 8")
     if group is not None and group < 1:
         raise UserError(f"group={group} is empty; give at least 1 weight, or None for whole rows")
-    if method not in get_args(Method):
-        raise UserError(f"method={method!r} is unknown; choose one of {', '.join(get_args(Method))}")
+    choose("method", method, Method)
     if method == "gptq" and not calibration:
         raise UserError("gptq needs calibration documents; give some of the training data, or use method rtn")
     model = copy.deepcopy(model).eval()

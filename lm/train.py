@@ -131,7 +131,7 @@ def check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> No
             "an encoder (causal=False) takes objective=masked, any other objective=causal"
         )
     if is_file(model.config.mixer):
-        require_causality(model)
+        require_causality(model, config.isolate)
     needed = model.config.ids(corpus.vocab)
     if model.vocab_size < needed:
         raise UserError(f"the model has {model.vocab_size} ids and the task needs {needed}; use vocab_size={needed}")

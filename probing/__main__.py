@@ -167,18 +167,11 @@ def main() -> int:
     options = parser().parse_args()
     if options.command == "plan":
         os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
-    from synth.errors import UserError
+    from synth.__main__ import guarded
 
-    try:
-        print({"plan": run, "show": show, "ask": ask, "questions": questions}[options.command](options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        kept = "the same command goes on" if options.command == "questions" else "nothing was changed"
-        print(f"\nstopped; {kept}", file=sys.stderr)
-        return 130
-    return 0
+    command = {"plan": run, "show": show, "ask": ask, "questions": questions}[options.command]
+    kept = "the same command goes on" if options.command == "questions" else "nothing was changed"
+    return guarded(lambda: print(command(options)), kept)
 
 
 if __name__ == "__main__":

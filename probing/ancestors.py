@@ -5,12 +5,13 @@ Part 1 (arXiv 2305.13673), section 4.2 and 4.3, Figures 5 to 7. docs/probes.md e
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from lm.checks import at_least, choose
 from lm.inside import look_inside
 from lm.model import Decoder
 from probing.linear import Batch, PositionProbes, fit
@@ -52,12 +53,9 @@ class AncestorProbe:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("target", self.target, Target), ("mode", self.mode, Mode)):
-            if value not in get_args(kind):
-                raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(get_args(kind))}")
-        for name in ("heads", "position_width", "updates", "batch", "sentences"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is too small; give at least 1")
+        choose("target", self.target, Target)
+        choose("mode", self.mode, Mode)
+        at_least(self, 1, "heads", "position_width", "updates", "batch", "sentences")
         if not self.rate > 0:
             raise UserError(f"rate={self.rate} teaches nothing; give a rate above 0")
         if self.target == "boundary" and self.ends:

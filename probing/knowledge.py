@@ -9,12 +9,13 @@ stored with the person, in a form that a linear map reads; people probed and peo
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from lm.checks import at_least, choose
 from lm.model import Decoder, require_causal
 from lm.ragged import padded
 from probing.scores import exchanged, score, settled
@@ -54,11 +55,10 @@ class FactProbe(ABC):
     norm: ClassVar[Norm]
 
     def __post_init__(self) -> None:
-        if self.target not in get_args(Target):
-            raise UserError(f"target={self.target!r} is unknown; choose one of {', '.join(get_args(Target))}")
-        for name, least in (("rank", 0), ("batch", 2), ("updates", 1), ("head_updates", 0), ("decay", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name}={getattr(self, name)} is too small; give at least {least}")
+        choose("target", self.target, Target)
+        at_least(self, 0, "rank", "head_updates", "decay")
+        at_least(self, 1, "updates")
+        at_least(self, 2, "batch")
         if not self.rate > 0:
             raise UserError(f"rate={self.rate} teaches nothing; give a rate above 0")
 
@@ -162,8 +162,7 @@ class PProbe(FactProbe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split not in get_args(Split):
-            raise UserError(f"split={self.split!r} is unknown; choose one of {', '.join(get_args(Split))}")
+        choose("split", self.split, Split)
 
     def source(self, corpus: Corpus) -> Source:
         return biographies(corpus)

@@ -17,7 +17,8 @@ def key(rng: np.random.Generator) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _scramble(x):
+def scramble(x):
+    """splitmix64's scrambler."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -26,14 +27,14 @@ def _scramble(x):
 @njit(cache=True, nogil=True)
 def begin(state, key, i):
     """Sets state (1,) uint64 to the beginning of document i."""
-    state[0] = _scramble(_scramble(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1])
+    state[0] = scramble(scramble(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1])
 
 
 @njit(cache=True, nogil=True)
 def word(state):
     """The next uint64."""
     state[0] += GOLDEN
-    return _scramble(state[0])
+    return scramble(state[0])
 
 
 @njit(cache=True, nogil=True)

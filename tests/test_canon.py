@@ -1,5 +1,6 @@
 """Canon layers against Conv1d and the written formula, and the rooms that have to know of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,19 @@ class Leak(Mixer):
 
     def forward(self, x, places):
         return self.out(x + x.roll(-3, 1) * (places.index[:, None] == 2))
+"""
+BLURRING = """
+from lm.mixer import Mixer
+
+class Blur(Mixer):
+    encodes = True
+
+    def __init__(self, config):
+        super().__init__()
+        self.causal = config.causal
+
+    def forward(self, x, places):
+        return x.cumsum(1) if self.causal else x + x.mean(1, keepdim=True)
 """
 
 
@@ -240,3 +254,17 @@ def test_a_mixer_that_looks_ahead_is_refused_with_the_position(tmp_path: Path) -
         require_causality(build(ModelConfig(1, 2, 16, **fine), 6, 0))
     with pytest.raises(UserError, match="Leak is not causal: its output at position 2 .* input at position 5"):
         train(leaking, get_task("cfg3b"), TrainConfig(steps=1, batch=2, window=16), 0)
+
+
+@pytest.mark.parametrize(("causal", "seen"), [(True, "16 .* position 0"), (False, "0 .* position 16")])
+def test_a_mixer_that_mixes_isolated_documents_is_refused_with_the_position(
+    causal: bool, seen: str, tmp_path: Path
+) -> None:
+    for name, text in (("blur.py", BLURRING), ("own.py", example())):
+        (tmp_path / name).write_text(text)
+    blurring = build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "blur.py"), causal=causal), 7, 0)
+    config = TrainConfig(steps=1, batch=2, window=40, objective="causal" if causal else "masked")
+    with pytest.raises(UserError, match=f"Blur does not keep isolated documents apart: its output at position {seen}"):
+        train(blurring, get_task("cfg3b"), replace(config, isolate=True), 0)
+    train(blurring, get_task("cfg3b"), config, 0)
+    require_causality(build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "own.py")), 6, 0), isolate=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from planted_tables import module, parts
 
 from experiments.harness import claims, figures
 from experiments.harness.playtasks import PLAYS, SCORES, task_of
@@ -16,11 +17,6 @@ from experiments.harness.study import select
 
 Truth = Callable[[dict[str, Any], int], float]  # from a run's tags and its seed to its score
 NUMBERS = ("15", "16", "17")
-
-
-@cache
-def module(number: str):
-    return select([number])[0].module()
 
 
 @cache
@@ -246,10 +242,8 @@ def test_growth_of_a_run_that_diverged_is_unknown_and_its_loss_jumped() -> None:
 def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale: str) -> None:
     truth = {"15": paperlike, "16": linear, "17": ablated}[number]
     table, experiment = planted(number, scale, truth), module(number)
-    # the harness redraws it after every run; what differs between scales shows in the whole
-    parts = [table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0]] * (scale == "laptop")
     with figures.style():
-        for part in (*parts, table):
+        for part in parts(table) if scale == "laptop" else [table]:  # what differs between scales shows in the whole
             experiment.figure(part)
     found = {claim.verdict for claim in experiment.claims(table)}
     assert (scale == "smoke") == (found <= {"not testable here"})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+from planted_tables import module, parts, verdicts
 
 from experiments.harness import capacity
 from experiments.harness.runs import SCALES, settings_of
@@ -17,18 +18,10 @@ RESULTS = Path(__file__).parent.parent / "results"
 SEEDS = (0, 1, 2)
 
 
-def module(number: str):
-    return select([number])[0].module()
-
-
 def rows(scale: str = "laptop", noise: float = 0.01, **columns) -> list[dict]:
     """Three seeds of one configuration, r a little apart."""
     r = columns.pop("r")
     return [{"scale": scale, "seed_init": seed, "r": r + noise * (seed - 1), **columns} for seed in SEEDS]
-
-
-def verdicts(claims) -> dict[str, str]:
-    return {claim.statement: claim.verdict for claim in claims}
 
 
 def size(times: int, people: int, layers: int, width: int, parameters: int, r: float, r_max: float) -> list[dict]:
@@ -64,8 +57,8 @@ def planted(number: str, scale: str) -> pandas.DataFrame:
 @pytest.mark.parametrize("number", ["10", "11", "12", "13", "14"])
 def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale: str) -> None:
     table, experiment = planted(number, scale), module(number)
-    for part in (table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0], table):
-        experiment.figure(part)  # the harness redraws it after every run
+    for part in parts(table):
+        experiment.figure(part)
     found = verdicts(experiment.claims(table)).values()
     assert (scale == "smoke") == (set(found) <= {"not testable here"})
 

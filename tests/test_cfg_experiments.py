@@ -2,19 +2,12 @@
 
 import pandas
 import pytest
+from planted_tables import module, parts, verdicts
 
 from experiments.harness import trees
 from experiments.harness.runs import SCALES, settings_of
 from experiments.harness.study import select
 from lm.parameters import count_parameters
-
-
-def module(number: str):
-    return select([number])[0].module()
-
-
-def verdicts(claims) -> dict[str, str]:
-    return {claim.statement: claim.verdict for claim in claims}
 
 
 def columns(run, scale: str, evaluation) -> dict:
@@ -177,11 +170,9 @@ def test_kinds_of_pairs_count_as_often_as_they_came() -> None:
 @pytest.mark.parametrize(("number", "planted"), [("02", probed), ("03", attended)])
 def test_every_scale_draws_what_there_is(number: str, planted, scale: str) -> None:
     table, experiment = planted(scale), module(number)
-    parts = [table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0], table]
-    if scale == "paper":  # seven rows of panels each
-        parts = [table.iloc[: len(table) // 5]]
-    for part in parts:
-        experiment.figure(part)  # the harness redraws it after every run
+    # at the paper's scale there are seven rows of panels in each
+    for part in [table.iloc[: len(table) // 5]] if scale == "paper" else parts(table):
+        experiment.figure(part)
         experiment.claims(part)
 
 

@@ -2,6 +2,7 @@
 
 import pandas
 import pytest
+from planted_tables import module, parts, verdicts
 
 from experiments.harness import people
 from experiments.harness.runs import SCALES, settings_of
@@ -12,14 +13,6 @@ from probing.manipulation import Manipulation
 from synth.bio.pools import ATTRIBUTES
 
 SEEDS = (0, 1, 2)
-
-
-def module(number: str):
-    return select([number])[0].module()
-
-
-def verdicts(claims) -> dict[str, str]:
-    return {claim.statement: claim.verdict for claim in claims}
 
 
 def told(recipe: str, wording: str, right: float, half: str = "second") -> list[dict]:
@@ -85,8 +78,8 @@ def measured(evaluation, task, i: int) -> list[dict]:
 @pytest.mark.parametrize("number", ["06", "08", "09"])
 def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale: str) -> None:
     table, experiment = planted(number, scale), module(number)
-    for part in (table.iloc[:1], table.iloc[: len(table) // 3 + 1], table[table["seed_init"] == 0], table):
-        experiment.figure(part)  # the harness redraws it after every run
+    for part in parts(table):
+        experiment.figure(part)
     found = verdicts(experiment.claims(table)).values()
     assert (scale == "smoke") == (set(found) <= {"not testable here"})
 

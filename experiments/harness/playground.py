@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.harness import scorecard
-from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, configurations, recurrent, seeds_of, task_of
+from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, configurations, recurrent, runs_of, task_of
 from experiments.harness.runs import Run, in_order, replicate
 from experiments.harness.study import Experiment
 from synth.errors import UserError
@@ -70,15 +70,8 @@ class Playground(Experiment):
 
     def runs(self, scale: str, seeds: int | None = None) -> list[Run]:
         """Every architecture on every task, the first seed of all before any second one."""
-        made = [
-            run
-            for task in self.tasks
-            for run in replicate(
-                configurations(self.name, scale, task, self.architectures(scale)),
-                seeds or self.seeds or seeds_of(scale, task),
-            )
-        ]
-        return in_order(made)
+        made, given = runs_of(self.name, scale, self.tasks, self.architectures(scale)), seeds or self.seeds
+        return in_order(replicate(made, given) if given else made)
 
     def figure(self, table: Any) -> Any:
         """The score card."""
@@ -131,15 +124,14 @@ def _tried(comparison: Playground, scale: str) -> Iterator[Any]:
 
 
 def require_gradients(model: Any) -> None:
-    """Raise UserError that names a parameter which no loss can teach. The weights are shaken first, as what begins at
-    zero may hold back what it multiplies; the model is of no use afterwards."""
+    """Raise UserError that names a parameter which no loss can teach. Asked is a shaken copy, as what begins at zero
+    may hold back what it multiplies."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    inputs = torch.randint(model.vocab_size, (2, 16), generator=generator)
+    from lm.leaks import shaken
+
+    model = shaken(model)
+    inputs = torch.randint(model.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     logits = model(inputs)
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), inputs.flatten().roll(-1)).backward()
     for name, parameter in model.named_parameters():

@@ -7,14 +7,15 @@ Within a chunk the corrections u_t = b_t (v_t - a_t S_{t-1} k_t) of all its toke
 representation, section 3.3), and the state passes from chunk to chunk.
 """
 
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from lm.cpu import is_plain
+from lm.mixers.fla import Kernel, in_one_row
 
 SMALL = 2048  # numbers in a memory; many memories of more do not stay in a core's cache
 CHUNK = 16  # tokens; smaller makes more steps, larger more work in each
@@ -54,8 +55,7 @@ def gated_delta_rule(
 
 def goes_in_lanes(q: Tensor, size: int, kind: torch.dtype) -> bool:
     """Whether token by token with many rows abreast is possible and fastest, for memories of `size` numbers."""
-    plain = q.device.type == "cpu" and q.dtype == kind == torch.float32
-    return plain and size <= SMALL and not torch.compiler.is_compiling()
+    return is_plain(q) and kind == torch.float32 and size <= SMALL
 
 
 def goes_to_fla(device: str, kind: torch.dtype, begins: bool, initial: bool) -> bool:
@@ -64,7 +64,7 @@ def goes_to_fla(device: str, kind: torch.dtype, begins: bool, initial: bool) -> 
 
 
 @cache
-def fla_kernel() -> Callable[..., Any] | None:
+def fla_kernel() -> Kernel | None:
     """The kernel of flash-linear-attention where that is installed."""
     try:
         from fla.ops.gated_delta_rule import chunk_gated_delta_rule
@@ -74,25 +74,11 @@ def fla_kernel() -> Callable[..., Any] | None:
 
 
 def by_fla(
-    kernel: Callable[..., Any],
-    q: Float[Tensor, "B T H K"],
-    k: Float[Tensor, "B T H K"],
-    v: Float[Tensor, "B T H V"],
-    log_decay: Float[Tensor, "B T H"],
-    rate: Float[Tensor, "B T H"],
-    begins: Bool[Tensor, "B T"] | None,
-    initial: Float[Tensor, "B H K V"] | None,
-) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
-    """The same by flash-linear-attention, to which documents are sequences of one long row."""
-    settings = {"scale": 1.0, "output_final_state": True, "use_qk_l2norm_in_kernel": True}
-    if begins is None:
-        return kernel(q, k, v, log_decay, rate, initial_state=initial, **settings)
-    first = begins.clone()
-    first[:, 0] = True
-    cuts = torch.cat((first.flatten().nonzero()[:, 0], first.new_full((1,), first.numel(), dtype=torch.long)))
-    row = (x.flatten(0, 1)[None] for x in (q, k, v, log_decay, rate))
-    read, memories = kernel(*row, cu_seqlens=cuts, **settings)
-    return read.view_as(v), memories[first.sum(1).cumsum(0) - 1]
+    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, rate: Tensor, begins: Tensor | None,
+    initial: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`gated_delta_rule` by flash-linear-attention."""
+    return in_one_row(kernel, (q, k, v, log_decay, rate), begins, initial_state=initial, use_qk_l2norm_in_kernel=True)
 
 
 def advance(

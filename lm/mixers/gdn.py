@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.canon import canon_for, short_conv
+from lm.canon import canon_for, memories, short_conv
 from lm.config import ModelConfig
 from lm.mixer import Mixer, State
 from lm.mixers.delta import advance, gated_delta_rule, unit
+from lm.mixers.recurrent import first_steps
 from lm.places import Places
 
 EXPAND_K, EXPAND_V = 0.75, 1.5  # width of all queries (and keys) and of all values, as shares of D
-SLOWEST, FASTEST, LEAST = 0.001, 0.1, 1e-4  # the time steps at the beginning, and what none is below
 EPS = 1e-5
 
 
@@ -65,8 +65,7 @@ class GatedDeltaNet(Mixer):
         if name == "A_log":
             parameter.uniform_(1e-3, 16, generator=generator).log_()
         elif name == "dt_bias":
-            parameter.uniform_(math.log(SLOWEST), math.log(FASTEST), generator=generator).exp_().clamp_min_(LEAST)
-            parameter += torch.log(-torch.expm1(-parameter))  # so that softplus gives the time step
+            first_steps(parameter, generator)
         elif name == "conv.weight":
             parameter.normal_(0.0, self.spread, generator=generator)
         return name in ("A_log", "dt_bias", "conv.weight")
@@ -97,10 +96,8 @@ class GatedDeltaNet(Mixer):
         return self._finish(mixed, x)
 
     def state(self, rows: int, length: int, places: Places) -> State:
-        memory = {"memory": self.A_log.new_zeros(rows, self.heads, self.key, self.value)}
-        for canon in (self.canon_b, self.conv):
-            memory |= {} if canon is None else canon.memory(rows)
-        return State(memory)
+        memory = self.A_log.new_zeros(rows, self.heads, self.key, self.value)
+        return State({"memory": memory, **memories(rows, self.canon_b, self.conv)})
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         qkv = self.qkv(x)

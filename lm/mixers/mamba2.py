@@ -1,18 +1,14 @@
 """Mamba2 (arXiv 2405.21060, section 7), with the layout of weights and the initial values of transformers' Mamba2."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
-from lm.mixers.recurrent import Local, Recurrent, Terms
+from lm.mixers.recurrent import Local, Recurrent, Terms, first_steps
 
 EXPAND = 2
-STEPS = (1e-3, 1e-1)  # the range of the first step sizes, spread evenly over their logarithm
-LEAST_STEP = 1e-4
 EPSILON = 1e-5
 
 
@@ -48,9 +44,7 @@ class Mamba2(Recurrent):
         elif name == "D":
             parameter.fill_(1.0)
         elif name == "dt_bias":
-            low, high = (math.log(size) for size in STEPS)
-            first = parameter.uniform_(low, high, generator=generator).exp().clamp_min(LEAST_STEP)
-            parameter.copy_(first + (-torch.expm1(-first)).log())  # what softplus turns into the first step
+            first_steps(parameter, generator)
         else:
             return False
         return True

@@ -1,5 +1,6 @@
 """What recurrent mixers share: a state of fixed size in place of all earlier tokens (see lm/mixers/scan.py)."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,13 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.canon import Canon, canon_for, short_conv
+from lm.canon import Canon, canon_for, memories, short_conv
 from lm.config import ModelConfig
 from lm.mixer import Mixer, State
 from lm.mixers.scan import scan, step
 from lm.places import Places
 
+SLOWEST, FASTEST, LEAST = 1e-3, 1e-1, 1e-4  # the time steps at the beginning, and what none is below
 Local = Callable[[Canon | None, Tensor], Tensor]  # passes a tensor through a convolution, for all tokens or for one
+
+
+def first_steps(bias: Tensor, generator: torch.Generator) -> None:
+    """Fill `bias` so that its softplus is time steps, spread evenly over their logarithm."""
+    bias.uniform_(math.log(SLOWEST), math.log(FASTEST), generator=generator).exp_().clamp_min_(LEAST)
+    bias += torch.log(-torch.expm1(-bias))
 
 
 class Terms(NamedTuple):
@@ -76,10 +84,7 @@ class Recurrent(Mixer):
 
     def state(self, rows: int, length: int, places: Places) -> State:
         memory = self.out.weight.new_zeros((rows, self.heads, self.key_width, self.value_width), dtype=torch.float32)
-        state = State({"memory": memory})
-        for layer in (self.canon_b, self.conv):
-            state.update({} if layer is None else layer.memory(rows))
-        return state
+        return State({"memory": memory, **memories(rows, self.canon_b, self.conv)})
 
     def step(self, x: Float[Tensor, "B D"], state: State, t: int, places: Places) -> Float[Tensor, "B D"]:
         terms, besides = self.read(x, lambda layer, h: h if layer is None else layer.step(h, state))

@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lm.mixers.chunks import chunked
+from lm.mixers.fla import in_one_row
 
 
 def step(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,17 +70,10 @@ def has_kernels() -> bool:
 
 
 def by_kernels(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`scan` by flash-linear-attention, which takes documents as one long row with a list of where each begins."""
+    """`scan` by flash-linear-attention."""
     by_channel = decay is not None and decay.ndim == 4
     module: Any = import_module("fla.ops.gla" if by_channel else "fla.ops.simple_gla")
     kernel = module.chunk_gla if by_channel else module.chunk_simple_gla
     heads = v.shape[2] // q.shape[2]
-    q, k, v = q.repeat_interleave(heads, 2), k.repeat_interleave(heads, 2), v.to(q.dtype)
-    if fresh is None:
-        return kernel(q, k, v, g=decay, scale=1.0, output_final_state=True)
-    begins = fresh.clone()
-    begins[:, 0] = True
-    edges = F.pad(begins.flatten().nonzero()[:, 0], (0, 1), value=begins.numel())
-    row = [None if x is None else x.flatten(0, 1)[None] for x in (q, k, v, decay)]
-    out, states = kernel(*row[:3], g=row[3], scale=1.0, output_final_state=True, cu_seqlens=edges)
-    return out[0].unflatten(0, fresh.shape), states[begins.sum(1).cumsum(0) - 1]
+    given = (q.repeat_interleave(heads, 2), k.repeat_interleave(heads, 2), v.to(q.dtype), decay)
+    return in_one_row(kernel, given, fresh)

@@ -10,8 +10,7 @@ from numba import njit
 
 from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from synth.draws import GOLDEN, scramble
 
 
 class Noise(NamedTuple):
@@ -72,20 +71,12 @@ def grow(
 
 
 @njit(cache=True, nogil=True)
-def _mix(x):
-    """splitmix64's scrambler."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
 def _seed(key, i, state):
     """Sets the xoshiro256++ state of sample i."""
-    x = _mix(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1]
+    x = scramble(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1]
     for word in range(4):
         x += GOLDEN
-        state[word] = _mix(x)
+        state[word] = scramble(x)
 
 
 @njit(cache=True, nogil=True)

@@ -1,6 +1,5 @@
 """Cfg: a sentence under its derivation tree, with the ancestors of one place and where subtrees end."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,26 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, key
+from probing.trees import Node
 from synth import Corpus, Example
 from synth.cfg import Grammar
 from synth.tasks.cfg import Cfg
 
 LONGEST = 30  # tokens of a sentence that is still read easily
 MARKED = 12  # the place whose ancestors are shown
-
-
-@dataclass(frozen=True)
-class Node:
-    """A symbol of a level (root 0) above the places start to stop - 1 of a sentence, and the place of its parent."""
-
-    level: int
-    start: int
-    stop: int
-    symbol: str
-
-    @property
-    def middle(self) -> float:
-        return (self.start + self.stop - 1) / 2
 
 
 def short(task: Cfg, most: int) -> Example:
@@ -44,8 +30,13 @@ def nodes_of(grammar: Grammar, example: Example) -> list[list[Node]]:
         starts = np.flatnonzero(np.diff(subtree[:, level], prepend=-1)).tolist()
         stops = [*starts[1:], len(subtree)]
         spans = zip(starts, stops, strict=True)
-        levels.append([Node(level, start, stop, symbols[ancestor[start, level]]) for start, stop in spans])
+        levels.append([Node(level + 1, start, stop, symbols[ancestor[start, level]]) for start, stop in spans])
     return levels
+
+
+def spot(node: Node) -> tuple[float, int]:
+    """Where a node is drawn: above the middle of its places, the root at height 0."""
+    return (node.start + node.stop - 1) / 2, 1 - node.level
 
 
 def tree(axes: Axes, levels: list[list[Node]], marked: int = -1) -> None:
@@ -57,10 +48,9 @@ def tree(axes: Axes, levels: list[list[Node]], marked: int = -1) -> None:
             look: dict[str, Any] = (
                 {"color": PATH, "lw": 2.2, "zorder": 1} if on else {"color": ASIDE, "lw": 1, "zorder": 0}
             )
-            axes.plot([parent.middle, node.middle], [-parent.level, -node.level], **look)
+            axes.plot(*zip(spot(parent), spot(node), strict=True), **look)
             box = {"boxstyle": "round,pad=0.25", "fc": TRAINED if on else PLAIN, "ec": PATH if on else "none"}
-            at = (node.middle, -node.level)
-            axes.text(*at, node.symbol, ha="center", va="center", color=INK, fontsize=9, bbox=box)
+            axes.text(*spot(node), node.symbol, ha="center", va="center", color=INK, fontsize=9, bbox=box)
     axes.set(xlim=(-2.4, levels[0][0].stop), ylim=(0.4 - len(levels), 0.4))
     axes.set_axis_off()
     axes.grid(False)

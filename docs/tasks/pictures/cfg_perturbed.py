@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pictures import INK, PATH, PLAIN, TRAINED
-from pictures.cfg import Node, nodes_of
+from pictures.cfg import nodes_of
+from probing.trees import Node
 from synth import Example
 from synth.streams import rng
 from synth.tasks.cfg import Cfg
@@ -65,7 +66,8 @@ def boxes(axes: Axes, nodes: list[Node], top: float, struck: set[int], before: l
         axes.add_patch(Rectangle((node.start + 0.05, top + 0.08), node.stop - node.start - 0.1, 0.84, **look))
         text = f"{before[i].symbol}→{node.symbol}" if fault else node.symbol
         weight = "bold" if fault else "normal"
-        axes.text(node.middle + 0.5, top + 0.5, text, ha="center", va="center", color=INK, fontsize=9, weight=weight)
+        at = ((node.start + node.stop) / 2, top + 0.5)
+        axes.text(*at, text, ha="center", va="center", color=INK, fontsize=9, weight=weight)
 
 
 def draw() -> Figure:
