@@ -1,5 +1,6 @@
 """The same runs on this machine, on Ray and by submitit: equal tables, nothing lost with a worker, a node or a job."""
 
+import json
 import os
 import signal
 import subprocess
@@ -117,6 +118,23 @@ def test_a_job_near_its_time_limit_saves_and_goes_on(tmp_path, start):  # noqa: 
     printed = "".join(path.read_text() for path in runs.glob(".slurm/*_log.*"))
     assert "Requeued job" in printed
     assert len(list(runs.glob("*/rows.json"))) == 2
+
+
+@pytest.mark.parametrize("executor", [["ray"], ["slurm", "--address", "local"]], ids=lambda each: each[0])
+def test_a_sweep_that_is_stopped_saves_the_step_it_is_at(tmp_path, start, executor):  # noqa: F811
+    arguments = ("--scale", "smoke", "--jobs", "1", "--executor", *executor)
+    models = tmp_path / "runs" / ".models"
+    sweep = start(*arguments, FAKE_STEPS="4000")
+    wait_for(lambda: list(models.glob("*.partial/checkpoint/step-*")), sweep)
+    sweep.send_signal(signal.SIGTERM)
+    _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
+    assert errors.rstrip().endswith("stopped; run the same command to go on")
+    for checkpoint in models.glob("*.partial/checkpoint"):
+        (saved,) = [int(path.name.removeprefix("step-")) for path in checkpoint.glob("step-*")]
+        assert json.loads(lines(checkpoint / "metrics.jsonl")[-1])["step"] <= saved < 4000
+    succeeds(start(*arguments, FAKE_STEPS="4000"))
+    assert len(list((tmp_path / "runs").glob("*/rows.json"))) == 2
 
 
 def _arguments(pid: int) -> list[str]:

@@ -137,14 +137,14 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     """Do the work; errors that a user can mend become one line."""
     from experiments.harness.files import disk_full
 
-    _heed_sigterm()
+    terminated = _heed_sigterm()
     try:
         work()
     except UserError as error:
         problem = str(error)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         print("\nstopped; run the same command to go on", file=sys.stderr)
-        raise SystemExit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)) from None
+        raise SystemExit(128 + (signal.SIGTERM if terminated else signal.SIGINT)) from None
     except BrokenPipeError:
         raise SystemExit(0) from None  # the reader, such as head, has seen enough
     except OSError as error:
@@ -161,16 +161,17 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     raise SystemExit(2)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as Slurm sends it before a time limit: everything is saved as after Ctrl-C."""
+def _heed_sigterm() -> list[int]:
+    """Take SIGTERM, which Slurm sends before a time limit, as Ctrl-C; the list, empty now, says that it came."""
+    came: list[int] = []
 
-
-def _heed_sigterm() -> None:
     def leave(number: int, frame: Any) -> NoReturn:
-        raise Terminated
+        came.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)
+    return came
 
 
 def _misplaced(error: OSError, options: argparse.Namespace) -> str | None:

@@ -24,6 +24,7 @@ from experiments.harness.runs import Run
 from synth.errors import UserError
 
 RETRIES = 3  # of a task whose worker or node died
+PATIENCE = 30.0  # seconds in which tasks that are stopped may save
 STORE = 1 << 27  # bytes of Ray's shared memory: nothing but ids travels
 
 
@@ -32,6 +33,12 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
     has its own."""
     ray = _require()
     _connect(ray, where)
+    tasks: list[Any] = []
+
+    def submit(identities: list[str], wait: bool) -> Any:
+        tasks.append(task.remote(plan, identities, wait, mark))
+        return tasks[-1]
+
     try:
         gpus = where.gpus if where.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
         slots = _slots(ray.cluster_resources(), gpus)
@@ -39,11 +46,17 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
         mark = _mark(plan.root)
         for run in in_two_rounds(
             in_groups(waiting, plan.root, slots),
-            lambda identities, wait: task.remote(plan, identities, wait, mark),
-            lambda tasks: _as_completed(ray, tasks, plan.root, waiting, bar),
+            submit,
+            lambda handles: _as_completed(ray, handles, plan.root, waiting, bar),
         ):
             beat_of(plan.root, run).unlink(missing_ok=True)
             yield run
+    except BaseException:
+        for each in tasks:
+            ray.cancel(each)  # as Ctrl-C, so that it saves what it trains
+        if tasks:
+            ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
+        raise
     finally:
         ray.shutdown()
 
@@ -139,6 +152,7 @@ def _work(plan: Plan, identities: list[str], wait: bool, mark: str) -> list[bool
         raise UserError(f"node {node} does not see {plan.root}; give --runs a folder that all nodes share")
     import torch
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored, and it cancels a task
     if not torch.cuda.is_available():
         use_threads(1)
     return [done for _, done in work_on(plan.named(identities), plan.root, wait, lambda run: Beat(plan.root, run))]

@@ -7,8 +7,11 @@ submitit hands jobs over in pickles: they lie in runs/.slurm, which only their o
 
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,7 @@ class Share:
         """The line to tell the user when a run fails, else nothing."""
         import torch
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel, which submitit would wait out
         if not torch.cuda.is_available():
             use_threads(1)
         root, busy = self.plan.root, []
@@ -67,7 +71,7 @@ class Share:
         except (UserError, OSError) as error:
             return str(error)
         except KeyboardInterrupt:
-            return "stopped"
+            pass  # what was trained is saved, and who stopped it knows
         return ""
 
     def checkpoint(self) -> Any:
@@ -98,8 +102,21 @@ def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
     executor.update_parameters(timeout_min=minutes, gpus_per_node=_gpus(where), name="physics")
     if not local:
         executor.update_parameters(cpus_per_task=1, slurm_additional_parameters=options)
-    with executor.batch():
+    with _heeding_ctrl_c(), executor.batch():
         return [executor.submit(share) for share in shares]
+
+
+@contextmanager
+def _heeding_ctrl_c() -> Iterator[None]:
+    """submitit cancels a job of this machine by Ctrl-C, which what a shell starts in the background would ignore."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _options(where: Where) -> dict[str, str]:
