@@ -8,10 +8,8 @@ submitit hands jobs over in pickles: they lie in runs/.slurm, which only their o
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
         yield from _watch(jobs, plan.root, waiting, bar)
     except BaseException:
         for job in jobs:
-            job.cancel(check=False)  # it saves what it trains
+            _cancel(job, where)
         for job in jobs:
             _wait_for(job)
         raise
@@ -102,21 +100,8 @@ def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
     executor.update_parameters(timeout_min=minutes, gpus_per_node=_gpus(where), name="physics")
     if not local:
         executor.update_parameters(cpus_per_task=1, slurm_additional_parameters=options)
-    with _heeding_ctrl_c(), executor.batch():
+    with executor.batch():
         return [executor.submit(share) for share in shares]
-
-
-@contextmanager
-def _heeding_ctrl_c() -> Iterator[None]:
-    """submitit cancels a job of this machine by Ctrl-C, which what a shell starts in the background would ignore."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _options(where: Where) -> dict[str, str]:
@@ -163,6 +148,14 @@ def _said(job: Any) -> str:
     except (FailedJobError, UncompletedJobError) as error:
         last = str(error).strip().splitlines()[-1]
         return f"a job failed ({last}); its log is {job.paths.stderr}; finished runs are kept, run again to go on"
+
+
+def _cancel(job: Any, where: Where) -> None:
+    """Have a job save what it trains and end; it gets SIGTERM."""
+    if where.address != "local":
+        job.cancel(check=False)
+    elif not job.done():  # what submitit does prints a traceback and kills after a second
+        os.kill(int(job.job_id), signal.SIGTERM)
 
 
 def _wait_for(job: Any, seconds: float = 60.0) -> None:
