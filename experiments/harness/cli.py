@@ -101,6 +101,7 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     cost.add_argument("--scale", choices=SCALES, help="one scale only")
     cost.add_argument("--seeds", type=_natural, help="seeds per configuration")
     cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
+    cost.add_argument("--gpu", choices=("h100", "a100"), default="h100", help="which GPU to price (default: h100)")
     help = "find the sizes of a task at which a model is neither at floor nor at ceiling"
     sub = commands.add_parser("calibrate", help=help, description=f"{help}; docs/calibrate.md shows one")
     add_options(sub, _natural)
@@ -179,10 +180,10 @@ def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: P
 
 
 def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], options: argparse.Namespace) -> None:
-    from experiments.harness.cost import costs, report
+    from experiments.harness.bill import report
+    from experiments.harness.cost import costs
 
-    jobs = getattr(options, "jobs", None) or default_jobs()
-    print(report(experiment.name, scale, costs(runs, options.runs, options.measure), jobs))
+    print(report(experiment.name, scale, costs(runs, options.runs, options.measure), options.jobs or default_jobs()))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -234,8 +235,9 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    for experiment in select(options.experiments, options.folder):
-        for scale in [options.scale] if options.scale else SCALES:
-            if runs := experiment.runs(scale, options.seeds):
-                _print_cost(experiment, scale, runs, options)
-                print()
+    from experiments.harness.bill import print_bills
+    from experiments.harness.price import GPUS
+
+    chosen, scales = select(options.experiments, options.folder), [options.scale] if options.scale else SCALES
+    gpu, jobs = GPUS[options.gpu], default_jobs()
+    print_bills(chosen, scales, options.runs, options.results, gpu, jobs, options.seeds, options.measure)
