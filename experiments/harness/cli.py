@@ -63,6 +63,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_natural, help="seeds per configuration (default: the scale's own)")
     parser.add_argument("--jobs", type=_natural, help="processes at a time (default: one per core; one with a GPU)")
     parser.add_argument("--executor", choices=EXECUTORS, default="inline", help="where runs are carried out")
+    parser.add_argument(
+        "--track", default="", metavar="TRACKER", help="show trainings in tensorboard, wandb or trackio"
+    )
 
 
 def main(file: str, argv: Sequence[str] | None = None) -> None:
@@ -167,9 +170,13 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
         return _print_cost(experiment, options.scale, runs, options)
     from experiments.harness.progress import Report
 
+    if options.track:
+        from lm.tracking import check_tracker
+
+        check_tracker(options.track)
     folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
-    plan = Plan(experiment, options.scale, options.seeds, options.runs)
+    plan = Plan(experiment, options.scale, options.seeds, options.runs, options.track)
     run_all(plan, runs, options.jobs, report.after)
     report.finish()
 

@@ -48,12 +48,13 @@ class Listed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs to find its runs again."""
+    """What a worker needs to find its runs again; track: a tracker of lm.tracking, or "", that shows trainings."""
 
     experiment: Source
     scale: str
     seeds: int | None
     root: Path
+    track: str = ""
 
 
 def default_jobs() -> int:
@@ -96,25 +97,27 @@ def _here(plan: Plan, waiting: list[Run], bar: Any) -> Iterator[Run]:
     """One group after another in this process, with all threads."""
     busy = []
     for group in in_groups(waiting, plan.root, 1):
-        for run, done in _carry_out(group, plan.root, False, bar.update):
+        for run, done in _carry_out(group, plan.root, False, bar.update, plan.track):
             if done:
                 yield run
             else:
                 busy.append(run)
     for run in busy:
-        execute(run, plan.root, progress=_Steps(bar.update))
+        execute(run, plan.root, progress=_Steps(bar.update), track=plan.track)
         yield run
 
 
-def _carry_out(group: list[Run], root: Path, wait: bool, add: Callable[[int], Any]) -> Iterator[tuple[Run, bool]]:
+def _carry_out(
+    group: list[Run], root: Path, wait: bool, add: Callable[[int], Any], track: str = ""
+) -> Iterator[tuple[Run, bool]]:
     """Train the models of a group at once, then do each run; False for one that another command is busy with."""
     told = [_Steps(add) for _ in group]
     if len(group) > 1:
         for run in group:
             check(run)
-        train_together(group, root, told)
+        train_together(group, root, told, track)
     for run, steps in zip(group, told, strict=True):
-        yield run, execute(run, root, wait, steps) is not None
+        yield run, execute(run, root, wait, steps, track) is not None
 
 
 class _Steps:
@@ -191,4 +194,4 @@ def _work(plan: Plan, identities: list[str], wait: bool) -> list[bool]:
     """Do the runs of a group in a worker; False for each that another command is busy with."""
     runs = {run_id(run): run for run in plan.experiment.runs(plan.scale, plan.seeds)}
     group = [runs[identity] for identity in identities]
-    return [done for _, done in _carry_out(group, plan.root, wait, _add)]
+    return [done for _, done in _carry_out(group, plan.root, wait, _add, plan.track)]
