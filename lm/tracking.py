@@ -24,13 +24,14 @@ LONGEST = 200  # characters of a name that becomes a folder's
 
 
 def check_tracker(name: str) -> None:
-    """Raise UserError for a tracker that is unknown, with the nearest, or whose package is missing, with the extra."""
+    """Raise UserError for an unknown tracker, with the nearest, and for a missing package, with what to install."""
     if name not in TRACKERS:
         near = difflib.get_close_matches(name, TRACKERS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown tracker {name!r}; {hint}choose one of {', '.join(TRACKERS)}")
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"tracker {name} needs a package that is missing; pip install physics-of-lms[track]")
+        package = "physics-of-lms[track]" if name == "tensorboard" else name  # the extra leaves out the heavier two
+        raise UserError(f"tracker {name} needs a package that is missing; pip install {package}")
 
 
 @contextmanager
