@@ -9,9 +9,9 @@ Seeds are three: data (the documents), init (the weights), order (of a task's fi
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -40,10 +40,13 @@ class Train:
     order_seed: int = 0
     checkpoint_every: int = 200
     """Steps between checkpoints."""
+    track: str = ""
+    """tensorboard, wandb (offline) or trackio (local): show the training there, with files under the folder."""
 
     def run(self) -> None:
         from lm.checkpoint import save
         from lm.model import build
+        from lm.tracking import tracking
         from lm.train import train
         from synth.registry import get_task
 
@@ -51,9 +54,11 @@ class Train:
         model = build(self.model, self.model.ids(task.vocab()), self.init_seed)
         first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate or torchrun started
         lines = Lines() if first and not sys.stderr.isatty() else None
-        history = train(
-            model, task, self.train, self.data_seed, self.order_seed, self.folder, self.checkpoint_every, progress=lines
-        )
+        seeds = (self.data_seed, self.order_seed)
+        with tracking(self.track, self.folder / "tracking" / self.track, self.folder.name, self._settings()) as follow:
+            history = train(
+                model, task, self.train, *seeds, self.folder, self.checkpoint_every, progress=lines, follow=follow
+            )
         if not first:
             return
         home = self.folder / "model"
@@ -67,6 +72,11 @@ class Train:
             print(f"samples:      python -m lm sample --folder {self.folder}")
         kind = "Causal" if self.model.causal else "Masked"
         print(f"transformers: import lm.hf, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
+
+    def _settings(self) -> dict[str, Any]:
+        """What a tracker shows beside the training."""
+        seeds = {"data_seed": self.data_seed, "init_seed": self.init_seed, "order_seed": self.order_seed}
+        return {"task": self.task, **asdict(self.model), **asdict(self.train), **seeds}
 
 
 class Lines:

@@ -1,5 +1,8 @@
 """How large a model is and what a trained token costs. FLOPs as in PaLM (arXiv 2204.02311, appendix B)."""
 
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
 from lm.config import ModelConfig
 from lm.model import Decoder, mixer_of, outline
 
@@ -30,16 +33,36 @@ def flops_per_token(config: ModelConfig, vocab_size: int, window: int) -> float:
     convention, 12 L D T for softmax attention, which does not halve for causality; recurrent mixers cost the same at
     every window. Of experts, those count that a token is sent to.
     """
-    model = outline(config, vocab_size)
+    mixing = 3 * config.layers * mixer_of(config).mixing_flops(config, window)
+    return float(6 * size_of(config, vocab_size).multiplied + mixing)
+
+
+@dataclass(frozen=True)
+class Size:
+    """total: all parameters; multiplied: those that a token is multiplied by, as `flops_per_token` counts them."""
+
+    total: int
+    multiplied: float
+
+
+def size_of(config: ModelConfig, vocab_size: int) -> Size:
+    """The size of a model of these shapes as it begins, found from one block, as all are alike, and kept: planning asks
+    for the same shapes many times."""
+    return _size_of(config, vocab_size, tuple(config.contents().values()))
+
+
+@lru_cache(maxsize=4096)
+def _size_of(config: ModelConfig, vocab_size: int, _contents: tuple[str, ...]) -> Size:
+    model = outline(replace(config, layers=1), vocab_size)
     used = config.top_k / max(config.experts, 1)
     per_token = [
         p.numel() * (used if _is_expert(name) else 1)
         for name, p in model.blocks.named_parameters()
         if p.ndim > 1 and ".distance" not in name
     ]
-    matrices = sum(per_token) + vocab_size * config.width
-    mixing = 3 * config.layers * mixer_of(config).mixing_flops(config, window)
-    return float(6 * matrices + mixing)
+    block = sum(p.numel() for p in model.blocks.parameters())
+    total = count_parameters(model)["total"] + (config.layers - 1) * block
+    return Size(total, config.layers * sum(per_token) + vocab_size * config.width)
 
 
 def _is_table(name: str) -> bool:

@@ -25,6 +25,7 @@ from synth.files import write_bytes
 from synth.task import Task
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
+Follow = Callable[[Mapping[str, float]], None]  # a row of the history
 METRICS = "metrics.jsonl"
 
 
@@ -166,10 +167,16 @@ def _as_now(name: str, before: Any) -> Any:
 
 
 class Recorder:
-    """Sends each new row to metrics.jsonl and to the progress call or bar; raises UserError when it cannot."""
+    """Sends each new row to metrics.jsonl, the progress call or bar, and `follow`; raises UserError when it cannot.
 
-    def __init__(self, home: Path | None, run: Run, config: TrainConfig, progress: Progress | None) -> None:
+    follow: also called with the rows of an earlier attempt, so that it has seen the whole history.
+    """
+
+    def __init__(
+        self, home: Path | None, run: Run, config: TrainConfig, progress: Progress | None, follow: Follow | None = None
+    ) -> None:
         self.home, self.run, self.config, self.progress, self.bar = home, run, config, progress, None
+        self.follow = follow or (lambda row: None)
 
     def __enter__(self) -> Callable[[], None]:
         if self.home:
@@ -178,6 +185,8 @@ class Recorder:
                 write_bytes(self.home / METRICS, rows.encode())  # rows after the checkpoint will be made again
             except OSError as error:
                 raise _unwritable(self.home, error) from error
+        for earlier in self.run.history:
+            self.follow(earlier)
         if self.progress is None and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -192,6 +201,7 @@ class Recorder:
                     file.write(json.dumps(row) + "\n")
             except OSError as error:
                 raise _unwritable(self.home, error) from error
+        self.follow(row)
         if self.progress:
             self.progress(self.run.step, self.config.steps, row["loss"])
         elif self.bar is not None:

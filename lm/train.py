@@ -21,7 +21,7 @@ from lm.masking import IGNORED
 from lm.mixers import is_file
 from lm.mlp import Costs
 from lm.model import Decoder
-from lm.state import Diverged, History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
+from lm.state import Diverged, Follow, History, Progress, Recorder, Run, held, identity_of, restore_run, save_run
 from lm.stopping import postponed
 from synth.errors import UserError
 from synth.mixture import Stream, corpus_of
@@ -53,6 +53,7 @@ def train(
     checkpoint_every: int | None = None,
     log_every: int = 10,
     progress: Progress | None = None,
+    follow: Follow | None = None,
 ) -> History:
     """Train `model` in place on the training split of `task` and return its history.
 
@@ -60,7 +61,8 @@ def train(
     the end, and, in a single process, before Ctrl-C or SIGTERM ends it; the same call with the same folder goes on from
     the last checkpoint and ends with the same weights, bit for bit (on a CPU, with the same number of threads). Under
     `accelerate launch` or torchrun each rank trains on its rows of the same global batch. `progress(step, steps, loss)`
-    is called at every row; without it a terminal shows a bar.
+    is called at every row; without it a terminal shows a bar. `follow(row)` is called with every row of the history
+    (lm.tracking shows them), those of an earlier attempt first.
 
     Raises UserError when the settings do not fit each other, when the checkpoint belongs to another run or is damaged,
     when one cannot be written, and when another process is training in the folder; Diverged, which is one, when the
@@ -84,7 +86,7 @@ def train(
             place.wait_for_everyone()
         # ranks stop at different steps, so of several none is asked to save first
         stopping = stack.enter_context(postponed()) if home and place.num_processes == 1 else []
-        record = stack.enter_context(Recorder(home if place.is_main_process else None, run, config, progress))
+        record = stack.enter_context(Recorder(home if place.is_main_process else None, run, config, progress, follow))
         step = _stepper(model, config, run.optimizer, place)
         began = time.perf_counter() - run.history.seconds
         for data in feeds(corpus, config, run.cursor, config.steps - run.step):

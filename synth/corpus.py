@@ -18,6 +18,7 @@ from synth.task import Block, Task, check_split
 
 Packing = Literal["cut", "whole", "none"]
 BLOCK = 256  # documents drawn together; part of the addressing, so changing it changes every stream
+_MEANS: dict[tuple[type, str, str, int], float] = {}  # what mean_length has found
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,10 @@ class Corpus:
 def mean_length(task: Any, split: str = "train", documents: int = 64) -> float:
     """Mean tokens of a document, from some of few people: they are as long, and a world of millions takes a minute."""
     few = replace(task, people=min(task.people, 256)) if hasattr(task, "people") else task
-    return float(Corpus(few, 0, split).documents(0, documents).lengths.mean())
+    asked = type(few), few.key, split, documents
+    if asked not in _MEANS:  # planning asks for the same many times
+        _MEANS[asked] = float(Corpus(few, 0, split).documents(0, documents).lengths.mean())
+    return _MEANS[asked]
 
 
 def _lengths_from(block: Block, inside: int, offset: int) -> np.ndarray:

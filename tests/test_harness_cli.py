@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import cli, ledger, study
-from experiments.harness.cost import costs, report
+from experiments.harness.bill import report
+from experiments.harness.cost import costs
 from experiments.harness.runs import SCALES
 from experiments.harness.study import Experiment, discover, select
 from experiments.harness.table import read_table

@@ -5,7 +5,6 @@ paper's, and the panels and intervals that they draw and judge.
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -87,15 +86,9 @@ def paper_training(task: Any, people: int, exposures: int, like: int | None = No
 
 def parameters_of(model: ModelConfig, task: Any) -> int:
     """All parameters of a model of the task's vocabulary."""
-    return _parameters(model, model.ids(task.vocab()))
+    from lm.parameters import size_of
 
-
-@cache
-def _parameters(model: ModelConfig, vocab_size: int) -> int:
-    from lm.model import outline
-    from lm.parameters import count_parameters
-
-    return count_parameters(outline(model, vocab_size))["total"]
+    return size_of(model, model.ids(task.vocab())).total
 
 
 def filling(world: Callable[[int], Any], model: ModelConfig, bits: float, step: int = 8) -> Any:

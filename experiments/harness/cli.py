@@ -82,6 +82,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=_share, help="GPUs that a run takes on a cluster, also a part of one: 0.25")
     sbatch = "an option of sbatch, or minutes=N, a job's time limit; may be given several times"
     parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=sbatch)
+    trackers = "show trainings in tensorboard, wandb or trackio"
+    parser.add_argument("--track", default="", metavar="TRACKER", help=trackers)
 
 
 def main(file: str, argv: Sequence[str] | None = None) -> None:
@@ -120,6 +122,7 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     cost.add_argument("--scale", choices=SCALES, help="one scale only")
     cost.add_argument("--seeds", type=_natural, help="seeds per configuration")
     cost.add_argument("--measure", action="store_true", help="time a few training steps of each configuration")
+    cost.add_argument("--gpu", choices=("h100", "a100"), default="h100", help="which GPU to price (default: h100)")
     help = "find the sizes of a task at which a model is neither at floor nor at ceiling"
     sub = commands.add_parser("calibrate", help=help, description=f"{help}; docs/calibrate.md shows one")
     add_options(sub, _natural)
@@ -199,9 +202,13 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
         return _print_cost(experiment, options.scale, runs, options)
     from experiments.harness.progress import Report
 
+    if options.track:
+        from lm.tracking import check_tracker
+
+        check_tracker(options.track)
     folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
-    plan = Plan(experiment, options.scale, options.seeds, options.runs)
+    plan = Plan(experiment, options.scale, options.seeds, options.runs, options.track)
     where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
     run_all(plan, runs, where, report.after)
     report.finish()
@@ -213,10 +220,10 @@ def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: P
 
 
 def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], options: argparse.Namespace) -> None:
-    from experiments.harness.cost import costs, report
+    from experiments.harness.bill import report
+    from experiments.harness.cost import costs
 
-    jobs = getattr(options, "jobs", None) or default_jobs()
-    print(report(experiment.name, scale, costs(runs, options.runs, options.measure), jobs))
+    print(report(experiment.name, scale, costs(runs, options.runs, options.measure), options.jobs or default_jobs()))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -268,8 +275,9 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    for experiment in select(options.experiments, options.folder):
-        for scale in [options.scale] if options.scale else SCALES:
-            if runs := experiment.runs(scale, options.seeds):
-                _print_cost(experiment, scale, runs, options)
-                print()
+    from experiments.harness.bill import print_bills
+    from experiments.harness.price import GPUS
+
+    chosen, scales = select(options.experiments, options.folder), [options.scale] if options.scale else SCALES
+    gpu, jobs = GPUS[options.gpu], default_jobs()
+    print_bills(chosen, scales, options.runs, options.results, gpu, jobs, options.seeds, options.measure)

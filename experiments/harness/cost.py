@@ -16,35 +16,40 @@ from typing import Any
 
 from experiments.harness.execute import finished
 from experiments.harness.models import folder_of, key_of
+from experiments.harness.price import Load, memory
 from experiments.harness.runs import MATCHED, Run, Stage, configuration_id
 from lm.speed import efficiency
-from probing.report import duration, short
 from synth.mixture import main_part
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one configuration: per run, except the last two, which are of all its seeds.
+    """Of one configuration: per run, except the last three, which are of all its seeds.
 
     matched: parameters over those that the run's tag says they are to equal; memory in bytes; seconds: expected of one
-    process with one thread, or with the GPU. all_flops: what another configuration has trained before is not in it;
-    left: seconds that the runs without a result will take one after another, without what is trained already or counted
-    in another configuration.
+    process with one thread, or with the GPU; on_gpu: whether by steps timed on a GPU of this machine; load: what
+    decides a GPU's memory. all_flops: what another configuration has trained before is not in it; left: seconds that
+    the runs without a result will take one after another, without what is trained already or counted in another
+    configuration; models: how many kept models they add.
     """
 
     label: str
     runs: int
     finished: int
     parameters: int
+    width: int
     steps: int
     tokens: int
     flops: float
     memory: float
+    load: Load | None
     seconds: float
+    on_gpu: bool
     r_max: float | None
     matched: float | None
     all_flops: float
     left: float
+    models: int
 
 
 @dataclass(frozen=True)
@@ -55,48 +60,56 @@ class Part:
     seconds: float
 
 
-def costs(runs: Sequence[Run], root: Path, measure: bool = False) -> list[Cost]:
-    """The cost of every distinct configuration; with measure=True a few steps of each are timed on this machine."""
+Seen = set[tuple[str, bool]]  # keys of models that are counted, and whether their training is still to be done
+
+
+def costs(runs: Sequence[Run], root: Path, measure: bool = False, seen: Seen | None = None) -> list[Cost]:
+    """The cost of every distinct configuration; with measure=True a few steps of each are timed on this machine.
+
+    seen: the models that other experiments have counted already; those counted here are added.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(configuration_id(run), []).append(run)
-    seen: set[tuple[str, bool]] = set()
+    seen = set() if seen is None else seen
     return [_cost(group, root, measure, seen) for group in groups.values()]
 
 
-def _cost(group: Sequence[Run], root: Path, measure: bool, seen: set[tuple[str, bool]]) -> Cost:
+def _cost(group: Sequence[Run], root: Path, measure: bool, seen: Seen) -> Cost:
     run = group[0]
-    done = sum(finished(each, root) for each in group)
+    ended = [finished(each, root) for each in group]
+    done = sum(ended)
     parameters = _parameters(run)
     *trainings, asking = parts = _parts(run, measure)
-    flops, seconds = sum(part.flops for part in parts), sum(part.seconds for part in parts)
-    tokens = sum(stage.train.batch * stage.train.window * stage.train.steps for stage in run.trainings)
     facts = getattr(main_part(run.task), "facts", None)
-    r_max = facts(None).bits / parameters if facts and parameters else None
-    matched = parameters / dict(run.tags)[MATCHED] if MATCHED in dict(run.tags) else None
-    all_flops, left = asking.flops * len(group), asking.seconds * (len(group) - done)
-    for each in group:
-        todo = not finished(each, root)
+    all_flops, left, models = asking.flops * len(group), asking.seconds * (len(group) - done), 0
+    for each, todo in zip(group, (not one for one in ended), strict=True):
         for stages, part in enumerate(trainings, 1):
             key = key_of(each, stages)
-            all_flops += part.flops * ((key, False) not in seen)
+            fresh = (key, False) not in seen
+            all_flops += part.flops * fresh
+            models += fresh
             left += part.seconds * (todo and (key, True) not in seen and not folder_of(each, root, stages).exists())
             seen |= {(key, False), (key, todo)}
-    memory = _memory(run)
+    load = _load(run, parameters)
     return Cost(
-        run.label,
-        len(group),
-        done,
-        parameters,
-        run.steps,
-        tokens,
-        flops,
-        memory,
-        seconds,
-        r_max,
-        matched,
-        all_flops,
-        left,
+        label=run.label,
+        runs=len(group),
+        finished=done,
+        parameters=parameters,
+        width=run.model.width if run.model else 0,
+        steps=run.steps,
+        tokens=sum(stage.train.batch * stage.train.window * stage.train.steps for stage in run.trainings),
+        flops=sum(part.flops for part in parts),
+        memory=_memory(run, parameters),
+        load=load,
+        seconds=sum(part.seconds for part in parts),
+        on_gpu=measure and _has_gpu(),
+        r_max=facts(None).bits / parameters if facts and parameters else None,
+        matched=parameters / dict(run.tags)[MATCHED] if MATCHED in dict(run.tags) else None,
+        all_flops=all_flops,
+        left=left,
+        models=models + len(group) * (run.model is not None and not trainings),  # untrained ones are kept by their runs
     )
 
 
@@ -124,10 +137,9 @@ def _parameters(run: Run) -> int:
     """As the model begins; adapters of the embedding untie it, so that there may be more at the end."""
     if run.model is None:
         return 0
-    from lm.model import outline
-    from lm.parameters import count_parameters
+    from lm.parameters import size_of
 
-    return count_parameters(outline(run.model, run.model.ids(run.task.vocab())))["total"]
+    return size_of(run.model, run.model.ids(run.task.vocab())).total
 
 
 def _per_token(run: Run, window: int) -> float:
@@ -138,8 +150,9 @@ def _per_token(run: Run, window: int) -> float:
     return flops_per_token(run.model, run.model.ids(run.task.vocab()), window)
 
 
-def _memory(run: Run) -> float:
-    """Bytes of weights, gradients and Adam's two moments (fp32), activations of a micro-batch, and a KV cache.
+def _memory(run: Run, parameters: int) -> float:
+    """Bytes on this machine, all in fp32: weights, gradients and Adam's two moments, activations of a micro-batch, and
+    a KV cache.
 
     Activations: per layer about 8 D + 2 M floats a token are kept for the backward pass (M the width of the MLP), and
     about 3 V for the loss; a cache holds 2 L D floats for each of the 256 sequences that are sampled together.
@@ -151,7 +164,22 @@ def _memory(run: Run) -> float:
     tokens = max((train.batch // train.accumulate * train.window for train in trains), default=0)
     kept = tokens * (model.layers * (8 * model.width + 2 * model.hidden_width) + 3 * vocab)
     cache_ = 2 * model.layers * model.width * model.context * 256
-    return 4.0 * (4 * _parameters(run) + max(kept, cache_))
+    return 4.0 * (4 * parameters + max(kept, cache_))
+
+
+def _load(run: Run, parameters: int) -> Load | None:
+    """The training, of those of a run, that takes the most memory on a GPU."""
+    if run.model is None:
+        return None
+    vocab = run.model.ids(run.task.vocab())
+    rows = [(stage.train.batch // stage.train.accumulate, stage.train.window) for stage in run.trainings]
+    return max((Load.of(run.model, vocab, parameters, *each) for each in rows or [(1, 0)]), key=memory)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @cache
@@ -160,7 +188,7 @@ def matmul_rate() -> float:
     other processes may be at work."""
     import torch
 
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = "cuda" if _has_gpu() else "cpu"
     dtype = torch.bfloat16 if kind == "cuda" else torch.float32
     n = 4096 if kind == "cuda" else 512
     a = torch.randn(n, n, device=kind, dtype=dtype)
@@ -206,45 +234,6 @@ def time_of_a_step(run: Run, stage: Stage, steps: int = 12, clock: Callable[[], 
             progress=lambda *_: moments.append(clock()),
         )
     return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
-
-
-def report(name: str, scale: str, found: Sequence[Cost], jobs: int) -> str:
-    """The dry run's table, and the expected time of all runs in `jobs` processes."""
-    columns: dict[str, list[str]] = {
-        "configuration": [cost.label for cost in found],
-        "runs": [str(cost.runs) for cost in found],
-        "done": [str(cost.finished) for cost in found],
-        "parameters": [short(cost.parameters) for cost in found],
-        "steps": [short(cost.steps) for cost in found],
-        "tokens": [short(cost.tokens) for cost in found],
-        "FLOPs": [f"{cost.flops:.2e}" for cost in found],
-        "memory": [short(cost.memory) + "B" for cost in found],
-    }
-    if any(cost.matched is not None for cost in found):
-        columns["of base"] = ["-" if cost.matched is None else f"{cost.matched:.2%}" for cost in found]
-    if any(cost.r_max is not None for cost in found):
-        columns["R_max"] = ["-" if cost.r_max is None else f"{cost.r_max:.3g}" for cost in found]
-    columns["time each"] = [duration(cost.seconds) for cost in found]
-    padded = [_padded(head, cells, head == "configuration") for head, cells in columns.items()]
-    lines = [f"{name} at scale {scale}", *map("  ".join, zip(*padded, strict=True))]
-    flops = sum(cost.all_flops for cost in found)
-    return "\n".join([*lines, f"all: {flops:.2e} FLOPs, {_time_left(found, jobs)}"])
-
-
-def _padded(head: str, cells: Sequence[str], left: bool) -> list[str]:
-    width = max(map(len, [head, *cells]))
-    return [cell.ljust(width) if left else cell.rjust(width) for cell in (head, *cells)]
-
-
-def _time_left(found: Sequence[Cost], jobs: int) -> str:
-    """On this machine, with no more processes than runs are left, and never less than the longest run takes."""
-    left = [cost for cost in found if cost.runs > cost.finished]
-    if not left:
-        return "nothing left to do"
-    jobs = min(jobs, sum(cost.runs - cost.finished for cost in left))
-    longest = max(min(cost.seconds, cost.left) for cost in left)
-    seconds = max(sum(cost.left for cost in left) / jobs, longest)
-    return f"about {duration(seconds)} left on this machine with {jobs} process{'es' * (jobs > 1)} at a time"
 
 
 def expected_seconds(run: Run) -> float:

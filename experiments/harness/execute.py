@@ -22,10 +22,11 @@ from synth.files import sync
 from synth.streams import canonical
 
 
-def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None) -> Rows | None:
+def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None, track: str = "") -> Rows | None:
     """The rows of a run, from its folder when it is finished, else by doing it (or going on with it).
 
-    progress is called with the number of optimizer steps done. Another process's run, or training that this one needs,
+    progress is called with the number of optimizer steps done; track: a tracker of lm.tracking, or "", in which the
+    trainings that are done now are shown. Another process's run, or training that this one needs,
     is waited for, or, with wait=False, given up: the result is then None. Raises UserError on a damaged folder and for
     trainings that do not fit each other, OSError on a full disk.
     """
@@ -37,7 +38,7 @@ def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None =
             return None
         if not (root / identity).exists():  # the process that we waited for may have finished it
             try:
-                if not _work(run, root, wait, progress or (lambda step: None)):
+                if not _work(run, root, wait, progress or (lambda step: None), track):
                     return None
             except Exception as error:
                 if disk_full(error, root):
@@ -56,13 +57,13 @@ def finished(run: Run, root: Path) -> bool:
     return (root / run_id(run)).exists()
 
 
-def _work(run: Run, root: Path, wait: bool, progress: Progress) -> bool:
+def _work(run: Run, root: Path, wait: bool, progress: Progress, track: str) -> bool:
     """Do the run; False when another process is at a training that it needs, and wait is False."""
     final = root / run_id(run)
     partial = final.with_suffix(".partial")
     record = provenance()
     check(run)
-    found = trained(run, root, wait, progress) if run.model else Trained(None)
+    found = trained(run, root, wait, progress, track=track) if run.model else Trained(None)
     if found is None:
         return False
     progress(run.steps)

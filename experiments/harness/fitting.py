@@ -8,7 +8,7 @@ from experiments.harness.runs import Run, Stage
 
 if TYPE_CHECKING:
     from lm.model import Decoder
-    from lm.state import Diverged, History
+    from lm.state import Diverged, Follow, History
 
 Progress = Callable[[int], None]
 # a stack pays while calls cost more than arithmetic: tokens of a batch times width. The GPU's number is not measured
@@ -29,8 +29,11 @@ def in_stack(run: Run) -> bool:
     return place.num_processes == 1 and work <= LIMITS[place.device.type] and stackable(run.model)
 
 
-def fit(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "History":
-    """Train a model in place, going on from the checkpoint where there is one. Raises what lm.train raises."""
+def fit(
+    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, follow: "Follow | None"
+) -> "History":
+    """Train a model in place, going on from the checkpoint where there is one; follow: called with every row. Raises
+    what lm.train raises."""
     from lm.train import train
 
     return train(
@@ -42,18 +45,25 @@ def fit(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Pr
         folder=checkpoint,
         checkpoint_every=_every(stage),
         progress=lambda step, steps, loss: progress(step),
+        follow=follow,
     )
 
 
-def fit_in_stack(run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress) -> "History":
-    """As part of a stack of one. Raises Diverged as `fit`."""
+def fit_in_stack(
+    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, follow: "Follow | None"
+) -> "History":
+    """As a stack of one, whose rows are followed when it is over. Raises Diverged as `fit`."""
     from lm.state import Diverged
     from lm.together import Unstackable
 
     try:
         (history,) = fit_stack([run], [model], [checkpoint], [progress])
     except Unstackable:
-        return fit(run, stage, model, checkpoint, progress)
+        return fit(run, stage, model, checkpoint, progress, follow)
+    rows = history.history or () if isinstance(history, Diverged) else history
+    if follow is not None:
+        for row in rows:
+            follow(row)
     if isinstance(history, Diverged):
         raise history
     return history

@@ -21,6 +21,7 @@ from experiments.harness.files import locked, read_json, sync_tree, write_json
 from experiments.harness.fitting import Progress, fit, fit_in_stack, fit_stack, in_stack
 from experiments.harness.provenance import provenance
 from experiments.harness.runs import Run, Stage
+from experiments.harness.tracked import followed, tell
 from synth.errors import UserError
 from synth.files import sync
 from synth.mixture import main_part, one_vocab
@@ -28,7 +29,7 @@ from synth.streams import canonical, digest
 
 if TYPE_CHECKING:
     from lm.model import Decoder
-    from lm.state import Diverged, History
+    from lm.state import Diverged, Follow, History
 
 # of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
 Record = dict[str, Any]
@@ -70,10 +71,13 @@ def check(run: Run) -> None:
         require_peft()
 
 
-def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | None = None) -> Trained | None:
+def trained(
+    run: Run, root: Path, wait: bool, progress: Progress, stages: int | None = None, track: str = ""
+) -> Trained | None:
     """The model after the first `stages` (default: all) trainings of a run, kept or made now.
 
-    progress is called with the number of optimizer steps done, also of the stages before. Another process's training is
+    progress is called with the number of optimizer steps done, also of the stages before; track: a tracker of
+    lm.tracking, or "", in which the trainings that are done now are shown. Another process's training is
     waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
     first, so that processes never wait for each other. A damaged model is put aside and made anew. A training that
     diverges is recorded as one and leaves no model; those that were to follow are left out.
@@ -89,10 +93,10 @@ def trained(run: Run, root: Path, wait: bool, progress: Progress, stages: int | 
             return None
         if found := _read(folder):  # the process that we waited for has made it
             return found
-        before = trained(run, root, wait, progress, stages - 1)
+        before = trained(run, root, wait, progress, stages - 1, track)
         if before is None or before.diverged is not None:
             return before
-        return _make(run, folder, stages, before, progress)
+        return _make(run, folder, stages, before, progress, track)
 
 
 def _start(run: Run) -> "Decoder":
@@ -117,14 +121,16 @@ def _read(folder: Path) -> Trained | None:
         return None
 
 
-def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress) -> Trained:
+def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress, track: str) -> Trained:
     from lm.checkpoint import load
     from lm.train import where
 
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
     checkpoint, stage = folder.with_suffix(".partial") / "checkpoint", run.trainings[stages - 1]
     how = fit_in_stack if stages == 1 and in_stack(run) else fit
-    model, record = _train(run, stage, before.model, checkpoint, lambda step: progress(done + step), how)
+    with followed(track, run, folder.parents[1], stages, folder.name) as follow:
+        fit_to = (checkpoint, lambda step: progress(done + step), follow)
+        model, record = _train(run, stage, before.model, how, *fit_to)
     records = (*before.records, record)
     _keep(run, folder, stages, model, records)
     # read from the disk, so that a table does not depend on which of its runs came first
@@ -160,7 +166,13 @@ def _keep(
 
 
 def _train(
-    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, how: Callable[..., "History"]
+    run: Run,
+    stage: Stage,
+    model: "Decoder",
+    how: Callable[..., "History"],
+    checkpoint: Path,
+    progress: Progress,
+    follow: "Follow | None",
 ) -> "tuple[Decoder, Record]":
     """The model after a stage, and the stage's record."""
     from lm.adapt import adapt, merged
@@ -168,7 +180,7 @@ def _train(
 
     model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
     try:
-        history = how(run, stage, model, checkpoint, progress)
+        history = how(run, stage, model, checkpoint, progress, follow)
     except Diverged as error:
         return model, _record(run, stage, error)
     return merged(model) if stage.rank else model, _record(run, stage, history)
@@ -187,10 +199,11 @@ def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:
     return record
 
 
-def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]) -> None:
+def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress], track: str = "") -> None:
     """Train the first stage of several runs at once and keep the models, so that `trained` finds them.
 
-    progress: for each run, called with the number of its steps done. What is kept, or at work in another process, is
+    progress: for each run, called with the number of its steps done; track: as in `trained`, but each training is shown
+    when all are over. What is kept, or at work in another process, is
     left out. Does nothing where less than two are to be trained, or they cannot be trained together.
     """
     from lm.together import Unstackable
@@ -214,7 +227,9 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
         except Unstackable:
             return
         for run, folder, model, history in zip(group, todo, models, histories, strict=True):
-            _keep(run, folder, 1, model, (_record(run, run.trainings[0], history),), len(group))
+            record = _record(run, run.trainings[0], history)
+            tell(track, run, root, folder.name, record["rows"])
+            _keep(run, folder, 1, model, (record,), len(group))
 
 
 def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:

@@ -38,13 +38,13 @@ def _here(plan: Plan, waiting: list[Run], bar: Any) -> Iterator[Run]:
     """One group after another in this process, with all threads."""
     busy = []
     for group in in_groups(waiting, plan.root, 1):
-        for run, done in work_on(group, plan.root, False, lambda run: Steps(bar.update)):
+        for run, done in work_on(group, plan.root, False, lambda run: Steps(bar.update), plan.track):
             if done:
                 yield run
             else:
                 busy.append(run)
     for run in busy:
-        execute(run, plan.root, progress=Steps(bar.update))
+        execute(run, plan.root, progress=Steps(bar.update), track=plan.track)
         yield run
 
 
@@ -113,4 +113,5 @@ def _add(steps: int) -> None:
 
 def _work(plan: Plan, identities: list[str], wait: bool) -> list[bool]:
     """Do the runs of a group in a worker; False for each that another command is busy with."""
-    return [done for _, done in work_on(plan.named(identities), plan.root, wait, lambda run: Steps(_add))]
+    group = plan.named(identities)
+    return [done for _, done in work_on(group, plan.root, wait, lambda run: Steps(_add), plan.track)]

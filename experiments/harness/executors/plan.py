@@ -28,12 +28,13 @@ class Listed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs to find its runs again."""
+    """What a worker needs to find its runs again; track: a tracker of lm.tracking, or "", that shows trainings."""
 
     experiment: Source
     scale: str
     seeds: int | None
     root: Path
+    track: str = ""
 
     def named(self, identities: Sequence[str]) -> list[Run]:
         """The runs of these ids."""

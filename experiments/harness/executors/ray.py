@@ -155,4 +155,5 @@ def _work(plan: Plan, identities: list[str], wait: bool, mark: str) -> list[bool
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored, and it cancels a task
     if not torch.cuda.is_available():
         use_threads(1)
-    return [done for _, done in work_on(plan.named(identities), plan.root, wait, lambda run: Beat(plan.root, run))]
+    group = plan.named(identities)
+    return [done for _, done in work_on(group, plan.root, wait, lambda run: Beat(plan.root, run), plan.track)]

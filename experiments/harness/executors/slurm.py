@@ -62,10 +62,11 @@ class Share:
         root, busy = self.plan.root, []
         try:
             for identities in self.groups:
-                for run, done in work_on(self.plan.named(identities), root, False, lambda run: Beat(root, run)):
+                group = self.plan.named(identities)
+                for run, done in work_on(group, root, False, lambda run: Beat(root, run), self.plan.track):
                     busy += [] if done else [run]
             for run in busy:
-                execute(run, root, progress=Beat(root, run))
+                execute(run, root, progress=Beat(root, run), track=self.plan.track)
         except (UserError, OSError) as error:
             return str(error)
         except KeyboardInterrupt:

@@ -18,15 +18,17 @@ Handle = TypeVar("Handle")
 EVERY = 0.5  # seconds between two writes of a run's progress
 
 
-def carry_out(group: list[Run], root: Path, wait: bool, telling: Telling) -> Iterator[tuple[Run, bool]]:
+def carry_out(
+    group: list[Run], root: Path, wait: bool, telling: Telling, track: str = ""
+) -> Iterator[tuple[Run, bool]]:
     """Train the models of a group at once, then do each run; False for one that another command is busy with."""
     told = [telling(run) for run in group]
     if len(group) > 1:
         for run in group:
             check(run)
-        train_together(group, root, told)
+        train_together(group, root, told, track)
     for run, steps in zip(group, told, strict=True):
-        yield run, execute(run, root, wait, steps) is not None
+        yield run, execute(run, root, wait, steps, track) is not None
 
 
 def in_two_rounds(
