@@ -1,6 +1,8 @@
 """Refusals of configurations that no model can have, in one line each."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from synth.errors import UserError
@@ -23,6 +25,28 @@ def at_least(config: Any, least: float, *names: str) -> None:
             raise UserError(f"{name}={value} is not finite; give a number of at least {least:g}")
         if value < least:
             raise UserError(f"{name}={value} is too small; give at least {least:g}")
+
+
+def check_read(found: Any, defaults: Mapping[str, Any], where: str | Path) -> None:
+    """Raise UserError unless a file's fields are those of a ModelConfig, of their types, and name no unknown code."""
+    from synth.registry import file_of, is_file, require_trust
+
+    mend = "save the model again or copy the whole folder anew"
+    if not isinstance(found, dict):
+        raise UserError(f"{where} holds no architecture of a model; {mend}")
+    for name, value in found.items():
+        if name not in defaults:
+            raise UserError(f"{where} has a field {name!r} that no model has; {mend}, or use the version of then")
+        if not _alike(value, defaults[name]):
+            raise UserError(f"{where}: {name}={value!r} is no value of it; {mend}")
+    if is_file(found.get("mixer", "")):
+        require_trust(file_of(found["mixer"]), where)
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value has the type of a field with that default."""
+    kinds: dict[type, tuple[type, ...]] = {float: (float, int), type(None): (int, type(None))}
+    return type(value) in kinds.get(type(default), (type(default),))
 
 
 def check_model(config: "ModelConfig") -> None:
