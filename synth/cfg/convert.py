@@ -92,8 +92,9 @@ def _child(below: tuple[str, ...], position: int) -> str:
 
 
 def _parsed(path: Path) -> Mapping:
+    text = read_file(path)
     try:
-        content = json.loads(read_file(path))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from None
     except (RecursionError, ValueError):  # brackets in brackets in ..., or a number of thousands of digits
