@@ -1,6 +1,7 @@
 """Refusals of configurations that no model can have, in one line each."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -41,6 +42,21 @@ def check_read(found: Any, defaults: Mapping[str, Any], where: str | Path) -> No
             raise UserError(f"{where}: {name}={value!r} is no value of it; {mend}")
     if is_file(found.get("mixer", "")):
         require_trust(file_of(found["mixer"]), where)
+
+
+def check_memory(config: "ModelConfig", ids: int) -> None:
+    """Raise UserError for a model of which even the largest parts do not fit into this machine's memory.
+
+    ids: of its vocabulary. Counts less than there is: matrices, tables, and 20 kB of objects for each block or expert.
+    """
+    width, mlps = config.width, max(1, config.experts)
+    block = width * (width + 2 * mlps * config.hidden_width + len(config.canon) * config.canon_kernel) + config.state
+    tables = width * (ids + (config.context if config.positions == "learned" else 0))
+    needed = 4 * (config.layers * block + tables) + 20_000 * config.layers * mlps
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise UserError(f"the model needs {max(1, needed >> 30):,} GiB and this machine has {there >> 30:,}; "
+                        "give fewer layers or experts, or less width, context or canon_kernel")  # fmt: skip
 
 
 def _alike(value: Any, default: Any) -> bool:
