@@ -129,7 +129,7 @@ def _record(path: Path) -> tuple[dict[str, Any], int]:
         run = json.loads(path.read_text("utf-8").partition("\n")[2])["run"]  # the first line is a checksum
         fields, seed = dict(run["task"]), int(run["seeds"]["data"])
         fields["class"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path} is cut or altered; delete the folder and run the experiment again") from error
     return fields, seed
 

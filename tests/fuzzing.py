@@ -95,7 +95,7 @@ def bent(draw: Any, whole: Any) -> Any:
     found = copy.deepcopy(whole)
     for _ in range(draw(st.integers(1, 3))):
         if not isinstance(found, dict | list) or not found:
-            return draw(JUNK)
+            return copy.deepcopy(draw(JUNK))
         here = found
         while True:
             key = draw(st.sampled_from(sorted(here)) if isinstance(here, dict) else st.integers(0, len(here) - 1))
@@ -104,7 +104,7 @@ def bent(draw: Any, whole: Any) -> Any:
                 break
             here = below
         if draw(st.booleans()):
-            here[key] = draw(JUNK)
+            here[key] = copy.deepcopy(draw(JUNK))
         elif draw(st.booleans()):
             del here[key]
         elif isinstance(here, dict):

@@ -248,7 +248,10 @@ def test_records_of_runs(tmp_path_factory: pytest.TempPathFactory, text: str) ->
 def test_ids_of_runs(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     from probing.finished import find
 
-    reads("id", name, lambda: find(name, shared(tmp_path_factory) / "runs"))
+    runs = shared(tmp_path_factory) / "ids"
+    (runs / "abc/model").mkdir(parents=True, exist_ok=True)
+    (runs / "abc/run.json").write_text("{}\n" + json.dumps(PLAIN))
+    reads("id", name, lambda: find(name, runs))
 
 
 COMPLETIONS = [{"tokens": ["(", "A", ")"]}, {"tokens": [0, 1, 2], "index": 3}]
