@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.harness.cli import Parser
+from synth.commandline import Parser, complain
 from synth.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError("--quick numbers are not worth keeping; leave out --write or --quick")
         _run(options.names or names(), options.json, options.quick, options.write)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         raise SystemExit(2) from None
     except BrokenPipeError:
         raise SystemExit(0) from None  # the reader, such as head, has seen enough

@@ -48,7 +48,7 @@ class Train:
         from lm.model import build
         from lm.tracking import tracking
         from lm.train import train
-        from synth.registry import get_task
+        from synth.registry import file_of, get_task, is_file
 
         task = get_task(self.task)
         model = build(self.model, self.model.ids(task.vocab()), self.init_seed)
@@ -69,7 +69,9 @@ class Train:
             raise UserError(f"cannot write {home / TASK} ({error.strerror}); free space and run again") from error
         print(f"loss {history[-1]['loss']:.4f} nats after {history.tokens} tokens; the model is in {home}")
         if self.model.causal:
-            print(f"samples:      python -m lm sample --folder {self.folder}")
+            code = sorted({str(file_of(spec)) for spec in (self.task, self.model.mixer) if is_file(spec)})
+            trusted = f" --trust {' '.join(code)}" if code else ""
+            print(f"samples:      python -m lm sample --folder {self.folder}{trusted}")
         kind = "Causal" if self.model.causal else "Masked"
         print(f"transformers: import lm.hf, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
 
@@ -105,21 +107,31 @@ class Sample:
     max_new_tokens: int = 512
     temperature: float = 1.0
     seed: int = 0
+    trust: tuple[Path, ...] = ()
+    """Files of your own code that the model or its task is made of; it runs only if named here."""
 
     def run(self) -> None:
         from lm.checkpoint import load
         from lm.generate import generate
         from synth.corpus import Corpus
-        from synth.registry import get_task
+        from synth.registry import file_of, get_task, is_file, require_trust, trust
 
         if self.n < 1:
             raise UserError(f"--n {self.n} asks for no documents; give at least 1")
-        model = load(self.folder / "model")
+        for path in self.trust:
+            trust(path)
+        model, note = load(self.folder / "model"), self.folder / "model" / TASK
         try:
-            name, *seed = (self.folder / "model" / TASK).read_text().splitlines()
+            name, *seed = note.read_text().splitlines()
+            data_seed = int(seed[0]) if seed else 0
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder / 'model' / TASK} does not name a task; train with `lm train`") from error
-        corpus = Corpus(get_task(name), int(seed[0]) if seed else 0, "test")
+            raise UserError(f"{note} does not name a task; train with `lm train`") from error
+        if is_file(name):
+            require_trust(file_of(name), note)
+        corpus = Corpus(get_task(name), data_seed, "test")
+        if model.vocab_size < (needed := model.config.ids(corpus.vocab)):
+            raise UserError(f"{self.folder} has a model of {model.vocab_size} ids and {name} needs {needed}; "
+                            "it is not the task that it was trained on")  # fmt: skip
         block = corpus.documents(0, self.n)
         prompts = [block[i].prompt for i in range(self.n)]
         drawn = generate(model, prompts, self.max_new_tokens, self.temperature, corpus.vocab.eos, self.seed)

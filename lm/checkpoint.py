@@ -14,11 +14,12 @@ from torch import Tensor
 
 from lm.config import ModelConfig
 from lm.model import Decoder, outline
-from lm.resume import digest
+from lm.resume import BROKEN, digest
 from synth.errors import UserError
 from synth.files import write_bytes
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
+MOST_TOKENS = 64  # of a reference
 TOLERANCE = 1e-3  # of the largest reference logit: other machines round differently, another architecture does not
 
 
@@ -57,17 +58,31 @@ def load(folder: str | Path) -> Decoder:
     folder = Path(folder)
     reference = _parsed(folder, REFERENCE, _read(folder, REFERENCE))
     config = _parsed(folder, CONFIG, _read(folder, CONFIG, reference))
+    architecture = ModelConfig.read(config.get("architecture"), folder / CONFIG)
     try:
         weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
-        model = outline(ModelConfig(**config["architecture"]), config["vocab_size"])
+        _check_parts(architecture, len(weights))
+        model = outline(architecture, config["vocab_size"])
         model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
-        logits = _reference_logits(model, torch.tensor(reference["tokens"]))
-        wanted = torch.tensor(reference["logits"])
-    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        tokens, wanted = (torch.tensor(reference[name]) for name in ("tokens", "logits"))
+        if tokens.numel() > MOST_TOKENS:
+            raise ValueError("more reference tokens than were ever written")
+        logits = _reference_logits(model, tokens)
+    except UserError:
+        raise
+    except BROKEN as error:
         raise _damaged(folder, WEIGHTS) from error
-    if wanted.shape != logits.shape or (logits - wanted).abs().max() > TOLERANCE * wanted.abs().max():
+    # not (... <= ...): what is not a number agrees with nothing
+    if wanted.shape != logits.shape or not (logits - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
         raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
     return model.requires_grad_(True).eval()
+
+
+def _check_parts(config: ModelConfig, tensors: int) -> None:
+    """Raise ValueError for more blocks or experts than there are tensors: before they are built, as a file may ask for
+    millions."""
+    if config.layers * max(1, config.experts) > tensors:
+        raise ValueError(f"{config.layers} layers of {config.experts} experts in {tensors} tensors")
 
 
 @contextmanager
@@ -102,15 +117,17 @@ def _read(folder: Path, name: str, reference: Any = None) -> bytes:
         data = (folder / name).read_bytes()
     except OSError as error:
         raise UserError(f"no model at {folder}: cannot read {name}; check the path or save the model again") from error
-    if reference is not None and digest(data) != reference.get("digests", {}).get(name):
-        raise _damaged(folder, name)
+    if reference is not None:
+        digests = reference.get("digests")
+        if not isinstance(digests, dict) or digest(data) != digests.get(name):
+            raise _damaged(folder, name)
     return data
 
 
 def _parsed(folder: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(folder, name) from error
     if not isinstance(parsed, dict):
         raise _damaged(folder, name)

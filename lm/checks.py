@@ -1,6 +1,9 @@
 """Refusals of configurations that no model can have, in one line each."""
 
 import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from synth.errors import UserError
@@ -23,6 +26,43 @@ def at_least(config: Any, least: float, *names: str) -> None:
             raise UserError(f"{name}={value} is not finite; give a number of at least {least:g}")
         if value < least:
             raise UserError(f"{name}={value} is too small; give at least {least:g}")
+
+
+def check_read(found: Any, defaults: Mapping[str, Any], where: str | Path) -> None:
+    """Raise UserError unless a file's fields are those of a ModelConfig, of their types, and name no unknown code."""
+    from synth.registry import file_of, is_file, require_trust
+
+    mend = "save the model again or copy the whole folder anew"
+    if not isinstance(found, dict):
+        raise UserError(f"{where} holds no architecture of a model; {mend}")
+    for name, value in found.items():
+        if name not in defaults:
+            raise UserError(f"{where} has a field {name!r} that no model has; {mend}, or use the version of then")
+        if not _alike(value, defaults[name]):
+            raise UserError(f"{where}: {name}={value!r} is no value of it; {mend}")
+    if is_file(found.get("mixer", "")):
+        require_trust(file_of(found["mixer"]), where)
+
+
+def check_memory(config: "ModelConfig", ids: int) -> None:
+    """Raise UserError for a model of which even the largest parts do not fit into this machine's memory.
+
+    ids: of its vocabulary. Counts less than there is: matrices, tables, and 20 kB of objects for each block or expert.
+    """
+    width, mlps = config.width, max(1, config.experts)
+    block = width * (width + 2 * mlps * config.hidden_width + len(config.canon) * config.canon_kernel) + config.state
+    tables = width * (ids + (config.context if config.positions == "learned" else 0))
+    needed = 4 * (config.layers * block + tables) + 20_000 * config.layers * mlps
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise UserError(f"the model needs {max(1, needed >> 30):,} GiB and this machine has {there >> 30:,}; "
+                        "give fewer layers or experts, or less width, context or canon_kernel")  # fmt: skip
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value has the type of a field with that default."""
+    kinds: dict[type, tuple[type, ...]] = {float: (float, int), type(None): (int, type(None))}
+    return type(value) in kinds.get(type(default), (type(default),))
 
 
 def check_model(config: "ModelConfig") -> None:

@@ -4,10 +4,11 @@ Defaults of training follow Part 1 (Physics of Language Models, arXiv 2305.13673
 betas 0.9 and 0.98, weight decay 0.1, linear decay without warm-up, windows of 512 tokens).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from lm.checks import at_least, check_model, choose
+from lm.checks import at_least, check_model, check_read, choose
 from synth.errors import UserError
 from synth.streams import digest
 from synth.task import Task
@@ -99,9 +100,23 @@ class ModelConfig:
         choose("mlp", self.mlp, MLP)
         check_model(self)
 
+    @classmethod
+    def read(cls, found: Any, where: str | Path) -> "ModelConfig":
+        """The configuration that a file (`where`) says a model has, as a dict.
+
+        Raises UserError for what no configuration has, and for a mixer's file that the caller has not named: a saved
+        model is data and runs nothing (synth.registry.trust).
+        """
+        check_read(found, {f.name: f.default for f in fields(cls)}, where)
+        try:
+            return cls(**found)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+
     def contents(self) -> dict[str, str]:
         """For the identity of a run: a mixer from a file is known by what is in it, not by where it lies."""
-        from lm.mixers import file_of, is_file, mixer_class
+        from lm.mixers import mixer_class
+        from synth.registry import file_of, is_file
 
         if not is_file(self.mixer):
             return {}

@@ -29,7 +29,8 @@ class PhysConfig(PretrainedConfig):
     model_type = "physics-lm"
 
     def __init__(self, architecture: dict[str, Any] | None = None, vocab_size: int = 6, **others: Any) -> None:
-        self.architecture = asdict(ModelConfig(**(architecture or {})))
+        # what stands here was read from a file, or is that of a model whose code runs already
+        self.architecture = asdict(ModelConfig.read(architecture or {}, "the model's config.json"))
         self.vocab_size = vocab_size
         # names under which transformers' tools look for sizes
         self.hidden_size = self.architecture["width"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lm.attention import SoftmaxAttention
 from lm.canon import Canon, canon_for, memories
+from lm.checks import check_memory
 from lm.config import BOUNDED, GATED, ModelConfig
 from lm.experts import Experts
 from lm.fixed import PositionAttention, UniformAttention
@@ -225,10 +226,11 @@ def outline(config: ModelConfig, vocab_size: int) -> Decoder:
 def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
     """A decoder whose weights are a pure function of (config, vocab_size, seed); the global RNG is not touched.
 
-    Raises UserError for an empty vocabulary.
+    Raises UserError for an empty vocabulary, and for a model that has no room in memory.
     """
     if vocab_size < 1:
         raise UserError(f"vocab_size={vocab_size} leaves nothing to predict; give at least 1")
+    check_memory(config, vocab_size)
     model = outline(config, vocab_size)
     model.to_empty(device="cpu")
     initialise(model, seed)

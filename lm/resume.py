@@ -20,6 +20,8 @@ from synth.errors import UserError
 from synth.files import sync
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
+# what reading files that others may have written can raise, json that nests too deeply (a RuntimeError) included
+BROKEN = (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 def digest(data: bytes) -> str:
@@ -77,8 +79,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         data = (path / TENSORS).read_bytes()
         if digest(data) != digests[TENSORS]:
             raise ValueError("its digest differs")
-        return safetensors.torch.load(data), json.loads(body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tensors, state = safetensors.torch.load(data), json.loads(body)
+        if not isinstance(state, dict):
+            raise ValueError("its state is no object")
+        return tensors, state
+    except BROKEN as error:
         raise UserError(
             f"the checkpoint file {path / name} is missing, cut or altered; delete the folder {path} to train again "
             "from the start"

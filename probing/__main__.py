@@ -17,13 +17,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser("python -m probing", description=__doc__, formatter_class=_Plain)
-    commands = top.add_subparsers(dest="command", required=True)
+    top = _Parser("python -m probing", description=__doc__, formatter_class=_Plain)
+    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_plan(commands)
     _add_show(commands)
     _add_ask(commands)
@@ -53,6 +53,7 @@ def _add_show(commands: Any) -> None:
     show.add_argument("--seed", type=int, default=0, help="which sentence is drawn (0)")
     show.add_argument("--grammar", metavar="FILE", help="where the run's grammar is, if it came from a file")
     show.add_argument("--updates", type=int, default=300, help="of the probes, fitted once for each run (300)")
+    _add_trust(show)
     show.add_argument("--out", type=Path, default=Path("tree.html"), metavar="FILE", help="the page (tree.html)")
 
 
@@ -61,6 +62,7 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument("question", nargs="+", help="in words; several, each in quotes, are answered one after another")
     ask.add_argument("--run", required=True, metavar="ID", help="a run on bioS: its id, or enough of it, or its folder")
     ask.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
+    _add_trust(ask)
     ask.add_argument("--json", action="store_true", help="a JSON object a line instead of text")
 
 
@@ -69,6 +71,7 @@ def _add_questions(commands: Any) -> None:
     who = asked.add_mutually_exclusive_group(required=True)
     who.add_argument("--model", type=Path, metavar="FOLDER", help="a causal model and its tokenizer, as saved")
     who.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible; a key is read from OPENAI_API_KEY")
+    _add_trust(asked)
     asked.add_argument("--name", help="how the endpoint calls the model")
     asked.add_argument("--n", type=int, help="questions of each task (all)")
     asked.add_argument("--tokens", type=int, default=64, help="how many an answer may have (64)")
@@ -78,6 +81,28 @@ def _add_questions(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="where answers are kept as they come (answers-NAME.jsonl)"
     )
     asked.add_argument("--json", action="store_true", help="a JSON object a line instead of the table")
+
+
+def _add_trust(command: Any) -> None:
+    command.add_argument("--trust", type=Path, action="append", default=[], metavar="FILE.py",
+                         help="your own mixer, where the model has one: its code runs only if named here")  # fmt: skip
+
+
+def _trust(options: argparse.Namespace) -> None:
+    from synth.registry import trust
+
+    for path in options.trust:
+        trust(path)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors; --help needs nothing of synth, which brings numpy in."""
+
+    def error(self, message: str) -> NoReturn:
+        from synth.commandline import complain
+
+        complain(message)
+        raise SystemExit(2)
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):
@@ -91,6 +116,7 @@ def show(options: argparse.Namespace) -> str:
     found = find(
         options.run, options.runs, options.grammar
     )  # what is quickly found wrong is said before torch comes in
+    _trust(options)
     from lm.checkpoint import load
     from probing import page
     from probing.reading import Effort, tree_reader
@@ -118,6 +144,7 @@ def ask(options: argparse.Namespace) -> str:
     from probing.finished import find_people
 
     found = find_people(options.run, options.runs)
+    _trust(options)
     from dataclasses import asdict
 
     from lm.checkpoint import load
@@ -134,6 +161,7 @@ def questions(options: argparse.Namespace) -> str:
     """The table of the four tasks. Raises UserError on settings, a model or an endpoint that will not do."""
     from probing.anymodel import examine
 
+    _trust(options)
     found, kept = examine(options)
     if options.json:
         return "\n".join(json.dumps(row) for row in found)
@@ -168,10 +196,14 @@ def main() -> int:
     if options.command == "plan":
         os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
     from synth.__main__ import guarded
+    from synth.commandline import check_arguments
 
-    command = {"plan": run, "show": show, "ask": ask, "questions": questions}[options.command]
+    def work() -> None:
+        check_arguments(sys.argv[1:])
+        print({"plan": run, "show": show, "ask": ask, "questions": questions}[options.command](options))
+
     kept = "the same command goes on" if options.command == "questions" else "nothing was changed"
-    return guarded(lambda: print(command(options)), kept)
+    return guarded(work, kept)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,13 @@ class EndpointAnswerer:
 
     def __post_init__(self) -> None:
         try:
-            good = urlsplit(self.url).scheme in ("http", "https") and urlsplit(self.url).hostname
+            parts = urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and parts.hostname
+            parts.port  # noqa: B018  raises ValueError when it is no number
         except ValueError:
             good = None
+        if good and ("@" in parts.netloc or parts.query or parts.fragment):  # keys in these would go into messages
+            raise UserError("--endpoint holds a user name, ? or #; give the bare address, and a key in OPENAI_API_KEY")
         if not good or not self.url.isascii() or not self.url.isprintable() or " " in self.url:
             raise UserError(f"--endpoint {self.url!r} is no address; it begins with http:// or https://")
         if not (self.key.isascii() and self.key.isprintable()):
@@ -158,7 +162,15 @@ class EndpointAnswerer:
         if 300 <= error.code < 400:
             where = self._clean(str(error.headers.get("Location")))
             mend = f"give the address that it points to, if you trust it: {where}"
-        return UserError(f"{self.url} answered with status {error.code}{self._clean(_message(error))}; {mend}")
+        return UserError(f"{self.url} answered with status {error.code}{self._clean(self._message(error))}; {mend}")
+
+    def _message(self, error: urllib.error.HTTPError) -> str:
+        """What the server says about it, if it says so as OpenAI does."""
+        try:
+            told = json.loads(self._read(error))["error"]
+            return f" ({told['message'] if isinstance(told, dict) else told})"
+        except (ValueError, RecursionError, KeyError, TypeError, OSError, http.client.HTTPException):
+            return ""
 
     def _text(self, reply: bytes) -> str:
         """The text of a reply. Raises UserError that names what is missing in it."""
@@ -191,12 +203,3 @@ def _has(value: Any) -> str:
         told = value.get("error")
         return f": it says {json.dumps(told)}" if told else f"; it has {', '.join(map(str, value)) or 'nothing'}"
     return f"; there is {'an empty list' if value == [] else f'a {type(value).__name__}'}"
-
-
-def _message(error: urllib.error.HTTPError) -> str:
-    """What the server says about it, if it says so as OpenAI does."""
-    try:
-        told = json.loads(error.read(1 << 14))["error"]
-        return f" ({told['message'] if isinstance(told, dict) else told})"
-    except (ValueError, RecursionError, KeyError, TypeError, OSError, http.client.HTTPException):
-        return ""

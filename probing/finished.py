@@ -6,6 +6,7 @@ questions about them, are made of it, and nothing that they name is imported or 
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -61,7 +62,7 @@ def find_people(run: str, runs: Path) -> Finished[Task]:
         return Finished(folder, _about_people(folder, record), seed)
     except UserError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"{folder / 'run.json'} tells of people in fields that this version does not know; use the version of then"
         ) from error
@@ -84,24 +85,38 @@ def _with_model(run: str, runs: Path) -> Path:
     folder = _folder(run, runs)
     if not (folder / "model").is_dir():
         raise UserError(f"{folder} has no model; choose a finished run that trained one")
+    for part in ("model", "run.json", "probes"):  # what is read or written there: links would lead elsewhere
+        _check_inside(folder / part, folder)
     return folder
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """Raise UserError for a link that leads out of a folder."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise UserError(f"{path} is a link out of {folder}; give the folder that it leads to, if you trust it")
 
 
 def _folder(run: str, runs: Path) -> Path:
     there = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
     there = [name for name in there if not name.startswith(".")]
-    if run in there:
-        return runs / run
-    begun = [name for name in there if run and name.startswith(run)]
-    if len(begun) == 1 and not begun[0].endswith(".partial"):
+    begun = [name for name in there if name == run] or [name for name in there if run and name.startswith(run)]
+    if len(begun) == 1 and (begun[0] == run or not begun[0].endswith(".partial")):
+        _check_inside(runs / begun[0], runs)
         return runs / begun[0]
-    if not begun and run and Path(run).is_dir():
+    if not begun and _is_folder(run):
         return Path(run)
     if len(begun) == 1:
         raise UserError(f"the run {begun[0]} is not finished; run its experiment again, which goes on with it")
     if begun:
         raise UserError(f"{len(begun)} runs in {runs} begin with {run}: {_some(begun)}; give more of the id")
     raise UserError(f"no run {run!r} in {runs}; there are: {_some(there)}")
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).is_dir()
+    except OSError:  # longer than a name can be
+        return False
 
 
 def _some(names: list[str]) -> str:
@@ -114,7 +129,7 @@ def _record(path: Path) -> tuple[dict[str, Any], int]:
         run = json.loads(path.read_text("utf-8").partition("\n")[2])["run"]  # the first line is a checksum
         fields, seed = dict(run["task"]), int(run["seeds"]["data"])
         fields["class"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path} is cut or altered; delete the folder and run the experiment again") from error
     return fields, seed
 

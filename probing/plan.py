@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import log2
+from math import isfinite, log2
 from pathlib import Path
 
 from lm.speed import efficiency, processor_rate
@@ -151,11 +151,19 @@ def people(n: int, names: float = BIOS_NAMES, values: Sequence[int] = BIOS_VALUE
 
     Raises UserError where there are fewer names than people, or nothing to tell.
     """
+    _check_finite(names=names, tokens=tokens)
     if n < 1 or n > names:
         raise UserError(f"{n} people cannot have distinct names out of {names:g}; give 1 to {names:g} people")
     if min(values) < 1 or tokens <= 0 or vocabulary < 1:
         raise UserError("values, tokens and vocabulary must be at least 1")
     return Holding(n, n * log2(names / n), n * sum(map(log2, values)), 0.0, tokens, vocabulary)
+
+
+def _check_finite(**values: float | None) -> None:
+    """Raise UserError for an option that is infinite or no number."""
+    for name, value in values.items():
+        if value is not None and not isfinite(value):
+            raise UserError(f"--{name} {value} is not finite; give a number")
 
 
 def facts_in(path: Path, names: float | None = None, tokens: float | None = None) -> Holding:
@@ -167,6 +175,7 @@ def facts_in(path: Path, names: float | None = None, tokens: float | None = None
     are values at all. A token is a word; `tokens` replaces the count of a bare telling, name and all marks and values.
     Raises UserError for a file that cannot be read or holds nothing.
     """
+    _check_finite(names=names, tokens=tokens)
     table = _read(path)
     if not table:
         raise UserError(f"{path} holds no facts; give a table with a header, or triples")
@@ -192,7 +201,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
         with open(path, newline="") as file:
             triples = list(_triples(file) if path.suffix == ".jsonl" else _cells(file, path.suffix))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read facts from {path}: {error}") from error
     table: dict[str, dict[str, str]] = {}
     for subject, attribute, value in triples:
@@ -207,7 +216,7 @@ def _triples(lines: Iterable[str]) -> Iterable[tuple[str, str, str]]:
             continue
         try:
             triple = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             triple = None
         if not isinstance(triple, list) or len(triple) != 3:
             raise ValueError(f"line {number} is not [subject, attribute, value]")

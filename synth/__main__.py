@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from synth.commandline import check_arguments, complain, no_such_name
 from synth.errors import UserError
 from synth.task import Task
 
@@ -120,6 +121,7 @@ def list_tasks() -> None:
 
 def main(argv: list[str]) -> None:
     """Run one command line; raises UserError on bad input."""
+    check_arguments(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(__doc__)
         return
@@ -190,13 +192,17 @@ def guarded(command: Callable[[], None], stopped: str) -> int:
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
+        return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # `... | head`
+            sys.stderr.close()
+            return 0
+        complain(no_such_name(error))
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped; {stopped}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `... | head`
-        sys.stderr.close()
     return 0
 
 

@@ -7,12 +7,14 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from multiprocessing import parent_process
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,7 @@ from synth.streams import digest
 from synth.task import Task, check_class
 
 GROUP = "physics_of_lms.tasks"
+_named: set[str] = set()  # files, by place and content, whose code was asked for in this process
 
 
 def _defined_in(module: ModuleType) -> Iterator[type[Task]]:
@@ -39,7 +42,7 @@ def installed_tasks() -> dict[str, type[Task]]:
     found: list[type[Task]] = []
     for info in pkgutil.iter_modules(synth.tasks.__path__):
         found.extend(_defined_in(importlib.import_module(f"synth.tasks.{info.name}")))
-    found.extend(point.load() for point in entry_points(group=GROUP))
+    found.extend(map(_announced, entry_points(group=GROUP)))
     tasks: dict[str, type[Task]] = {}
     for cls in found:
         check_class(cls)
@@ -47,6 +50,19 @@ def installed_tasks() -> dict[str, type[Task]]:
             raise UserError(f"two tasks are named {cls.name!r} ({tasks[cls.name]!r} and {cls!r}); rename one")
         tasks[cls.name] = cls
     return tasks
+
+
+def _announced(point: EntryPoint) -> type[Task]:
+    """The task of an installed package."""
+    package = point.dist.name if point.dist else point.value
+    try:
+        cls = point.load()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"task {point.name} of {package} does not import: {said}; mend or uninstall it") from error
+    if not inspect.isclass(cls) or not issubclass(cls, Task):
+        raise UserError(f"{point.value}, task {point.name} of {package}, is no Task; mend or uninstall it")
+    return cls
 
 
 def task_names() -> dict[str, tuple[type[Task], dict[str, Any]]]:
@@ -59,14 +75,59 @@ def task_names() -> dict[str, tuple[type[Task], dict[str, Any]]]:
     return names
 
 
+def is_file(spec: str) -> bool:
+    """Whether a task or a mixer is given as a file, path/to/file.py:Class."""
+    return ".py" in spec
+
+
+def file_of(spec: str) -> Path:
+    """The file of one that is."""
+    return Path(spec.partition(":")[0])
+
+
+def _identity(path: Path, kind: str) -> str:
+    """What stands for a file as it now is. Raises UserError for one that is not there."""
+    try:
+        if path.is_file():
+            return digest([str(path.resolve()), path.read_bytes().hex()], 6)
+    except OSError:  # its name is too long, or it is not ours to read
+        pass
+    raise UserError(f"no file {path}; a {kind} of your own is given as path/to/file.py:Class")
+
+
+def trust(path: str | Path) -> None:
+    """Let the code of a file run, as it now is, also where only a saved model or the note beside it names the file.
+
+    Raises UserError for a file that is not there.
+    """
+    _trust(Path(path), _identity(Path(path), "task or a mixer"))
+
+
+def _trust(path: Path, identity: str) -> None:
+    """Remember the file; the process whose command line names it says so, workers and other ranks do not."""
+    first = os.environ.get("RANK", "0") == "0" and parent_process() is None
+    if identity not in _named and first and any(path.name in argument for argument in sys.argv[1:]):
+        print(f"running the code of {path}", file=sys.stderr)
+    _named.add(identity)
+
+
+def require_trust(path: Path, where: str | Path) -> None:
+    """Raise UserError for code that only a file names (`where`), and neither the command line nor the caller: what is
+    read from a disk is data, and must not choose what runs."""
+    if _identity(path, "task or a mixer") not in _named:
+        raise UserError(f"{where} names code, {path}, which runs only if you name it too: give --trust {path}, or call "
+                        f"synth.registry.trust({str(path)!r}) before")  # fmt: skip
+
+
 def load_file(path: Path, kind: str = "task") -> ModuleType:
     """The module that a file holds; the same one for as long as the file does not change.
 
+    Who calls this has been given the path by the user: one that was read from a file goes through `require_trust`.
     kind: what a user keeps in such a file, for the messages. Raises UserError for one that is not there or fails.
     """
-    if not path.is_file():
-        raise UserError(f"no file {path}; a {kind} of your own is given as path/to/file.py:Class")
-    name = f"_{kind}_{digest([str(path.resolve()), path.read_bytes().hex()], 6)}"
+    identity = _identity(path, kind)
+    _trust(path, identity)
+    name = f"_{kind}_{identity}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -84,7 +145,7 @@ def load_file(path: Path, kind: str = "task") -> ModuleType:
 
 def task_class(spec: str) -> tuple[type[Task], dict[str, Any]]:
     """The class and preset values that a name or ``path.py:Class`` stands for. Raises UserError with the nearest."""
-    if ".py" in spec:
+    if is_file(spec):
         path, _, name = spec.partition(":")
         module = load_file(Path(path))
         classes = {cls.__name__: cls for cls in _defined_in(module)}

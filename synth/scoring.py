@@ -35,6 +35,8 @@ def _parse(task: Task, line: str, where: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line") from None
+    except (RecursionError, ValueError):  # brackets in brackets in ..., or a number of thousands of digits
+        raise UserError(f"{where}: nests too deeply or holds too long a number; one object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("tokens"), list):
         raise UserError(f'{where}: needs a list "tokens", as in {{"tokens": ["1", "2"]}}')
     index = row.get("index")

@@ -4,7 +4,6 @@ Bad input ends with one line on standard error and status 2. Nothing heavy is im
 """
 
 import argparse
-import difflib
 import errno
 import os
 import signal
@@ -19,32 +18,10 @@ from experiments.harness.executors import EXECUTORS, Plan, Where, run_all
 from experiments.harness.executors.plan import default_jobs
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
+from synth.commandline import Parser, complain, no_such_name
 from synth.errors import UserError
 
 UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors and the nearest flag."""
-
-    def __init__(self, **options: Any) -> None:
-        self.flags: list[str] = []
-        super().__init__(**options, allow_abbrev=False)
-
-    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        self.flags += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **options)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], self.flags, 1)
-            self.error(f"unknown argument {unknown[0]}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
-        return known, unknown
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def _natural(text: str) -> int:
@@ -157,10 +134,10 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
             place = error.filename or options.runs
             problem = f"the disk of {place} is full; free some space and run the same command again"
         else:
-            raise
+            problem = str(no_such_name(error))
     else:
         return
-    print(f"error: {problem}", file=sys.stderr)
+    complain(problem)
     raise SystemExit(2)
 
 

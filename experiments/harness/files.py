@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
         problem = "was altered or cut short"
     except FileNotFoundError:
         problem = "is missing"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         problem = "was cut short"
     raise UserError(f"{path} {problem}; delete the folder {path.parent} and run the same command again")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from experiments.harness.claims import VERDICTS, Claim
 from experiments.harness.study import FOLDER, Experiment, committed_claims, discover
+from synth.commandline import one_line
 from synth.errors import UserError
 
 INDEX = Path(__file__).with_name("claims_index.csv")
@@ -104,7 +106,13 @@ def _line(entry: Entry, claim: Claim, experiment: Experiment | None) -> str:
     limits = "" if claim.low is None else f"{_number(claim.low)} to {_number(claim.high)}"
     cells = [entry.id, words, link, claim.scale, _number(claim.paper), _number(claim.value), limits]
     cells += ["" if claim.n is None else str(claim.n), claim.threshold, claim.verdict]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    """A text, some of whose words may come from a table, that stays in its cell and is no HTML."""
+    text = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _number(value: float | str | None) -> str:
@@ -119,6 +127,7 @@ def text(results: Path, folder: Path = FOLDER) -> str:
         n = "" if claim.n is None else str(claim.n)
         paper = textwrap.shorten(_number(claim.paper), 32, placeholder=" ...")
         value = _number(claim.value)
-        rows.append((entry.id, claim.exp, claim.scale, paper, value, limits, n, claim.verdict, claim.statement))
+        what = one_line(claim.statement)  # a table may have a share in its words
+        rows.append((entry.id, claim.exp, claim.scale, paper, value, limits, n, claim.verdict, what))
     widths = [max(len(row[i]) for row in rows) for i in range(8)]
     return "\n".join("  ".join([*map(str.ljust, row, widths), row[8]]) for row in rows)

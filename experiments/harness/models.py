@@ -117,7 +117,7 @@ def _read(folder: Path) -> Trained | None:
         if kept.diverged is not None:
             return kept
         return Trained(load(folder / "model").to(where().device), kept.records)
-    except UserError:
+    except (UserError, TypeError, AttributeError, KeyError):  # the latter: whole, and yet no records
         return None
 
 

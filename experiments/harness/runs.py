@@ -24,6 +24,7 @@ RESERVED = frozenset(
     + ["parameters", "exposures", "exposures_min", "exposures_max", "tokens", "steps", "train_loss"]
     + ["git_commit", "device", "seconds", "diverged", "diverged_at"]
 )
+MOST_SEEDS = 100  # of a configuration
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def replicate(runs: Iterable[Run], seeds: int) -> list[Run]:
     """Every distinct configuration with the seeds numbered 0..seeds-1; seed 0 of every configuration comes first."""
     if seeds < 1:
         raise UserError(f"{seeds} seeds give no run; ask for at least 1")
+    if seeds > MOST_SEEDS:
+        raise UserError(f"{seeds} seeds are more than any interval needs; ask for at most {MOST_SEEDS}")
     configurations = {configuration_id(run): run for run in runs}.values()
     return [replace(run, seeds=Seeds.numbered(k)) for k in range(seeds) for run in configurations]
 

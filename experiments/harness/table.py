@@ -15,6 +15,7 @@ from synth.files import write_bytes
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+MOST_COLUMNS = 1000  # ours have forty; what is much wider takes minutes to parse
 FIRST = ("run", "experiment", "scale")
 LAST = ("parameters", "tokens", "steps", "train_loss", "git_commit", "device", "seconds")
 # a run id such as 12345e678901 is a number to a careless reader
@@ -79,6 +80,8 @@ def _parsed(content: bytes) -> "DataFrame":
         widths = {len(row) for row in csv.reader(StringIO(text, newline=""))}
         if len(widths) != 1:
             raise ValueError("rows of different lengths" if widths else "nothing in it")
+        if max(widths) > MOST_COLUMNS:
+            raise ValueError(f"more than {MOST_COLUMNS} columns")
         # a tag may well be called "None" or "NA"
         table = pandas.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
     except (ValueError, csv.Error) as error:

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from lm.mixer import Mixer
 from synth.errors import UserError
-from synth.registry import load_file
+from synth.registry import is_file, load_file
 
 
 def _defined_in(module: ModuleType) -> Iterator[type[Mixer]]:
@@ -29,16 +29,6 @@ def installed_mixers() -> dict[str, type[Mixer]]:
             if mixers.setdefault(cls.name, cls) is not cls:
                 raise UserError(f"two mixers are named {cls.name!r} ({mixers[cls.name]!r} and {cls!r}); rename one")
     return {name: cls for name, cls in mixers.items() if name}  # those without a name are what others share
-
-
-def is_file(spec: str) -> bool:
-    """Whether a mixer is given as a file, path/to/file.py:Class."""
-    return ".py" in spec
-
-
-def file_of(spec: str) -> Path:
-    """The file of a mixer that is given as one."""
-    return Path(spec.partition(":")[0])
 
 
 def mixer_class(spec: str) -> type[Mixer]:

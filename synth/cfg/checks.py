@@ -7,6 +7,8 @@ from synth.errors import UserError
 
 Rules = Mapping[str, Sequence[Sequence[str]]]
 Weights = Mapping[str, Sequence[float]]
+MOST_LEVELS, MOST_SYMBOLS = 127, 32767  # what the compiled arrays have room for
+SHOWN = 12  # symbols of a cycle in a message
 
 
 def show(symbol: str, rhs: Sequence[str]) -> str:
@@ -47,19 +49,27 @@ def check_cycles(rules: Rules) -> None:
     done: set[str] = set()
     for first in rules:
         path: list[tuple[str, list[str]]] = [(first, _below(first, rules))] if first not in done else []
+        above = {first}
         while path:
             symbol, waiting = path[-1]
             if not waiting:
                 done.add(symbol)
+                above.discard(symbol)
                 path.pop()
                 continue
             child = waiting.pop()
-            trail = [name for name, _ in path]
-            if child in trail:
-                cycle = " -> ".join([*trail[trail.index(child) :], child])
-                raise UserError(f"the grammar has a cycle, {cycle}; rules must lead down from level to level")
+            if child in above:
+                raise _cycle([name for name, _ in path], child)
             if child not in done:
                 path.append((child, _below(child, rules)))
+                above.add(child)
+
+
+def _cycle(trail: list[str], child: str) -> UserError:
+    names = [*trail[trail.index(child) :], child]
+    if len(names) > SHOWN:
+        names[SHOWN // 2 : -SHOWN // 2] = [f"... {len(names) - SHOWN} more ..."]
+    return UserError(f"the grammar has a cycle, {' -> '.join(names)}; rules must lead down from level to level")
 
 
 def _below(symbol: str, rules: Rules) -> list[str]:
@@ -75,18 +85,27 @@ def find_levels(root: str, rules: Rules, terminals: Iterable[str]) -> dict[str, 
             if child not in level:
                 level[child] = level[symbol] + 1
                 queue.append(child)
-    waiting = [symbol for symbol in rules if symbol not in level]
-    while waiting:
-        symbol = waiting.pop(0)
-        known = [level[child] for rhs in rules[symbol] for child in rhs if child in level]
-        if known:
-            level[symbol] = known[0] - 1
-        elif any(child in rules for rhs in rules[symbol] for child in rhs):
-            waiting.append(symbol)
-        else:
-            level[symbol] = max(level.values()) - 1
-    last = max(level.values())
+    waiting, last = [symbol for symbol in rules if symbol not in level], max(level.values())
+    for _ in range(MOST_LEVELS):  # each round finds one more level of those that wait
+        waiting = [symbol for symbol in waiting if not _placed(symbol, rules, level, last)]
+    if waiting:
+        raise _too_large()
     return level | {terminal: last for terminal in terminals if terminal not in level}
+
+
+def _placed(symbol: str, rules: Rules, level: dict[str, int], last: int) -> bool:
+    """Give a symbol that the root never reaches the level above that of its children, once one of them has one."""
+    known = [level[child] for rhs in rules[symbol] for child in rhs if child in level]
+    if known:
+        level[symbol] = known[0] - 1
+    elif not any(child in rules for rhs in rules[symbol] for child in rhs):
+        level[symbol] = last - 1
+    return symbol in level
+
+
+def _too_large() -> UserError:
+    most = f"{MOST_LEVELS} levels and {MOST_SYMBOLS} symbols a level"
+    return UserError(f"a grammar may have at most {most}; make it smaller")
 
 
 def check_reachable(root: str, rules: Rules) -> None:
@@ -105,8 +124,8 @@ def check_levels(levels: Sequence[Sequence[str]]) -> None:
     """One root, and no symbol twice."""
     if len(levels) < 2 or len(levels[0]) != 1:
         raise UserError("a grammar needs one root on its first level and its terminals on a later one")
-    if len(levels) > 127 or max(map(len, levels)) > 32767:
-        raise UserError("a grammar may have at most 127 levels and 32767 symbols a level; make it smaller")
+    if len(levels) > MOST_LEVELS or max(map(len, levels)) > MOST_SYMBOLS:
+        raise _too_large()
     seen: set[str] = set()
     for symbol in (symbol for symbols in levels for symbol in symbols):
         if symbol in seen:

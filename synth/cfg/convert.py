@@ -92,10 +92,13 @@ def _child(below: tuple[str, ...], position: int) -> str:
 
 
 def _parsed(path: Path) -> Mapping:
+    text = read_file(path)
     try:
-        content = json.loads(read_file(path))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (RecursionError, ValueError):  # brackets in brackets in ..., or a number of thousands of digits
+        raise UserError(f"{path.name} nests too deeply or holds too long a number for a grammar") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path.name} is not a grammar of the PhysicsLM4 release; it needs a JSON object")
     return content

@@ -23,6 +23,8 @@ FOLDER = Path(__file__).parent / "grammars"
 NAMES = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")  # the papers'
 BUNDLED = (*NAMES, "brackets")  # every grammar that is known by name
 
+LARGEST = 2_000_000  # bytes of a file: the papers' largest grammar has 6,000
+
 Rules = dict[str, tuple[tuple[str, ...], ...]]
 
 
@@ -43,7 +45,7 @@ class Grammar:
     def __post_init__(self) -> None:
         levels = tuple(tuple(symbols) for symbols in self.levels)
         object.__setattr__(self, "levels", levels)
-        listed = [symbol for symbols in levels[:-1] for symbol in symbols]
+        listed = dict.fromkeys(symbol for symbols in levels[:-1] for symbol in symbols)
         for symbol in self.rules:
             if symbol not in listed:
                 raise UserError(f"symbol {symbol} has rules but sits on no level above the last; add it to the levels")
@@ -246,6 +248,8 @@ def _load(name_or_path: str | Path) -> Grammar:
 def read_file(path: Path) -> str:
     """The text of a file. Raises UserError when it cannot be read."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"the grammar file {path} has more than {LARGEST:,} bytes; give a smaller grammar")
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"

@@ -43,15 +43,20 @@ def read(text: str, source: str = "grammar") -> Text:
 
 def _lines(text: str) -> list[tuple[int, str]]:
     """Numbered lines, without blanks and comments; a backslash at the end joins a line to the next."""
-    lines, held = [], ""
-    for number, line in enumerate(text.splitlines(), 1):
-        line = held + line.strip()
-        held = line[:-1].rstrip() + " " if line.endswith("\\") else ""
-        if line and not held and not line.startswith("#"):
-            lines.append((number, line))
-    if held and not held.startswith("#"):  # a backslash ends the text, with nothing to join to
-        lines.append((number, held.strip()))
-    return lines
+    lines: list[tuple[int, str]] = []
+    held: list[str] = []  # the parts of a line so far
+    number = 0
+    for number, part in enumerate(text.splitlines(), 1):
+        part = part.strip()
+        joined = part.endswith("\\")
+        held.append(part[:-1].rstrip() if joined else part)
+        if not joined:
+            lines.append((number, " ".join(held)))
+            held = []
+    if held:  # a backslash ends the text, with nothing to join to
+        lines.append((number, " ".join(held)))
+    stripped = ((number, line.strip()) for number, line in lines)
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
 
 
 def _tokens(line: str, where: str) -> list[tuple[str, str]]:

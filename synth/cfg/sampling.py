@@ -11,6 +11,9 @@ from numba import njit
 from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
 from synth.draws import GOLDEN, scramble
+from synth.errors import UserError
+
+LONGEST = 1_000_000  # symbols: a sentence doubles with every level, and some hundred are drawn at once
 
 
 class Noise(NamedTuple):
@@ -56,7 +59,10 @@ def draw(
 def grow(
     grammar: Grammar, key: np.ndarray, n: int, labels: bool, noise: Noise
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
-    """`draw` with a key (2,) uint64 and with noise."""
+    """`draw` with a key (2,) uint64 and with noise. Raises UserError for a grammar of endless sentences."""
+    if grammar.max_length > LONGEST:
+        most = f"sentences of {grammar.name} may have more than {LONGEST:,} symbols"
+        raise UserError(f"{most}; choose a lower root or shorter rules")
     offsets = np.zeros(n + 1, np.int64)
     offsets[1:] = np.cumsum(_lengths(grammar.compiled, key, n, noise))
     total = int(offsets[-1])
