@@ -16,7 +16,19 @@ from lm.leaks import require_causality
 from lm.mixers import is_file
 from lm.model import Decoder
 from lm.parallel import anywhere, collect, spread, where, whole
-from lm.state import Diverged, Follow, History, Progress, Recorder, Run, held, identity_of, restore_run, save_run, silent
+from lm.state import (
+    Diverged,
+    Follow,
+    History,
+    Progress,
+    Recorder,
+    Run,
+    held,
+    identity_of,
+    restore_run,
+    save_run,
+    silent,
+)
 from lm.step import learning_rate, stepper
 from lm.stopping import postponed
 from synth.errors import UserError
