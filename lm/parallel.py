@@ -130,7 +130,7 @@ def whole(tensor: Tensor) -> Tensor:
 def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
     """Each tensor whole, in the ranks that keep it: one at a time, and those that were in parts on the CPU."""
     found = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # a file may have been read in another order in another rank
         full = whole(tensor)
         if keep:
             found[name] = full if full is tensor else full.cpu()
