@@ -27,7 +27,7 @@ _listening = False  # in the first rank: the others wait for an order
 
 def several() -> bool:
     """Whether a launcher has started other ranks beside this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
