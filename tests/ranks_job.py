@@ -1,7 +1,7 @@
 """What test_lm_parallel trains in one process and in several: python ranks_job.py FOLDER NAME ORDER ...
 
-An order is `case:CASE`, `alone:CASE`, `stop:HOME` or `go on:HOME`; losses and counts go to FOLDER/NAME<rank>.json and
-weights beside it.
+An order is `case:CASE`, `alone:CASE`, `stop:HOME`, `go on:HOME` or `spread`. Losses and counts go to
+FOLDER/NAME<rank>.json, weights to files beside it.
 """
 
 import json
@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from lm.adapt import adapt
 from lm.config import ModelConfig, TrainConfig
 from lm.model import build
-from lm.parallel import alone, where
-from lm.train import train
+from lm.parallel import alone, spread, where
+from lm.state import Diverged
+from lm.train import begin, check_weights, train
 from synth import Task, get_task
+from synth.mixture import corpus_of
 from synth.tasks.bios import BioS
 
 TREES = get_task("cfg3f", root="13")
@@ -81,6 +84,22 @@ def stop(home: Path) -> list[int]:
         signal.signal(signal.SIGUSR1, before)
 
 
+def spread_out() -> dict[str, Any]:
+    """How many weights this rank has, and what it says of those of all when the last rank's are not finite."""
+    place = where()
+    own = spread(build(SMALL, SMALL.ids(TREES.vocab()), 0), place)
+    run = begin(own, corpus_of(TREES, 0, "train", 32, "cut", 0), CONFIG)
+    parts = [p.to_local() if place.sharded else p for p in own.parameters()]
+    if place.process_index == place.num_processes - 1:
+        with torch.no_grad():
+            parts[-1][-1] = torch.nan
+    try:
+        check_weights(own, run)
+    except Diverged:
+        return {"weights held": sum(p.numel() for p in parts), "diverged": True}
+    return {"weights held": sum(p.numel() for p in parts), "diverged": False}
+
+
 def follow(order: str) -> dict[str, Any]:
     """The results of an order, by name."""
     what, _, which = order.partition(":")
@@ -88,6 +107,8 @@ def follow(order: str) -> dict[str, Any]:
         return {order: {"heard": stop(Path(which))}}
     if what == "go on":
         return {order: result("resumed", Path(which))}
+    if what == "spread":
+        return {order: spread_out()}
     if what == "case":
         return {order: result(which)}
     first = where().is_main_process

@@ -61,7 +61,7 @@ def pairs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     for name, cases in CASES.items():
         shutil.copytree(folder / "one", folder / f"one to {name}")
         orders = [f"stop:{folder / name}", f"go on:{folder / f'one to {name}'}", *(f"case:{case}" for case in cases)]
-        found[name] = launch(2, folder, name, "alone:resumed", *orders, **KINDS[name])
+        found[name] = launch(2, folder, name, "alone:resumed", "spread", *orders, **KINDS[name])
     return found
 
 
@@ -79,6 +79,14 @@ def test_exposures_are_those_of_the_whole_batch(pairs: Any, single: dict[str, An
     found, counts = pairs["whole"][0]["case:people"], single["people"]["counts"]
     assert len(found["losses"]) == 200 and found["counts"] == counts
     assert sum(counts["exposures"]) == counts["documents"] > 0
+
+
+def test_parts_are_parts_and_all_ranks_hear_of_a_bad_one(pairs: Any, single: dict[str, Any]) -> None:
+    count = sum(weight.numel() for weight in single["resumed"]["weights"].values())
+    assert [rank["spread"]["weights held"] for rank in pairs["whole"]] == [count, count]
+    held = [rank["spread"]["weights held"] for rank in pairs["in parts"]]
+    assert sum(held) == count and max(held) < 0.55 * count
+    assert [rank["spread"]["diverged"] for rank in pairs["in parts"]] == [True, True]
 
 
 @pytest.mark.parametrize("kind", KINDS)
