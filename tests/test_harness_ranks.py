@@ -12,15 +12,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.harness.ranks import one_at_a_time
+from experiments.harness.executors import Where
+from experiments.harness.ranks import in_ranks
 from synth import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-# a second training, with adapters, and an evaluation that trains: the first rank alone does that
+# a second training, with adapters, for which no stack is small enough, so that all ranks do it; and an evaluation that
+# trains, which the first rank does alone
 CHANGES = {
     "from lm import ModelConfig, TrainConfig": "from experiments.harness import Stage\n"
     "from lm import ModelConfig, TrainConfig",
-    'STEPS = {"smoke"': 'SECOND = TrainConfig(steps=20, batch=2, window=16)\nSTEPS = {"smoke"',
+    'STEPS = {"smoke"': 'SECOND = TrainConfig(steps=300, batch=2, window=16)\nSTEPS = {"smoke"',
     "for ones in (0.5, 0.9)": "for ones in (0.9,)",
     "(Score(),), tags=": "(Score(),), then=(Stage(Coin(0.7), SECOND, rank=2, embed_rank=2),), tags=",
     '        while os.path.exists(os.environ.get("FAKE_HANG"': """        from lm.train import train
@@ -30,8 +32,19 @@ CHANGES = {
 }
 TWICE = """
 import sys
+
+import lm.train
 from experiments.harness import main
 
+train = lm.train.train
+
+
+def counted(*given, **named):
+    print("trained by", lm.train.where().num_processes, flush=True)
+    return train(*given, **named)
+
+
+lm.train.train = counted
 try:
     main(sys.argv[1], [*sys.argv[2:], "--jobs", "2"])
 except SystemExit as end:
@@ -57,7 +70,7 @@ def script(tmp_path: Path) -> Path:
 def started(*command: object, ranks: int = 1) -> Iterator[subprocess.Popen]:
     """A process, killed if it still runs in the end."""
     path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "FAKE_STEPS": "300"}
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", f"{ranks}"] if ranks > 1 else []
     whole = [sys.executable, *launcher, *map(str, command)]
     pipe = subprocess.PIPE
@@ -76,7 +89,7 @@ def test_two_ranks_do_what_one_process_does(script: Path, tmp_path: Path) -> Non
     home = tmp_path / "runs"
     with started(script, "--scale", "smoke", ranks=2) as process:
         end = time.monotonic() + 60
-        while not list(home.glob(".models/*.partial/checkpoint/step-*")):
+        while not list(home.glob(".models/*.partial/checkpoint/step-50")):  # the first has 20
             assert process.poll() is None and time.monotonic() < end, process.communicate()[1]
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
@@ -87,8 +100,9 @@ def test_two_ranks_do_what_one_process_does(script: Path, tmp_path: Path) -> Non
     with started(script.with_name("twice.py"), script, "--scale", "smoke", ranks=2) as process:
         said, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
-    assert errors.count("error: several ranks work on one run at a time; leave out --jobs 2 or the launcher") == 1
+    assert errors.count("error: several ranks work on one run at a time; leave out --jobs and") == 1
     assert sorted(line for line in said.splitlines() if "refused" in line) == ["refused with 0", "refused with 2"]
+    assert (said.count("trained by 2"), said.count("trained by 1")) == (2, 1), "two ranks, and the evaluation of one"
     assert said.count("table.csv\n") == 1, "one rank speaks for all"
     other = tmp_path / "other"
     folders = ["--results", other / "results", "--runs", other / "runs"]
@@ -100,4 +114,4 @@ def test_two_ranks_do_what_one_process_does(script: Path, tmp_path: Path) -> Non
 
 def test_what_is_not_led_is_refused() -> None:
     with pytest.raises(UserError, match="for a single process; start it without"):
-        one_at_a_time(None)
+        in_ranks(Where())

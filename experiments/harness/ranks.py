@@ -76,8 +76,10 @@ def together(run: Run, stages: int) -> Iterator[None]:
 
 
 def in_ranks(where: "Where") -> "Where":
-    """Where runs are carried out when there are several ranks: in the first one. Raises UserError where processes beside
-    it are asked for, or where it does not lead the others."""
+    """Where runs are carried out when there are several ranks: in the first one.
+
+    Raises UserError where processes beside it are asked for, or where it does not lead the others.
+    """
     if where.executor != "inline" or (where.jobs or 1) > 1:
         raise UserError("several ranks work on one run at a time; leave out --jobs and --executor, or the launcher")
     if not _listening:
