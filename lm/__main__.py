@@ -55,7 +55,8 @@ class Train:
         first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate or torchrun started
         lines = Lines() if first and not sys.stderr.isatty() else None
         seeds = (self.data_seed, self.order_seed)
-        with tracking(self.track, self.folder / "tracking" / self.track, self.folder.name, self._settings()) as follow:
+        track = self.track if first else ""
+        with tracking(track, self.folder / "tracking" / track, self.folder.name, self._settings()) as follow:
             history = train(
                 model, task, self.train, *seeds, self.folder, self.checkpoint_every, progress=lines, follow=follow
             )

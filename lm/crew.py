@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lm.config import TrainConfig
 from lm.data import Feed
 from lm.model import Decoder
+from lm.parallel import where
 from lm.state import Diverged, Run, identity_of
+from lm.step import Objective, compiled, in_bf16, learning_rate
 from lm.together import AdamWs, Objectives, Together, Unstackable, in_order
-from lm.train import Objective, advance, compiled, in_bf16, learning_rate, make_optimizer, where
+from lm.train import advance, begin
 from synth.mixture import Stream
 from synth.task import Task
 
@@ -44,10 +45,7 @@ class Member:
 
     def begin(self, corpus: Stream, log_every: int) -> None:
         """The state of step 0."""
-        self.model.to(where().device)
-        self.run = Run(make_optimizer(self.model, self.config), corpus.start())
-        if corpus.items is not None:
-            self.run.history.exposures = np.zeros(corpus.items, np.int64)
+        self.run = begin(self.model, corpus, self.config)
         own = (self.model, self.task, self.config, self.data_seed, self.order_seed, log_every)
         self.identity = identity_of(*own) if self.home else {}
 

@@ -15,7 +15,7 @@ from lm.crew import Crew, Member, Source
 from lm.data import feeds
 from lm.model import Decoder
 from lm.resume import checkpoints
-from lm.state import Diverged, History, Recorder, held, restore_run, save_run
+from lm.state import Diverged, History, Recorder, held, restore_run, save_run, silent
 from lm.stopping import postponed
 from lm.together import Unstackable
 from lm.train import check, check_loss, check_weights, log_row, where
@@ -105,7 +105,7 @@ def _together(
         steps, first = group[0].config.steps, group[0].run.step
         # an error ends all at once, so the group is asked to save before a signal ends it, as in lm.train
         stopping = stack.enter_context(postponed()) if any(m.home for m in group) else []
-        records = {m.number: stack.enter_context(Recorder(m.home, m.run, m.config, _silent)) for m in group}
+        records = {m.number: stack.enter_context(Recorder(m.home, m.run, m.config, silent)) for m in group}
         flows = {m.stream: feeds(corpora[m.stream], m.config, m.run.cursor, steps - first) for m in group}
         crew = Crew(group)
         for step in range(first + 1, steps + 1):
@@ -157,7 +157,3 @@ def _keep(member: Member, log: bool, log_every: int, record: Callable[[], None],
         check_weights(member.model, member.run)
     if save and member.home:
         save_run(member.home, member.identity, member.model, member.run)
-
-
-def _silent(step: int, steps: int, loss: float) -> None:
-    """Several bars at once would overwrite each other."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
+from lm.parallel import gathered, parted
 from lm.resume import checkpoints, read_checkpoint, write_checkpoint
 from synth.corpus import Cursor
 from synth.errors import UserError
@@ -116,10 +117,14 @@ def identity_of(
     )
 
 
-def save_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
+def save_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run, write: bool = True) -> None:
+    """Write a checkpoint. Of several ranks all must call it, as each may have a part of the weights; one writes."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for number, state in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    tensors = gathered(tensors, write)
+    if not write:
+        return
     history = run.history
     if history.exposures is not None:
         tensors["exposures"] = torch.from_numpy(history.exposures)
@@ -143,19 +148,28 @@ def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Ru
     for name, value in identity.items():
         if _as_now(name, state["identity"].get(name)) != value:
             raise UserError(f"{found[-1]} belongs to a run with another {name}; use another folder or delete it")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    memory: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, number, name = key.split(".")
-            memory.setdefault(int(number), {})[name] = tensor
-    run.optimizer.load_state_dict({"state": memory, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    model.load_state_dict({k: parted(tensors[f"model.{k}"], old) for k, old in model.state_dict().items()})
+    groups = run.optimizer.state_dict()["param_groups"]
+    run.optimizer.load_state_dict({"state": _memory(tensors, run.optimizer), "param_groups": groups})
     run.step, run.pending, run.cursor = state["step"], state["pending"], Cursor.of(state["cursor"])
     run.history.extend(state["rows"])
     run.history.tokens, run.history.documents = state["counts"]["tokens"], state["counts"]["documents"]
     run.history.seconds = state["counts"]["seconds"]
     if "exposures" in tensors:
         run.history.exposures = tensors["exposures"].numpy()
+
+
+def _memory(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """What the optimizer remembers of each weight, by the weight's number."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    memory: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".")
+            of_weight = tensor.shape == weights[int(number)].shape  # else a count of steps
+            part = parted(tensor, weights[int(number)]) if of_weight else tensor
+            memory.setdefault(int(number), {})[name] = part
+    return memory
 
 
 def _as_now(name: str, before: Any) -> Any:
@@ -211,3 +225,7 @@ class Recorder:
     def __exit__(self, *_: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def silent(step: int, steps: int, loss: float) -> None:
+    """The progress call of a training that shows nothing: several bars would overwrite each other."""

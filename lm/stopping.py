@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM while training: the step under way is finished and saved before the process goes."""
+"""Signals that end a training: the step under way is finished and saved before the process goes.
+
+Beside Ctrl-C and SIGTERM, those that announce the end of a Slurm job's time: --signal=USR1@90 asks for the first,
+submitit sends the second and has a handler for it that puts the job in the queue again.
+"""
 
 import signal
 import threading
@@ -6,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @contextmanager

@@ -184,7 +184,7 @@ def in_order(model: nn.Module) -> dict[str, Tensor]:
 
 
 class Objectives(nn.Module):
-    """The loss of every model, summed over the targets that count, (M,) nats: lm.train.Objective of several."""
+    """The loss of every model, summed over the targets that count, (M,) nats: lm.step.Objective of several."""
 
     def __init__(self, model: Together) -> None:
         super().__init__()

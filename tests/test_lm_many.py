@@ -1,5 +1,6 @@
 """Many models at once: the losses of lm.train, each with its own rate and data, through divergence and kills."""
 
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,23 @@ def test_a_group_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert len(rows) == 4
     again = train_many(nets := models(), [TASK] * 4, SHORT, SEEDS, folders=homes, checkpoint_every=10)
     assert again == found and not torch.equal(nets[0].embed.weight, models()[0].embed.weight)
+
+
+def test_a_signal_ends_a_group_after_saving(tmp_path: Path) -> None:
+    folders, heard = [tmp_path / str(number) for number in range(2)], []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+
+    def told(number: int, step: int) -> None:
+        if (number, step) == (1, 10):
+            signal.raise_signal(signal.SIGUSR1)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_many(models(count=2), [TASK] * 2, SHORT[:2], SEEDS[:2], folders=folders, progress=told)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+    assert [path.name for folder in folders for path in folder.glob("step-*")] == ["step-11"] * 2
 
 
 def test_lm_train_goes_on_where_a_group_was_stopped(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from lm.experts import Experts
 from lm.mlp import PlainMLP
 from lm.model import build
 from lm.parameters import count_parameters, flops_per_token
-from lm.train import Objective, train
+from lm.step import Objective
+from lm.train import train
 from synth.errors import UserError
 from synth.streams import digest
 

@@ -1,52 +1,129 @@
-"""Data parallel: two ranks train on their rows of the same global batch and end with the weights of one."""
+"""Several ranks, each with a whole model or with a part of one, train as one process does; see ranks_job.py."""
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-import safetensors.numpy
+import ranks_job
+import safetensors.torch
+import torch
 
 ROOT = Path(__file__).parent.parent
-SCRIPT = """
-import sys
-from accelerate import PartialState
-from lm.checkpoint import save
-from lm.config import ModelConfig, TrainConfig
-from lm.model import build
-from lm.train import train
-from synth import get_task
-
-task = get_task("cfg3f", root="13")
-positions, objective = sys.argv[2:]
-shape = ModelConfig(1, 2, 16, 32, positions=positions, causal=objective == "causal")
-model = build(shape, shape.ids(task.vocab()), 0)
-config = TrainConfig(steps=6, batch=8, window=32, lr=1e-2, accumulate=2, objective=objective)
-history = train(model, task, config, 0, log_every=2, progress=lambda *_: None)
-if PartialState().is_main_process:
-    save(model, sys.argv[1])
-    print([round(row["loss"], 5) for row in history], history.tokens, history.documents)
-"""
+KINDS = {"whole": {}, "in parts": {"ACCELERATE_USE_FSDP": "true"}}
+CASES = {"whole": list(ranks_job.CASES), "in parts": ["canon", "relative", "experts", "adapters"]}
+NOT_EXACT = 1e-5
 
 
-@pytest.mark.parametrize(
-    ("positions", "objective"), [("rotary", "causal"), ("uniform", "causal"), ("relative", "masked")]
-)
-def test_two_ranks_equal_one(positions: str, objective: str, tmp_path: Path) -> None:
-    (tmp_path / "job.py").write_text(SCRIPT)
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    printed, weights = [], []
-    for ranks, launcher in ((1, []), (2, torchrun)):
-        folder = tmp_path / str(ranks)
-        command = [sys.executable, *launcher, str(tmp_path / "job.py"), str(folder), positions, objective]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=200)
-        assert done.returncode == 0, done.stderr[-2000:]
-        printed.append(done.stdout.strip().splitlines()[-1])
-        weights.append(safetensors.numpy.load_file(folder / "model.safetensors"))
-        assert json.loads((folder / "config.json").read_text())["vocab_size"] == (6 if objective == "causal" else 7)
-    assert printed[0] == printed[1]
-    assert all(np.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+def launch(ranks: int, folder: Path, name: str, *orders: str, **variables: str) -> list[dict[str, Any]]:
+    """What each rank found."""
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1", **variables}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command += [str(ROOT / "tests/ranks_job.py"), str(folder), name, *orders]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"{name}{rank}.json").read_text()) for rank in range(ranks)]
+
+
+def weights(folder: Path, name: str, key: str) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / f"{name} {key.replace('/', ' ')}")
+
+
+def near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], by: float = NOT_EXACT) -> bool:
+    return one.keys() == other.keys() and all(torch.allclose(one[key], other[key], atol=by) for key in one)
+
+
+@pytest.fixture(scope="module")
+def single() -> dict[str, Any]:
+    """What one process finds."""
+    return {name: ranks_job.result(name) for name in ranks_job.CASES}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that launches share; in it `one`, a training that one process was stopped in."""
+    folder = tmp_path_factory.mktemp("ranks")
+    assert ranks_job.stop(folder / "one") == [signal.SIGUSR1]
+    assert [path.name for path in folder.glob("one/step-*")] == ["step-7"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What two ranks find that train all cases, stop one training, and go on with the one that one process left."""
+    found = {}
+    for name, cases in CASES.items():
+        shutil.copytree(folder / "one", folder / f"one to {name}")
+        orders = [f"stop:{folder / name}", f"go on:{folder / f'one to {name}'}", *(f"case:{case}" for case in cases)]
+        found[name] = launch(2, folder, name, "alone:resumed", "spread", *orders, **KINDS[name])
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_ranks_train_as_one_process(kind: str, pairs: Any, single: dict[str, Any], folder: Path) -> None:
+    for case in CASES[kind]:
+        alone, order = single[case], f"case:{case}"
+        for found in pairs[kind]:
+            assert found[order]["counts"] == alone["counts"], case
+            assert found[order]["losses"] == pytest.approx(alone["losses"], abs=NOT_EXACT), case
+        assert near(weights(folder, kind, order), alone["weights"], 10 * NOT_EXACT), case
+
+
+def test_exposures_are_those_of_the_whole_batch(pairs: Any, single: dict[str, Any]) -> None:
+    found, counts = pairs["whole"][0]["case:people"], single["people"]["counts"]
+    assert len(found["losses"]) == 200 and found["counts"] == counts
+    assert sum(counts["exposures"]) == counts["documents"] > 0
+
+
+def test_parts_are_parts_and_all_ranks_hear_of_a_bad_one(pairs: Any, single: dict[str, Any]) -> None:
+    count = sum(weight.numel() for weight in single["resumed"]["weights"].values())
+    assert [rank["spread"]["weights held"] for rank in pairs["whole"]] == [count, count]
+    held = [rank["spread"]["weights held"] for rank in pairs["in parts"]]
+    assert sum(held) == count and max(held) < 0.55 * count
+    assert [rank["spread"]["diverged"] for rank in pairs["in parts"]] == [True, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rank_may_train_alone_while_the_others_wait(kind: str, pairs: Any, single: Any, folder: Path) -> None:
+    first, second = pairs[kind]
+    assert first["alone:resumed"]["losses"] == single["resumed"]["losses"] and "alone:resumed" not in second
+    found = weights(folder, kind, "alone:resumed")
+    assert all(torch.equal(weight, found[name]) for name, weight in single["resumed"]["weights"].items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_agree_on_when_to_stop_and_save_once(kind: str, pairs: Any, folder: Path) -> None:
+    assert [rank[f"stop:{folder / kind}"]["heard"] for rank in pairs[kind]] == [[signal.SIGUSR1], []]
+    assert [path.name for path in folder.glob(f"{kind}/step-*")] == ["step-8"]  # the row after the one that told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_ranks_go_on_where_one_process_stopped(kind: str, pairs: Any, single: Any, folder: Path) -> None:
+    order = f"go on:{folder / f'one to {kind}'}"
+    check_resumed(pairs[kind][0][order], weights(folder, kind, order), single["resumed"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_goes_on_where_two_ranks_stopped(kind: str, pairs: Any, single: Any, folder: Path) -> None:
+    found = ranks_job.result("resumed", Path(shutil.copytree(folder / kind, folder / f"{kind} to one")))
+    check_resumed(found, found["weights"], single["resumed"])
+
+
+def test_four_ranks_go_on_where_two_stopped(pairs: Any, single: Any, folder: Path) -> None:
+    orders = [f"go on:{shutil.copytree(folder / kind, folder / f'{kind} to four')}" for kind in KINDS]
+    first, *_ = launch(4, folder, "four", *orders)
+    for order in orders:
+        check_resumed(first[order], weights(folder, "four", order), single["resumed"])
+
+
+def check_resumed(found: dict[str, Any], weights: dict[str, torch.Tensor], whole: dict[str, Any]) -> None:
+    """Every second step is logged, in it the mean of two."""
+    assert found["counts"] == whole["counts"] and near(weights, whole["weights"])
+    means = [sum(whole["losses"][step : step + 2]) / 2 for step in range(0, 20, 2)]
+    assert found["losses"] == pytest.approx(means, abs=NOT_EXACT)

@@ -18,6 +18,7 @@ import lm.resume
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
 from lm.state import Diverged
+from lm.stopping import SIGNALS
 from lm.train import learning_rate, train
 from synth.errors import UserError
 from synth.task import Example, Task
@@ -263,7 +264,7 @@ def test_settings_that_do_not_fit_the_model_are_refused() -> None:
         train(model(ModelConfig.gpt2(1, 1, 8, context=8)), TASK, CONFIG, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_training_after_saving(number: int, tmp_path: Path) -> None:
     """It comes in step 7, where no checkpoint is due, and does afterwards what it would have done."""
     heard: list[int] = []

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from experiments.harness.calibrate import add_options, calibrate
 from experiments.harness.executors import EXECUTORS, Plan, Where, run_all
 from experiments.harness.executors.plan import default_jobs
+from experiments.harness.ranks import led
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
 from synth.commandline import Parser, complain, no_such_name
@@ -169,6 +170,13 @@ def _misplaced(error: OSError, options: argparse.Namespace) -> str | None:
 
 def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
     """Run (or dry-run, or plot) one experiment at one scale. Raises UserError where it has no runs."""
+    plan = Plan(experiment, options.scale, options.seeds, options.runs, options.track)
+    with led(plan) as leading:
+        if leading:
+            _carry_out(plan, experiment, options)
+
+
+def _carry_out(plan: Plan, experiment: Experiment, options: argparse.Namespace) -> None:
     folder = options.results / experiment.name / options.scale
     if options.plot_only:
         return _draw_committed(experiment, options.scale, options.results, folder)
@@ -185,7 +193,6 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace) -> None:
         check_tracker(options.track)
     folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
-    plan = Plan(experiment, options.scale, options.seeds, options.runs, options.track)
     where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
     run_all(plan, runs, where, report.after)
     report.finish()

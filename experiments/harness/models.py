@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.harness.files import locked, read_json, sync_tree, write_json
 from experiments.harness.fitting import Progress, fit, fit_in_stack, fit_stack, in_stack
 from experiments.harness.provenance import provenance
+from experiments.harness.ranks import together
 from experiments.harness.runs import Run, Stage
 from experiments.harness.tracked import followed, tell
 from synth.errors import UserError
@@ -127,10 +128,11 @@ def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progre
 
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
     checkpoint, stage = folder.with_suffix(".partial") / "checkpoint", run.trainings[stages - 1]
-    how = fit_in_stack if stages == 1 and in_stack(run) else fit
-    with followed(track, run, folder.parents[1], stages, folder.name) as follow:
+    stacked = stages == 1 and in_stack(run)  # too small for several ranks to pay
+    how, others = (fit_in_stack, nullcontext()) if stacked else (fit, together(run, stages))
+    with followed(track, run, folder.parents[1], stages, folder.name) as follow, others:
         fit_to = (checkpoint, lambda step: progress(done + step), follow)
-        model, record = _train(run, stage, before.model, how, *fit_to)
+        model, record = train_stage(run, stage, before.model, how, *fit_to)
     records = (*before.records, record)
     _keep(run, folder, stages, model, records)
     # read from the disk, so that a table does not depend on which of its runs came first
@@ -165,16 +167,16 @@ def _keep(
     sync(folder.parent)
 
 
-def _train(
+def train_stage(
     run: Run,
     stage: Stage,
     model: "Decoder",
     how: Callable[..., "History"],
     checkpoint: Path,
     progress: Progress,
-    follow: "Follow | None",
+    follow: "Follow | None" = None,
 ) -> "tuple[Decoder, Record]":
-    """The model after a stage, and the stage's record."""
+    """The model after a stage, and the stage's record; with `fit`, all ranks that there are must call it (ranks.py)."""
     from lm.adapt import adapt, merged
     from lm.state import Diverged
 

@@ -13,6 +13,7 @@ from typing import Any
 from experiments.harness.execute import finished
 from experiments.harness.executors.plan import Listed, Plan, Source, Where
 from experiments.harness.executors.queue import longest_first
+from experiments.harness.ranks import in_ranks, several
 from experiments.harness.runs import Run
 
 __all__ = ["EXECUTORS", "Listed", "Plan", "Source", "Where", "run_all"]
@@ -28,6 +29,7 @@ def run_all(plan: Plan, runs: Sequence[Run], where: Where, done: Callable[[Run],
     waiting = [run for run in longest_first(runs) if not finished(run, plan.root)]
     if not waiting:
         return
+    where = in_ranks(where) if several() else where
     executor = import_module(f"{__name__}.{where.executor}")
     with _bar(waiting, len(runs)) if bar is None else nullcontext(bar) as bar:
         for run in executor.carry_out(plan, waiting, where, bar):
