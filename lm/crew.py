@@ -66,7 +66,7 @@ class Crew:
         self.optimizer = AdamWs(self.model, [m.config for m in members], *memory)
         self.net = compiled(Objectives(self.model), config, self.device, graphs=True)
         self.bf16 = in_bf16(config, self.device)
-        self.pending = torch.zeros(len(members), device=self.device)
+        self.pending = torch.tensor([float(m.run.pending) for m in members], device=self.device)
         self.tried = False
 
     def step(self, lots: Mapping[Source, Feed], number: int) -> None:
@@ -103,13 +103,15 @@ class Crew:
         if not torch.allclose(found, torch.stack(alone), rtol=1e-3, equal_nan=True):
             raise Unstackable("these models give other losses together than alone; train them one by one")
 
-    def settle(self, store: bool) -> None:
-        """Hand the losses and the time since the last call to the members' runs, and, if asked, their weights."""
+    def settle(self, log: bool, store: bool) -> None:
+        """Hand the losses since the last row and the time since the last call to the members' runs; log: a row is made
+        of them now; store: hand over their weights too."""
         now = time.perf_counter()
         for member, loss in zip(self.members, self.pending.tolist(), strict=True):
-            member.run.pending += loss
+            member.run.pending = loss
             member.run.history.seconds += (now - self.at) / len(self.members)
-        self.pending.zero_()
+        if log:  # a stop between two rows must not change the order in which the losses are added
+            self.pending.zero_()
         self.at = now
         if store:
             self.store()

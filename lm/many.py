@@ -70,7 +70,7 @@ def alike(config: TrainConfig) -> TrainConfig:
 
 def _check_alike(members: Sequence[Member]) -> None:
     """Raise Unstackable where the group is none."""
-    if len(members) < 2:
+    if not members:
         return
     for what, values in (
         ("configurations", {m.model.config for m in members}),
@@ -112,12 +112,13 @@ def _together(
             crew.step({stream: next(flows[stream]) for stream in {m.stream for m in crew.members}}, step - 1)
             stop = bool(stopping)  # asked once a step: what comes later waits for the next one to be saved
             save = step == steps or stop or bool(checkpoint_every and step % checkpoint_every == 0)
-            if not (save or step % log_every == 0):
+            log = step == steps or step % log_every == 0
+            if not (log or save):
                 continue
-            crew.settle(save)
+            crew.settle(log, save)
             for member in list(crew.members):
                 try:
-                    _keep(member, step == steps or step % log_every == 0, log_every, records[member.number], save)
+                    _keep(member, log, log_every, records[member.number], save)
                 except Diverged as error:
                     crew.lost[member.number] = error
                 else:

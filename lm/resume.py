@@ -24,6 +24,12 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 BROKEN = (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 
+class Damaged(UserError):
+    """A checkpoint that is not whole. folder: the checkpoint's own, without which training starts again."""
+
+    folder: Path
+
+
 def digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
@@ -68,7 +74,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of a checkpoint folder. Raises UserError when a file is missing, cut or altered."""
+    """Tensors and state of a checkpoint folder. Raises Damaged, a UserError, when a file is missing, cut or
+    altered."""
     name = STATE
     try:
         outer = json.loads((path / STATE).read_bytes())
@@ -84,7 +91,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its state is no object")
         return tensors, state
     except BROKEN as error:
-        raise UserError(
+        damaged = Damaged(
             f"the checkpoint file {path / name} is missing, cut or altered; delete the folder {path} to train again "
             "from the start"
-        ) from error
+        )
+        damaged.folder = path
+        raise damaged from error

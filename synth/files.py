@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 
 def sync(path: Path) -> None:
@@ -22,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader finds the old file or the new one, never a part, and a failure leaves the old one. Folders that lack are
     made. Raises OSError that names `path`, whatever file or disk the system complained about.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # two processes never write to the same one
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")  # two processes, of two machines, write to two files
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from faulty import Server, Sweep
 
 
 @pytest.fixture
@@ -17,6 +19,35 @@ def reverse(tmp_path: Path) -> str:
     assert code
     (tmp_path / "reverse.py").write_text(code.group(1))
     return f"{tmp_path}/reverse.py:Reverse"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """What starts commands that tests may kill."""
+    server = Server(tmp_path_factory.mktemp("output"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def ended(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A sweep that nobody disturbed."""
+    sweep = Sweep(server, tmp_path_factory.mktemp("ended"))
+    command = sweep.start()
+    assert command.wait() == 0, command.text
+    return sweep
+
+
+@pytest.fixture(scope="session")
+def whole(ended: Sweep) -> str:
+    """Its table."""
+    return ended.table()
+
+
+@pytest.fixture
+def sweep(server: Server, tmp_path: Path) -> Sweep:
+    """A sweep that has not begun, in a folder of an unfriendly name."""
+    return Sweep(server, tmp_path / "ein Ordner, ungewöhnlich 場所")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ from fake_experiment import Coin, Score
 
 from experiments.harness import Run, Stage, files, replicate, run_id
 from experiments.harness import execute as module
-from experiments.harness.execute import execute, finished
+from experiments.harness.execute import execute, finished, read_rows, readable
 from experiments.harness.runs import Seeds
 from experiments.harness.table import to_table
 from lm.config import ModelConfig, TrainConfig
@@ -140,11 +140,22 @@ def test_a_result_file_that_is_not_whole_is_never_read(tmp_path, log):
     damaged = [whole[:cut] for cut in range(0, len(whole) - 1, 37)] + [whole.replace(b"51.0", b"59.0"), b"\xff" + whole]
     for content in damaged:
         path.write_bytes(content)
+        assert finished(RUN, tmp_path) and not readable(RUN, tmp_path)
         with pytest.raises(UserError, match=f"{path}.* delete the folder {path.parent}"):
-            execute(RUN, tmp_path)
+            read_rows(RUN, tmp_path)
     path.unlink()
     with pytest.raises(UserError, match="is missing; delete the folder"):
-        execute(RUN, tmp_path)
+        read_rows(RUN, tmp_path)
+
+
+def test_a_result_that_is_not_whole_is_put_aside_and_made_again(tmp_path, log, capsys):
+    rows = execute(RUN, tmp_path)
+    for name in ("first", "second"):
+        (tmp_path / run_id(RUN) / "rows.json").write_text(name)
+        assert rows_without_cost(execute(RUN, tmp_path)) == rows_without_cost(rows)
+        assert f"{run_id(RUN)} is not whole; it is kept as {run_id(RUN)}.damaged" in capsys.readouterr().err
+        assert (tmp_path / f"{run_id(RUN)}.damaged" / "rows.json").read_text() == name
+    assert len(lines(log)) == 3
 
 
 class Killed(BaseException):

@@ -175,6 +175,24 @@ def test_the_company_does_not_show_in_a_model(config: ModelConfig) -> None:
     assert train_many([], [], [], []) == []
 
 
+def test_a_stop_between_two_rows_changes_no_bit(tmp_path: Path) -> None:
+    homes = [tmp_path / str(k) for k in range(4)]
+
+    def stop(number: int, step: int) -> None:
+        if (number, step) == (3, 30):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes, progress=stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert {path.name for path in tmp_path.glob("*/step-*")} == {"step-31"}
+    found = train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes)
+    assert [*map(losses, found)] == [*map(losses, train_many(models(), [TASK] * 4, SHORT, SEEDS))]
+
+
 @dataclass(frozen=True)
 class Longer(Counting):
     def vocab(self) -> Vocab:

@@ -167,14 +167,14 @@ def test_a_task_that_is_named_says_so_once(reverse: str) -> None:
 TRAINED = """
 import sys
 from pathlib import Path
-from experiments.harness import Run, models
+from experiments.harness import Run, kept, models
 from lm import ModelConfig, TrainConfig
 from synth import get_task
 
 model = ModelConfig(1, 2, 8, context=16, positions="none", mixer=sys.argv[1])
 run = Run("x", get_task("brackets"), model, TrainConfig(steps=2, batch=2, window=16))
-kept = models._read(models.folder_of(run, Path(sys.argv[2]), 1))
-print("read" if kept else models.trained(run, Path(sys.argv[2]), True, print).model and "made")
+found = kept.find(kept.folder_of(run, Path(sys.argv[2]), 1))
+print("read" if found else models.trained(run, Path(sys.argv[2]), True, print).model and "made")
 """
 
 

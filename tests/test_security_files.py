@@ -123,17 +123,17 @@ def test_a_pickle_in_place_of_results_histories_and_probes(
     tmp_path: Path, model: Path, bomb: bytes, marker: Path
 ) -> None:
     from experiments.harness.files import read_json
-    from experiments.harness.models import _read
+    from experiments.harness.kept import find
     from probing.reading import Effort, TreeReader
 
     (tmp_path / "rows.json").write_bytes(bomb)
     refused(lambda: read_json(tmp_path / "rows.json"), "delete the folder")
     (tmp_path / "history.json").write_bytes(bomb)
-    assert _read(tmp_path) is None
+    assert find(tmp_path) is None
     for strange in ("5", "[5]", '{"rows": 1}', '[{"rows": 0, "diverged": {}}]', "[" * 10_000):
         head = {"checksum": hashlib.blake2b(strange.encode(), digest_size=8).hexdigest()}
         (tmp_path / "history.json").write_text(f"{json.dumps(head)}\n{strange}\n")
-        found = _read(tmp_path)
+        found = find(tmp_path)
         assert found is None or found.model is None or strange == '{"rows": 1}'
     (tmp_path / "probes").write_bytes(bomb)
     assert not TreeReader(load(model), Cfg("brackets"), 0, Effort(updates=1)).load(tmp_path / "probes")

@@ -2,7 +2,8 @@
 
 runs/<id>.partial/   results being written
 runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
-runs/.models/        trained models and trainings in progress (see models.py)
+runs/<id>.damaged/   a folder whose rows were not whole, kept when its run was done again
+runs/.models/        trained models and trainings in progress (see kept.py)
 runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
 """
 
@@ -14,10 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import disk_full, locked, read_json, sync_tree, write_json
-from experiments.harness.models import Progress, Trained, check, folder_of, link_model, rows_of, trained
+from experiments.harness.files import disk_full, locked, put_aside, read_json, sync_tree, write_json
+from experiments.harness.kept import Trained, folder_of, link_model
+from experiments.harness.models import Progress, check, rows_of, trained
 from experiments.harness.provenance import provenance
 from experiments.harness.runs import RESERVED, Rows, Run, run_id, settings_of
+from synth.errors import UserError
 from synth.files import sync
 from synth.streams import canonical
 
@@ -26,18 +29,19 @@ def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None =
     """The rows of a run, from its folder when it is finished, else by doing it (or going on with it).
 
     progress is called with the number of optimizer steps done; track: a tracker of lm.tracking, or "", in which the
-    trainings that are done now are shown. Another process's run, or training that this one needs,
-    is waited for, or, with wait=False, given up: the result is then None. Raises UserError on a damaged folder and for
-    trainings that do not fit each other, OSError on a full disk.
+    trainings that are done now are shown. Another process's run, or training that this one needs, is waited for, or,
+    with wait=False, given up: the result is then None. A folder whose rows are not whole is put aside and the run is
+    done again. Raises UserError for trainings that do not fit each other, OSError on a full disk.
     """
-    identity = run_id(run)
-    if (root / identity).exists():
+    if readable(run, root):
         return read_rows(run, root)
-    with locked(root / ".locks" / identity, wait) as mine:
+    with locked(root / ".locks" / run_id(run), wait) as mine:
         if not mine:
             return None
-        if not (root / identity).exists():  # the process that we waited for may have finished it
+        if not readable(run, root):  # the process that we waited for may have finished it
             try:
+                if finished(run, root):
+                    put_aside(root / run_id(run), "is not whole", "done again")
                 if not _work(run, root, wait, progress or (lambda step: None), track):
                     return None
             except Exception as error:
@@ -57,6 +61,14 @@ def finished(run: Run, root: Path) -> bool:
     return (root / run_id(run)).exists()
 
 
+def readable(run: Run, root: Path) -> bool:
+    """Whether the run has a result that is whole; `finished` does not look into the folder."""
+    try:
+        return finished(run, root) and bool(read_rows(run, root))
+    except UserError:
+        return False
+
+
 def _work(run: Run, root: Path, wait: bool, progress: Progress, track: str) -> bool:
     """Do the run; False when another process is at a training that it needs, and wait is False."""
     final = root / run_id(run)
@@ -67,7 +79,8 @@ def _work(run: Run, root: Path, wait: bool, progress: Progress, track: str) -> b
     if found is None:
         return False
     progress(run.steps)
-    partial.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)  # what a kill has left
+    partial.mkdir(parents=True)
     model, history = found.model, rows_of(found.records)
     _keep_model(run, root, model, partial / "model")
     begin = time.perf_counter()
@@ -90,7 +103,6 @@ def _keep_model(run: Run, root: Path, model: Any, folder: Path) -> None:
     if run.trainings and model is not None:
         link_model(folder_of(run, root, len(run.trainings)) / "model", folder)
     elif model is not None:
-        shutil.rmtree(folder, ignore_errors=True)  # a kill may have left half of one
         save(model, folder)
 
 

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from synth.errors import UserError
 from synth.files import sync, write_bytes
 
 NEARLY_FULL = 1 << 20  # libraries report a full disk in their own ways; below this many free bytes we know the cause
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a cluster's file system that has none may say
 
 
 def sync_tree(folder: Path) -> None:
@@ -42,7 +45,7 @@ def read_json(path: Path) -> Any:
         problem = "was altered or cut short"
     except FileNotFoundError:
         problem = "is missing"
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError, NotADirectoryError):
         problem = "was cut short"
     raise UserError(f"{path} {problem}; delete the folder {path.parent} and run the same command again")
 
@@ -53,7 +56,10 @@ def _checksum(text: str) -> str:
 
 @contextmanager
 def locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock that the system frees when the process ends however it ends; yields False when it is taken."""
+    """Hold a lock that the system frees when the process ends however it ends; yields False when it is taken.
+
+    Where the file system has no locks it goes without: one command at a time is then up to the user.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as handle:
         try:
@@ -61,7 +67,24 @@ def locked(path: Path, wait: bool) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield True
+
+
+def put_aside(folder: Path, problem: str, what_now: str) -> None:
+    """Rename a folder of ours that is not whole to NAME.damaged, in the place of an earlier one, and say so.
+
+    Does nothing where another rank, which found the same, has done it.
+    """
+    if not folder.exists():
+        return
+    aside = folder.with_suffix(".damaged")
+    print(f"{folder} {problem}; it is kept as {aside.name} and {what_now}", file=sys.stderr)
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        os.rename(folder, aside)
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:

@@ -1,66 +1,29 @@
-"""Trained models, kept so that nothing is trained twice: not for another evaluation, not for another finetuning.
+"""Trainings, each done once: not again for another evaluation, and not for another finetuning.
 
-runs/.models/<key>/          a model after some trainings: model/, history.json, training.json
-runs/.models/<key>.partial/  a training in progress: the checkpoints from which a killed one goes on
-runs/.locks/model-<key>      held while a process trains it
-
-The key is the hash of all that decides the weights. A model may be deleted at any time: it is trained again when it is
-next needed, and finished runs stay as they are.
+A training is done under runs/.locks/model-<key>, from the last checkpoint that a killed one has left; what it makes is
+kept in runs/.models/ (kept.py).
 """
 
-import os
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from experiments.harness.files import locked, read_json, sync_tree, write_json
+from experiments.harness.files import locked, put_aside
 from experiments.harness.fitting import Progress, fit, fit_in_stack, fit_stack, in_stack
-from experiments.harness.provenance import provenance
+from experiments.harness.kept import Record, Trained, checkpoint_of, find, folder_of, keep, key_of, read
 from experiments.harness.ranks import together
-from experiments.harness.runs import Run, Stage
+from experiments.harness.runs import Rows, Run, Stage
 from experiments.harness.tracked import followed, tell
-from synth.errors import UserError
-from synth.files import sync
 from synth.mixture import main_part, one_vocab
-from synth.streams import canonical, digest
 
 if TYPE_CHECKING:
     from lm.model import Decoder
     from lm.state import Diverged, Follow, History
 
-# of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
-Record = dict[str, Any]
+__all__ = ["check", "folder_of", "key_of", "rows_of", "train_together", "trained"]
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A model, and the records of the trainings it has had."""
-
-    model: Any  # a Decoder, or None for a run without a model and where a training diverged
-    records: tuple[Record, ...] = ()
-
-    @property
-    def diverged(self) -> int | None:
-        """The step, of the last training, at or before which it diverged; None when it did not."""
-        return self.records[-1].get("diverged") if self.records else None
-
-
-def key_of(run: Run, stages: int) -> str:
-    """Twelve hexadecimal characters that stand for the model after the first `stages` trainings of a run."""
-    from lm.config import VERSION
-
-    trainings = run.trainings[:stages]
-    versions = [stage.task.version for stage in trainings]
-    return digest([run.model, trainings, versions, run.seeds, VERSION], size=6)
-
-
-def folder_of(run: Run, root: Path, stages: int) -> Path:
-    """Where that model is kept."""
-    return root / ".models" / key_of(run, stages)
+Made = TypeVar("Made")
 
 
 def check(run: Run) -> None:
@@ -87,13 +50,13 @@ def trained(
     if stages == 0:
         return Trained(_start(run))
     folder = folder_of(run, root, stages)
-    if found := _read(folder):
-        return found
+    if kept := find(folder):
+        return kept
     with locked(root / ".locks" / f"model-{folder.name}", wait) as mine:
         if not mine:
             return None
-        if found := _read(folder):  # the process that we waited for has made it
-            return found
+        if kept := find(folder):  # the process that we waited for has made it
+            return kept
         before = trained(run, root, wait, progress, stages - 1, track)
         if before is None or before.diverged is not None:
             return before
@@ -108,63 +71,18 @@ def _start(run: Run) -> "Decoder":
     return build(run.model, run.model.ids(run.task.vocab()), run.seeds.init).to(where().device)
 
 
-def _read(folder: Path) -> Trained | None:
-    """What is kept there; None when nothing is, or nothing whole."""
-    from lm.checkpoint import load
-    from lm.train import where
-
-    try:
-        kept = Trained(None, tuple(read_json(folder / "history.json")))
-        if kept.diverged is not None:
-            return kept
-        return Trained(load(folder / "model").to(where().device), kept.records)
-    except (UserError, TypeError, AttributeError, KeyError):  # the latter: whole, and yet no records
-        return None
-
-
 def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress, track: str) -> Trained:
-    from lm.checkpoint import load
-    from lm.train import where
-
+    """Train the last of the stages and keep the model. It is then read from the disk, so that a table does not depend
+    on which of its runs came first."""
     done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
-    checkpoint, stage = folder.with_suffix(".partial") / "checkpoint", run.trainings[stages - 1]
+    stage = run.trainings[stages - 1]
     stacked = stages == 1 and in_stack(run)  # too small for several ranks to pay
     how, others = (fit_in_stack, nullcontext()) if stacked else (fit, together(run, stages))
     with followed(track, run, folder.parents[1], stages, folder.name) as follow, others:
-        fit_to = (checkpoint, lambda step: progress(done + step), follow)
+        fit_to = (checkpoint_of(folder), lambda step: progress(done + step), follow)
         model, record = train_stage(run, stage, before.model, how, *fit_to)
-    records = (*before.records, record)
-    _keep(run, folder, stages, model, records)
-    # read from the disk, so that a table does not depend on which of its runs came first
-    found = Trained(None, records)
-    return found if found.diverged is not None else replace(found, model=load(folder / "model").to(where().device))
-
-
-def _keep(
-    run: Run, folder: Path, stages: int, model: "Decoder", records: tuple[Record, ...], together: int = 1
-) -> None:
-    """Put a trained model in its folder, or, of one that diverged, the records; together: how many were trained at
-    once."""
-    from lm.checkpoint import save
-
-    if folder.exists():
-        old = folder.with_suffix(".old")
-        print(
-            f"{folder} is not whole, or of another version; it is kept as {old.name} and trained again", file=sys.stderr
-        )
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-    if Trained(None, records).diverged is None:
-        save(model, partial / "model")
-    write_json(partial / "history.json", records)
-    described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds, "together": together}
-    write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
-    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
-    sync_tree(partial)
-    os.rename(partial, folder)
-    sync(folder.parent)
+    keep(run, folder, stages, model, (*before.records, record))
+    return read(folder)
 
 
 def train_stage(
@@ -182,10 +100,21 @@ def train_stage(
 
     model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
     try:
-        history = how(run, stage, model, checkpoint, progress, follow)
+        history = _despite_damage(lambda: how(run, stage, model, checkpoint, progress, follow))
     except Diverged as error:
         return model, _record(run, stage, error)
     return merged(model) if stage.rank else model, _record(run, stage, history)
+
+
+def _despite_damage(work: Callable[[], Made]) -> Made:
+    """What it returns; a checkpoint that is not whole is put aside, and that training begins again."""
+    from lm.resume import Damaged
+
+    while True:
+        try:
+            return work()
+        except Damaged as error:
+            put_aside(error.folder.parents[1], "holds a damaged checkpoint", "its training begins again")
 
 
 def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:
@@ -222,22 +151,26 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
         if len(todo) < 2:
             return
         group, told_of = zip(*todo.values(), strict=True)
-        models = [_start(run).train() for run in group]
-        checkpoints = [folder.with_suffix(".partial") / "checkpoint" for folder in todo]
+        checkpoints = [checkpoint_of(folder) for folder in todo]
+
+        def work() -> "tuple[list[Decoder], list[History | Diverged]]":
+            models = [_start(run).train() for run in group]  # anew: some may be restored when another turns out damaged
+            return models, fit_stack(group, models, checkpoints, told_of)
+
         try:
-            histories = fit_stack(group, models, checkpoints, told_of)
+            models, histories = _despite_damage(work)
         except Unstackable:
             return
         for run, folder, model, history in zip(group, todo, models, histories, strict=True):
             record = _record(run, run.trainings[0], history)
             tell(track, run, root, folder.name, record["rows"])
-            _keep(run, folder, 1, model, (record,), len(group))
+            keep(run, folder, 1, model, (record,), len(group))
 
 
-def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:
+def rows_of(records: tuple[Record, ...]) -> Rows:
     """The rows of all trainings, in order; where there are several, with the number of the stage (0, 1, ...), and step,
     tokens, documents and seconds counted from the beginning of the first."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for number, record in enumerate(records):
         before = rows[-1] if rows else {}
         stage = {"stage": number} if len(records) > 1 else {}
@@ -245,14 +178,3 @@ def rows_of(records: tuple[Record, ...]) -> list[dict[str, Any]]:
             sums = {key: row[key] + before.get(key, 0) for key in ("step", "tokens", "documents", "seconds")}
             rows.append({**row, **sums, **stage})
     return rows
-
-
-def link_model(folder: Path, to: Path) -> None:
-    """The same model in another folder, without a second copy on the disk where the file system can."""
-    shutil.rmtree(to, ignore_errors=True)
-    to.mkdir(parents=True)
-    for path in folder.iterdir():
-        try:
-            os.link(path, to / path.name)
-        except OSError:
-            shutil.copy2(path, to / path.name)

@@ -36,6 +36,8 @@ class Report:
 
         try:
             paths = self._write(done, self.folder / "so_far", f"{len(done)} of {len(self.runs)} runs so far")
+        except FileNotFoundError:  # another command, that ends just now, has removed so_far/
+            return
         except OSError:  # results that cannot be written now cannot be written at the end either
             raise
         except Exception as error:  # a figure that needs more runs must not end the ones under way

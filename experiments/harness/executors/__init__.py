@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
-from experiments.harness.execute import finished
+from experiments.harness.execute import finished, readable
 from experiments.harness.executors.plan import Listed, Plan, Source, Where
 from experiments.harness.executors.queue import longest_first
 from experiments.harness.ranks import in_ranks, several
@@ -26,7 +26,7 @@ def run_all(plan: Plan, runs: Sequence[Run], where: Where, done: Callable[[Run],
     bar: a larger one, at 0, that these runs are part of (counted in steps, as tqdm's), by default one of their own.
     Raises UserError or OSError of the first run that fails; finished runs keep their results.
     """
-    waiting = [run for run in longest_first(runs) if not finished(run, plan.root)]
+    waiting = [run for run in longest_first(runs) if not readable(run, plan.root)]
     if not waiting:
         return
     where = in_ranks(where) if several() else where

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execute import execute, finished
+from experiments.harness.execute import execute, readable
 from experiments.harness.executors.plan import Plan, Where, default_jobs
 from experiments.harness.executors.work import Beat, beat_of, steps_done, use_threads
 from experiments.harness.executors.work import carry_out as work_on
@@ -124,7 +124,7 @@ def _watch(jobs: list[Any], root: Path, waiting: list[Run], bar: Any) -> Iterato
     """The runs as their results appear. Raises UserError when a job says why it failed, or all end too early."""
     left, over, done = list(waiting), 0.0, 0
     while left:
-        for run in [run for run in left if finished(run, root)]:
+        for run in [run for run in left if readable(run, root)]:
             left.remove(run)
             done += run.steps
             beat_of(root, run).unlink(missing_ok=True)
