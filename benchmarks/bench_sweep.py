@@ -2,7 +2,7 @@
 
 The runs are the first of every experiment of the suite at that scale, so that tasks, trainings and evaluations are what
 users have; they are timed from the command's start to its last result, Ray's own start included. The second case is
-what a run costs beside its work, once Ray is started: runs without a model, so many more of which take so much longer.
+what a run costs beside its work, once Ray is started: runs that have none, from the first result to the last.
 """
 
 import os
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.peers import TASK, threads
-from benchmarks.timing import Row, Side, compared, interleaved
+from benchmarks.timing import Row, Side, compared
 from experiments.harness import Run
 from experiments.harness.executors import Listed, Plan, Where, run_all
 from experiments.harness.study import discover
@@ -41,44 +41,50 @@ def smoke_runs(count: int) -> list[Run]:
     return [run for run in chain(*zip_longest(*each)) if run is not None][:count]
 
 
-def seconds(runs: list[Run], where: Where) -> float:
-    """From nothing to all results."""
+def moments(runs: list[Run], where: Where) -> list[float]:
+    """Seconds from the command's start to each result."""
     with TemporaryDirectory() as folder, open(os.devnull, "w") as silence:
         from tqdm import tqdm
 
-        began = time.perf_counter()
+        began, ended = time.perf_counter(), []
+        plan = Plan(Listed(tuple(runs)), "smoke", None, Path(folder))
         with tqdm(file=silence) as bar:
-            run_all(Plan(Listed(tuple(runs)), "smoke", None, Path(folder)), runs, where, lambda run: None, bar)
-        return time.perf_counter() - began
+            run_all(plan, runs, where, lambda run: ended.append(time.perf_counter() - began), bar)
+        return ended
 
 
 def swept(runs: list[Run], where: Where) -> Side:
-    """Runs a second."""
-    return lambda: len(runs) / seconds(runs, where)
+    """Runs a second, the start included."""
+    return lambda: len(runs) / moments(runs, where)[-1]
 
 
-def further(runs: list[Run], where: Where) -> Side:
-    """Runs a second of two thirds of the runs, when the executor has started and done a third."""
-    third = len(runs) // 3
+def started(runs: list[Run], where: Where) -> Side:
+    """Runs a second after the first, when everything has started."""
 
     def side() -> float:
-        return (len(runs) - third) / max(seconds(runs, where) - seconds(runs[:third], where), 1e-3)
+        first, *_, last = moments(runs, where)
+        return (len(runs) - 1) / (last - first)
 
     return side
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Runs a second, and seconds a run beside its work."""
-    count = 2 if quick else RUNS
+    """Runs a second, with all their work and without any."""
+    count, rounds = (2, 1) if quick else (RUNS, 3)
     ray, inline = Where("ray", jobs=1 if quick else WORKERS), Where(jobs=1)
-    runs = smoke_runs(count)
+    empty = [Run("sweep", TASK, None, None, (Nothing(number),)) for number in range(count)]
+    about: dict[str, Any] = {"threads": WORKERS}
     with threads(1 if quick else WORKERS):
-        ours, theirs = interleaved(swept(runs, ray), swept(runs, inline), rounds=1 if quick else 3)
-        about: dict[str, Any] = {"threads": WORKERS, "bar": BAR}
-        yield compared(f"{count} smoke runs, Ray", "runs/s", ours, "one process, in turn", theirs, **about)
-        empty = [Run("sweep", TASK, None, None, (Nothing(number),)) for number in range(3 * count)]
-        ours, theirs = interleaved(further(empty, ray), further(empty, inline), rounds=1 if quick else 3)
+        if not quick:  # every start of Ray takes seconds, and the other case is as good a try
+            runs = smoke_runs(count)
+            ours, theirs = in_turns(swept(runs, ray), swept(runs, inline), rounds)
+            yield compared(f"{count} smoke runs, Ray", "runs/s", ours, "one process, in turn", theirs, bar=BAR, **about)
+        ours, theirs = in_turns(started(empty, ray), started(empty, inline), rounds)
         about |= {"bar": 1 / OVERHEAD, "bar_on": "value"}
-        yield compared(
-            f"{2 * count} runs without work, Ray once started", "runs/s", ours, "one process", theirs, **about
-        )
+        yield compared(f"{count} runs without work, Ray once started", "runs/s", ours, "one process", theirs, **about)
+
+
+def in_turns(one: Side, other: Side, rounds: int) -> tuple[list[float], list[float]]:
+    """The rates of two sides, without a warm-up: a command is new every time."""
+    turns = [(one(), other()) for _ in range(rounds)]
+    return [a for a, _ in turns], [b for _, b in turns]

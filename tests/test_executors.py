@@ -68,7 +68,7 @@ def named(pattern: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("executor", [["inline"], ["ray"], ["slurm", "--address", "local"]], ids=lambda each: each[0])
+@pytest.mark.parametrize("executor", [["ray"], ["slurm", "--address", "local"]], ids=lambda each: each[0])
 def test_every_executor_makes_the_same_table(tmp_path, start, log, undisturbed, executor):  # noqa: F811
     arguments = ("--scale", "laptop", "--jobs", "2", "--executor", *executor)
     succeeds(start(*arguments))
@@ -133,8 +133,6 @@ def test_a_sweep_that_is_stopped_saves_the_step_it_is_at(tmp_path, start, execut
     for checkpoint in models.glob("*.partial/checkpoint"):
         (saved,) = [int(path.name.removeprefix("step-")) for path in checkpoint.glob("step-*")]
         assert json.loads(lines(checkpoint / "metrics.jsonl")[-1])["step"] <= saved < 4000
-    succeeds(start(*arguments, FAKE_STEPS="4000"))
-    assert len(list((tmp_path / "runs").glob("*/rows.json"))) == 2
 
 
 def _arguments(pid: int) -> list[str]:

@@ -152,15 +152,16 @@ def test_kills_at_random_moments_lose_no_exposure(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from accelerate import PartialState
 from lm.train import train
 from test_exposures import BIOD, BIOS, HALVES, QUIET, TrainConfig, model
 
 def stop(step, steps, loss):
     if step == 4:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # to the first rank, which the others follow
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cut = {"batch": 4, "window": 100}
 for task, settings in ((BIOD, {"packing": "none", "batch": 16, "window": 15}), (BIOS, cut), (HALVES, cut)):
     config = TrainConfig.for_exposures(task, 3, lr=1e-2, **settings)
