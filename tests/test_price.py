@@ -62,6 +62,8 @@ def test_the_fewest_gpus_whole_models_first() -> None:
     deep = replace(GPT2, parameters=7_000_000_000, layers=32, rows=8)  # 126 GB of state
     assert (shards := place(deep, H100)) is not None and shards.sharded and memory(deep, 8) > 80e9
     assert place(replace(GPT2, parameters=10**12), H100) is None
+    crowded = replace(GPT2, parameters=4_200_000_000, rows=64, window=1, per_token=1.0)
+    assert (parts := place(crowded, H100)) is not None and (parts.gpus, parts.sharded) == (2, True)
     assert (odd := place(replace(wide, rows=96, per_token=1.6e6), H100)) is not None and 96 % odd.gpus == 0
 
 

@@ -1,5 +1,6 @@
 """What costs look like in print: a table for each experiment and scale, the sums over all, and what was assumed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Bill:
     """Of one experiment at one scale, every model counted where it is first trained.
 
     published, stated: GPU hours by published throughput (or steps timed on a GPU here) and at the stated utilisation;
-    gpus: the most that a training takes to fit; one, node, sharded: bytes on one GPU, and on each of eight with the
+    gpus: the most that a training takes to fit, infinite where one does not; one, node, sharded: bytes on one GPU, and on each of eight with the
     model whole or in shards, of the largest training; disk in bytes: models, the checkpoints of one training at their
     peak, and the folders of runs with the table.
     """
@@ -40,7 +41,7 @@ class Bill:
     flops: float
     published: float
     stated: float
-    gpus: int
+    gpus: float
     one: float
     node: float
     sharded: float
@@ -69,7 +70,7 @@ def bill(name: str, scale: str, found: Sequence[Cost], gpu: GPU, results: Path) 
         flops=sum(cost.all_flops for cost in found),
         published=sum(hours(cost, gpu) for cost in found),
         stated=sum(gpu_hours(cost.all_flops, gpu, STATED) for cost in found),
-        gpus=max((each.gpus for each in placed if each), default=0),
+        gpus=max((each.gpus if each else math.inf for each in placed), default=0),
         one=max(map(memory, loads), default=0.0),
         node=max((memory(load, NODE) for load in loads), default=0.0),
         sharded=max((memory(load, NODE, sharded=True) for load in loads), default=0.0),
@@ -118,7 +119,7 @@ def summary(bills: Sequence[Bill]) -> str:
                 "FLOPs": [f"{each.flops:.2e}" for each in rows],
                 "GPU hours": [_hours(each.published) for each in rows],
                 f"at {STATED:.0%}": [_hours(each.stated) for each in rows],
-                "GPUs": [str(each.gpus or "-") for each in rows],
+                "GPUs": ["too large" if math.isinf(each.gpus) else str(each.gpus or "-") for each in rows],
                 "one GPU": [short(each.one) + "B" for each in rows],
                 f"each of {NODE}": [short(each.node) + "B" for each in rows],
                 "sharded": [short(each.sharded) + "B" for each in rows],

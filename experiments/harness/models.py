@@ -134,8 +134,8 @@ def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress]
     """Train the first stage of several runs at once and keep the models, so that `trained` finds them.
 
     progress: for each run, called with the number of its steps done; track: as in `trained`, but each training is shown
-    when all are over. What is kept, or at work in another process, is
-    left out. Does nothing where less than two are to be trained, or they cannot be trained together.
+    when all are over. What is kept, or at work in another process, is left out. Does nothing where less than two are to
+    be trained, or they cannot be trained together.
     """
     from lm.together import Unstackable
 

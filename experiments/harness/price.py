@@ -114,8 +114,8 @@ class Placed:
 
 def place(load: Load, gpu: GPU) -> Placed | None:
     """The fewest GPUs (a power of two that divides the rows), whole models before shards; None where no number does."""
-    for sharded in (False, True):
-        for gpus in (n for n in (1, 2, 4, 8, 16, 32, 64) if load.rows % n == 0 and (n > 1 or not sharded)):
+    for gpus in (n for n in (1, 2, 4, 8, 16, 32, 64) if load.rows % n == 0):
+        for sharded in (False, True) if gpus > 1 else (False,):
             if (need := memory(load, gpus, sharded)) <= USABLE * gpu.memory:
                 return Placed(gpus, sharded, need)
     return None
