@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.peers import TASK, threads
 from benchmarks.timing import Row, Side, compared
 from experiments.harness import Run
-from experiments.harness.executors import Listed, Plan, Where, run_all
+from experiments.harness.executors import Listed, Plan, Where, check_executor, run_all
 from experiments.harness.study import discover
 from synth.task import Task
 
@@ -46,6 +46,7 @@ def moments(runs: list[Run], where: Where) -> list[float]:
     with TemporaryDirectory() as folder, open(os.devnull, "w") as silence:
         from tqdm import tqdm
 
+        check_executor(where)
         began, ended = time.perf_counter(), []
         plan = Plan(Listed(tuple(runs)), "smoke", None, Path(folder))
         with tqdm(file=silence) as bar:

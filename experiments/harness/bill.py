@@ -30,9 +30,9 @@ class Bill:
     """Of one experiment at one scale, every model counted where it is first trained.
 
     published, stated: GPU hours by published throughput (or steps timed on a GPU here) and at the stated utilisation;
-    gpus: the most that a training takes to fit, infinite where one does not; one, node, sharded: bytes on one GPU, and on each of eight with the
-    model whole or in shards, of the largest training; disk in bytes: models, the checkpoints of one training at their
-    peak, and the folders of runs with the table.
+    gpus: the most that a training takes to fit, infinite where one does not; one, node, sharded: bytes on one GPU, and
+    on each of eight with the model whole or in shards, of the largest training; disk in bytes: models, the checkpoints
+    of one training at their peak, and the folders of runs with the table.
     """
 
     name: str

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.harness.calibrate import add_options, calibrate
-from experiments.harness.executors import EXECUTORS, Plan, Where, run_all
+from experiments.harness.executors import EXECUTORS, Plan, Where, check_executor, run_all
 from experiments.harness.executors.plan import default_jobs
 from experiments.harness.ranks import led
 from experiments.harness.runs import SCALES, Run
@@ -191,9 +191,10 @@ def _carry_out(plan: Plan, experiment: Experiment, options: argparse.Namespace) 
         from lm.tracking import check_tracker
 
         check_tracker(options.track)
+    where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
+    check_executor(where)
     folder.mkdir(parents=True, exist_ok=True)  # before the first training, as nothing can be shown without it
     report = Report(experiment, options.scale, runs, options.runs, options.results)
-    where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
     run_all(plan, runs, where, report.after)
     report.finish()
 

@@ -16,8 +16,15 @@ from experiments.harness.executors.queue import longest_first
 from experiments.harness.ranks import in_ranks, several
 from experiments.harness.runs import Run
 
-__all__ = ["EXECUTORS", "Listed", "Plan", "Source", "Where", "run_all"]
+__all__ = ["EXECUTORS", "Listed", "Plan", "Source", "Where", "check_executor", "run_all"]
 EXECUTORS = ("inline", "ray", "slurm")
+
+
+def check_executor(where: Where) -> None:
+    """Raise UserError for what the executor needs and is not here, before anything is made for it."""
+    module = import_module(f"{__name__}.{where.executor}")
+    if hasattr(module, "check"):
+        module.check(where)
 
 
 def run_all(plan: Plan, runs: Sequence[Run], where: Where, done: Callable[[Run], None], bar: Any = None) -> None:

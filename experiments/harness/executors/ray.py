@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ STORE = 1 << 27  # bytes of Ray's shared memory: nothing but ids travels
 def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterator[Run]:
     """Yield each run as it is done. jobs: processors that a Ray of this machine has, by default one per core; a cluster
     has its own."""
-    ray = _require()
+    import ray
+
     _connect(ray, where)
     tasks: list[Any] = []
 
@@ -61,13 +63,11 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
         ray.shutdown()
 
 
-def _require() -> Any:
-    try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-        import ray
-    except ImportError:
-        raise UserError("--executor ray needs Ray; install it with: pip install 'physics-of-lms[cluster]'") from None
-    return ray
+def check(where: Where) -> None:
+    """Raise UserError where there is no Ray."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    if find_spec("ray") is None:
+        raise UserError("--executor ray needs Ray; install it with: pip install 'physics-of-lms[cluster]'")
 
 
 def _connect(ray: Any, where: Where) -> None:

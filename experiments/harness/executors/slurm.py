@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +81,27 @@ class Share:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
-    try:
-        import submitit
-    except ImportError:
-        extra = "pip install 'physics-of-lms[cluster]'"
-        raise UserError(f"--executor slurm needs submitit; install it with: {extra}") from None
-    local = where.address == "local"
-    if not local and shutil.which("sbatch") is None:
+def check(where: Where) -> None:
+    """Raise UserError where jobs cannot be submitted."""
+    if find_spec("submitit") is None:
+        raise UserError("--executor slurm needs submitit; install it with: pip install 'physics-of-lms[cluster]'")
+    if where.address != "local" and shutil.which("sbatch") is None:
         mend = "run it on a login node of the cluster, or add --address local for jobs on this machine"
         raise UserError(f"there is no sbatch here; {mend}")
+    _options(where)
+    _gpus(where)
+
+
+def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
+    import submitit
+
     folder = root / ".slurm"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     # jobs take their environment from here
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     options = _options(where)
+    local = where.address == "local"
     executor = submitit.AutoExecutor(folder, cluster="local" if local else "slurm", slurm_max_num_timeout=REQUEUES)
     minutes = int(options.pop("minutes", MINUTES))
     executor.update_parameters(timeout_min=minutes, gpus_per_node=_gpus(where), name="physics")
