@@ -84,8 +84,9 @@ def test_a_sweep_outlives_a_worker_and_a_node_of_ray(tmp_path, start, log, undis
     variables = {**os.environ, "FAKE_HANG": str(hang), "FAKE_LOG": str(log), "OMP_NUM_THREADS": "1"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen([sys.executable, "-c", NODES], env=variables, **streams) as nodes:
+        address = nodes.stdout.readline().strip()
+        assert address, "no cluster"  # every process of this machine has the empty word
         try:
-            address = nodes.stdout.readline().strip()
             sweep = start("--scale", "laptop", "--executor", "ray", "--address", address, FAKE_HANG=str(hang))
             # both nodes are at an evaluation
             wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/model"))) == 2, sweep)
