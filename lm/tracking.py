@@ -30,7 +30,7 @@ def check_tracker(name: str) -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown tracker {name!r}; {hint}choose one of {', '.join(TRACKERS)}")
     if importlib.util.find_spec(name) is None:
-        package = "physics-of-lms[track]" if name == "tensorboard" else name  # the extra leaves out the heavier two
+        package = "'physics-of-lms[track]'" if name == "tensorboard" else name  # the extra leaves out the heavier two
         raise UserError(f"tracker {name} needs a package that is missing; pip install {package}")
 
 

@@ -203,7 +203,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(name: str, monk
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError) as raised:
         check_tracker(name)
-    package = {"tensorboard": "physics-of-lms[track]"}.get(name, name)
+    package = {"tensorboard": "'physics-of-lms[track]'"}.get(name, name)
     assert str(raised.value).endswith(f"; pip install {package}") and name in str(raised.value)
 
 
