@@ -56,7 +56,7 @@ class Train:
         lines = Lines() if first and not sys.stderr.isatty() else None
         seeds = (self.data_seed, self.order_seed)
         track = self.track if first else ""
-        with tracking(track, self.folder / "tracking" / track, self.folder.name, self._settings()) as follow:
+        with tracking(track, self.folder / "tracking" / track, self.folder.resolve().name, self._settings()) as follow:
             history = train(
                 model, task, self.train, *seeds, self.folder, self.checkpoint_every, progress=lines, follow=follow
             )
