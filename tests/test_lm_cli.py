@@ -49,6 +49,7 @@ def test_bad_input_is_one_clear_line(
         (["train", "cfg3f", "--folder", str(tmp_path / "file")], "cannot write to"),
         (["sample", "--folder", str(tmp_path), "--n", "-1"], "--n -1"),
         (["sample", "--folder", str(tmp_path)], "no model at"),
+        (["sample", "--folder", "x", "--trust", "gone.py", "--trust", str(tmp_path / "file")], "no file gone.py"),
     ]:
         code, err = status(capsys, monkeypatch, *args)
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and word in err, (args, err)
