@@ -106,9 +106,14 @@ def trust(path: str | Path) -> None:
 def _trust(path: Path, identity: str) -> None:
     """Remember the file; the process whose command line names it says so, workers and other ranks do not."""
     first = os.environ.get("RANK", "0") == "0" and parent_process() is None
-    if identity not in _named and first and any(path.name in argument for argument in sys.argv[1:]):
+    if identity not in _named and first and any(_names(argument, path) for argument in sys.argv[1:]):
         print(f"running the code of {path}", file=sys.stderr)
     _named.add(identity)
+
+
+def _names(argument: str, path: Path) -> bool:
+    """Whether an argument, or what it has after =, is a file of that name: FILE.py, FILE.py:Class or --flag=FILE.py."""
+    return path.name in (file_of(argument).name, file_of(argument.partition("=")[2]).name)
 
 
 def require_trust(path: Path, where: str | Path) -> None:
