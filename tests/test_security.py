@@ -4,6 +4,7 @@ Code of one's own (a task, a mixer) runs where the command line or the caller na
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -60,7 +61,8 @@ RUNS = re.compile(
 )
 MEANT = {
     "synth/registry.py: importlib.import_module": "the files of synth/tasks",
-    "synth/registry.py: spec.loader.exec_module": "a file that the user names",
+    "synth/registry.py: compile": "a file that the user names",
+    "synth/registry.py: exec": "the same",
     "synth/cfg/__init__.py: importlib.import_module": "its own modules, when they are first used",
     "lm/__init__.py: import_module": "its own modules, when they are first used",
     "lm/mixers/scan.py: import_module": "its kernels, where numba is there",
@@ -133,6 +135,22 @@ def test_code_runs_when_it_is_named(planted: Path, marker: Path, tmp_path: Path)
     assert load(planted).config.mixer.endswith("evil.py:Evil") and marker.exists()
     (tmp_path / "evil.py").write_text((tmp_path / "evil.py").read_text() + "\n# other code than was trusted\n")
     refused(lambda: load(planted), "runs only if you name it too")
+
+
+def test_the_file_runs_and_not_what_is_beside_it(tmp_path: Path, marker: Path) -> None:
+    """A .pyc of the same time and size would be taken for the file's by Python's own import."""
+    import py_compile
+
+    from synth.registry import load_file
+
+    source = tmp_path / "t.py"
+    source.write_text(TASK.format(marker=str(marker)))
+    stamp = source.stat()
+    py_compile.compile(str(source))
+    source.write_text("# of the same size".ljust(stamp.st_size))
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    load_file(source)
+    assert not marker.exists()
 
 
 def sample(*words: str) -> subprocess.CompletedProcess[str]:
