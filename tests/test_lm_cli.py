@@ -46,6 +46,7 @@ def test_bad_input_is_one_clear_line(
         (["train", "cfg3f"], "--folder"),
         (["train", "cfg3f", "--folder", "x", "--train.steps", "0"], "steps=0 is too small"),
         (["train", "cfg3f", "--folder", "x", "--train.lr", "nan"], "lr=nan"),
+        (["train", "brackets", "--folder", "x", "--train.window", "2000000000", "--train.batch", "1000"], "lower batch"),
         (["train", "cfg3f", "--folder", str(tmp_path / "file")], "cannot write to"),
         (["sample", "--folder", str(tmp_path), "--n", "-1"], "--n -1"),
         (["sample", "--folder", str(tmp_path)], "no model at"),
