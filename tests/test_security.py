@@ -74,16 +74,53 @@ MEANT = {
 }
 
 
-def calls(path: Path) -> list[tuple[str, ast.Call]]:
-    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+PICKLES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}  # not even imported
+RUNNERS = {"subprocess", "os", "builtins"}  # called by their full names, which RUNS knows
+
+
+def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [(ast.unparse(node.func), node) for node in nodes]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The imports that bring in what RUNS, or by which a call of it would go by another name."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                room = name.name.partition(".")[0]
+                if room in PICKLES or (room in RUNNERS and name.asname not in (None, name.name)):
+                    found.add(f"import {name.name}")
+        elif isinstance(node, ast.ImportFrom):
+            for name in node.names:
+                room, full = (node.module or "").partition(".")[0], f"{node.module}.{name.name}"
+                plain = full.removeprefix("builtins.")
+                if room in PICKLES or (room in RUNNERS and (name.name == "*" or RUNS.match(plain))):
+                    found.add(f"from {full}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle", "import dill as p", "from pickle import loads", "from joblib import load as read",
+        "from subprocess import run", "from os import popen", "from os import *", "from builtins import eval",
+        "import subprocess as s", "import os as o",
+    ],
+)  # fmt: skip
+def test_imports_of_what_runs_are_seen(line: str) -> None:
+    assert imports(ast.parse(line))
+    assert not imports(ast.parse("import os\nimport subprocess\nfrom os import getpid\nfrom .pools import load"))
 
 
 def test_nothing_in_the_source_runs_what_it_reads() -> None:
     found = set()
     for room in ("synth", "lm", "probing", "experiments", "benchmarks"):
         for path in (ROOT / room).rglob("*.py"):
-            for name, node in calls(path):
+            tree = ast.parse(path.read_text())
+            found |= {f"{path.relative_to(ROOT)}: {line}" for line in imports(tree)}
+            for name, node in calls(tree):
                 given = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 assert given.get("allow_pickle", "False") == given.get("trust_remote_code", "False") == "False", path
                 assert given.get("shell", "False") == "False" and given.get("weights_only", "True") == "True", path
