@@ -109,7 +109,7 @@ class Sample:
     temperature: float = 1.0
     seed: int = 0
     trust: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """Files of your own code that the model or its task is made of; it runs only if named here, each with a --trust of its own."""
+    """Files of your own code that the model or its task is made of, each with a --trust; it runs only if named here."""
 
     def run(self) -> None:
         from lm.checkpoint import load

@@ -224,7 +224,9 @@ def test_an_unknown_task_of_the_contract_test_is_one_line() -> None:
 @pytest.mark.parametrize("command", [["synth", "list"], ["probing", "plan", "--people", "50"], ["experiments", "list"]])
 def test_an_output_that_is_full_is_one_line(command: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: the output: No space left on device; ")
 
