@@ -56,7 +56,7 @@ class Train:
         lines = Lines() if first and not sys.stderr.isatty() else None
         seeds = (self.data_seed, self.order_seed)
         track = self.track if first else ""
-        with tracking(track, self.folder / "tracking" / track, self.folder.name, self._settings()) as follow:
+        with tracking(track, self.folder / "tracking" / track, self.folder.resolve().name, self._settings()) as follow:
             history = train(
                 model, task, self.train, *seeds, self.folder, self.checkpoint_every, progress=lines, follow=follow
             )
@@ -71,7 +71,7 @@ class Train:
         print(f"loss {history[-1]['loss']:.4f} nats after {history.tokens} tokens; the model is in {home}")
         if self.model.causal:
             code = sorted({str(file_of(spec)) for spec in (self.task, self.model.mixer) if is_file(spec)})
-            trusted = f" --trust {' '.join(code)}" if code else ""
+            trusted = "".join(f" --trust {path}" for path in code)
             print(f"samples:      python -m lm sample --folder {self.folder}{trusted}")
         kind = "Causal" if self.model.causal else "Masked"
         print(f"transformers: import lm.hf, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
@@ -108,8 +108,8 @@ class Sample:
     max_new_tokens: int = 512
     temperature: float = 1.0
     seed: int = 0
-    trust: tuple[Path, ...] = ()
-    """Files of your own code that the model or its task is made of; it runs only if named here."""
+    trust: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Files of your own code that the model or its task is made of, each with a --trust; it runs only if named here."""
 
     def run(self) -> None:
         from lm.checkpoint import load

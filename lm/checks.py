@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from synth.errors import UserError
 
 if TYPE_CHECKING:
-    from lm.config import ModelConfig
+    from lm.config import ModelConfig, TrainConfig
 
 
 def choose(where: str, value: Any, kind: Any) -> None:
@@ -53,10 +53,19 @@ def check_memory(config: "ModelConfig", ids: int) -> None:
     block = width * (width + 2 * mlps * config.hidden_width + len(config.canon) * config.canon_kernel) + config.state
     tables = width * (ids + (config.context if config.positions == "learned" else 0))
     needed = 4 * (config.layers * block + tables) + 20_000 * config.layers * mlps
+    _check_fits("the model", needed, "give fewer layers or experts, or less width, context or canon_kernel")
+
+
+def check_batch(config: "TrainConfig") -> None:
+    """Raise UserError for a batch whose inputs and targets, which every rank reads whole, do not fit into memory."""
+    needed = 2 * 8 * config.batch * config.window
+    _check_fits(f"batch={config.batch} of window={config.window}", needed, "lower batch or window")
+
+
+def _check_fits(what: str, needed: int, mend: str) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
-        raise UserError(f"the model needs {max(1, needed >> 30):,} GiB and this machine has {there >> 30:,}; "
-                        "give fewer layers or experts, or less width, context or canon_kernel")  # fmt: skip
+        raise UserError(f"{what} needs {max(1, needed >> 30):,} GiB and this machine has {there >> 30:,}; {mend}")
 
 
 def _alike(value: Any, default: Any) -> bool:

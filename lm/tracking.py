@@ -30,7 +30,7 @@ def check_tracker(name: str) -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown tracker {name!r}; {hint}choose one of {', '.join(TRACKERS)}")
     if importlib.util.find_spec(name) is None:
-        package = "physics-of-lms[track]" if name == "tensorboard" else name  # the extra leaves out the heavier two
+        package = "'physics-of-lms[track]'" if name == "tensorboard" else name  # the extra leaves out the heavier two
         raise UserError(f"tracker {name} needs a package that is missing; pip install {package}")
 
 
@@ -102,7 +102,9 @@ class _Tracker:
 def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
-    run = re.sub(r"[^\w.+=-]+", "-", run)[:LONGEST]
+    run = re.sub(r"[^\w.+=-]+", "-", run)
+    if len(run) > LONGEST:  # without its middle: a key that sets trainings apart stands at the end
+        run = run[: LONGEST // 2] + run[-LONGEST // 2 :]
     for old in (folder / run).glob("events.out.tfevents.*"):
         old.unlink()  # an earlier attempt's: its rows up to the last checkpoint are shown anew, and those after it too
     return TensorBoardTracker(run, folder)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lm.checks import check_batch
 from lm.config import TrainConfig
 from lm.data import Feed, feeds
 from lm.heap import keep_freed_memory
@@ -121,6 +122,7 @@ def begin(model: Decoder, corpus: Stream, config: TrainConfig) -> Run:
 def check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
     """Raise UserError when model, data and settings do not fit each other."""
     model.check_length(config.window)
+    check_batch(config)
     if model.config.causal != (config.objective == "causal"):
         raise UserError(
             f"objective={config.objective} does not train a model with causal={model.config.causal}; "

@@ -63,14 +63,14 @@ class EndpointAnswerer:
     key: str = field(default_factory=lambda: os.environ.get("OPENAI_API_KEY", "").strip(), repr=False)
 
     def __post_init__(self) -> None:
+        if set("@?#") & set(self.url):  # keys stand beside these, in bad addresses too, and would go into messages
+            raise UserError("--endpoint holds a user name, ? or #; give the bare address, and a key in OPENAI_API_KEY")
         try:
             parts = urlsplit(self.url)
             good = parts.scheme in ("http", "https") and parts.hostname
             parts.port  # noqa: B018  raises ValueError when it is no number
         except ValueError:
             good = None
-        if good and ("@" in parts.netloc or parts.query or parts.fragment):  # keys in these would go into messages
-            raise UserError("--endpoint holds a user name, ? or #; give the bare address, and a key in OPENAI_API_KEY")
         if not good or not self.url.isascii() or not self.url.isprintable() or " " in self.url:
             raise UserError(f"--endpoint {self.url!r} is no address; it begins with http:// or https://")
         if not (self.key.isascii() and self.key.isprintable()):

@@ -5,6 +5,7 @@ law.csv, each with its interval and where it comes from. No torch: a plan takes 
 """
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from lm.speed import efficiency, processor_rate
 from synth.errors import UserError
+from synth.files import read_at_most
 
+LARGEST = 200_000_000  # bytes of a file of facts: some million people, and several GB while it is counted
 LAW = Path(__file__).with_name("law.csv")
 BIOS_NAMES = 400 * 400 * 1000
 BIOS_VALUES = (12 * 28 * 200, 200, 300, 100, 263, 2)  # date, city, university, major, employer, pronoun
@@ -199,8 +202,10 @@ def facts_in(path: Path, names: float | None = None, tokens: float | None = None
 def _read(path: Path) -> dict[str, dict[str, str]]:
     """Attributes and values by subject."""
     try:
-        with open(path, newline="") as file:
-            triples = list(_triples(file) if path.suffix == ".jsonl" else _cells(file, path.suffix))
+        lines = io.StringIO(read_at_most(path, LARGEST).decode(), newline="")
+        triples = list(_triples(lines) if path.suffix == ".jsonl" else _cells(lines, path.suffix))
+    except UserError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read facts from {path}: {error}") from error
     table: dict[str, dict[str, str]] = {}

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from synth.commandline import check_arguments, complain, no_such_name
+from synth.commandline import UNNAMEABLE, check_arguments, complain, flush, output_lost
 from synth.errors import UserError
 from synth.task import Task
 
@@ -187,18 +187,24 @@ def _unboxed(box: str) -> str:
     return re.sub(r"Error parsing (\S*__tyro\S*: )?", "", text)
 
 
+def _told(error: OSError) -> str:
+    mend = "give another name" if error.errno in UNNAMEABLE else "mend this and run the same command again"
+    return f"{error.filename or 'the output'}: {error.strerror or error}; {mend}"
+
+
 def guarded(command: Callable[[], None], stopped: str) -> int:
     """The exit status of a command: 2 and one line on standard error for what a user can mend, 130 for Ctrl-C."""
     try:
         command()
+        flush()
     except UserError as error:
         complain(error)
         return 2
     except OSError as error:
+        output_lost()
         if isinstance(error, BrokenPipeError):  # `... | head`
-            sys.stderr.close()
             return 0
-        complain(no_such_name(error))
+        complain(_told(error))
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped; {stopped}", file=sys.stderr)

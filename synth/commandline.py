@@ -3,12 +3,14 @@
 import argparse
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from synth.errors import UserError
 
+UNNAMEABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 LONGEST = 2000  # characters of a message: a file may hold a symbol of a million
 
 
@@ -36,9 +38,27 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise UserError(f"the argument {text!r} holds a NUL character, which no name has; leave it out")
 
 
+def output_lost() -> bool:
+    """Whether standard output takes no more of what was printed. The rest is dropped: Python would try again at exit,
+    and say so in lines of its own."""
+    try:
+        flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return True
+    return False
+
+
+def flush() -> None:
+    """Bring what was printed to where it goes, while an error can still be told. Raises OSError."""
+    print(end="", flush=True)  # there may be no standard output at all
+
+
 def no_such_name(error: OSError) -> UserError:
     """What to say of a path that no file system has room for. Raises any other error again."""
-    if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+    if error.errno not in UNNAMEABLE:
         raise error
     return UserError(f"{error.filename}: {error.strerror}; give another name")
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from synth.errors import UserError
+
 
 def sync(path: Path) -> None:
     """Ask the system to bring a file, or a folder's entries, to the disk."""
@@ -14,6 +16,18 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """The content of a file. Raises UserError for one of more than `most` bytes, and for what has no end to be found,
+    such as a device or a pipe; OSError."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; copy what it holds into one")
+    with path.open("rb") as file:
+        content = file.read(most + 1)  # its size may be said to be 0, as under /proc
+    if len(content) > most:
+        raise UserError(f"{path} has more than {most:,} bytes; give a smaller file")
+    return content
 
 
 @contextmanager

@@ -85,11 +85,12 @@ def file_of(spec: str) -> Path:
     return Path(spec.partition(":")[0])
 
 
-def _identity(path: Path, kind: str) -> str:
-    """What stands for a file as it now is. Raises UserError for one that is not there."""
+def _read(path: Path, kind: str) -> tuple[str, bytes]:
+    """What stands for a file as it now is, and its content. Raises UserError for one that is not there."""
     try:
         if path.is_file():
-            return digest([str(path.resolve()), path.read_bytes().hex()], 6)
+            content = path.read_bytes()
+            return digest([str(path.resolve()), content.hex()], 6), content
     except OSError:  # its name is too long, or it is not ours to read
         pass
     raise UserError(f"no file {path}; a {kind} of your own is given as path/to/file.py:Class")
@@ -100,21 +101,26 @@ def trust(path: str | Path) -> None:
 
     Raises UserError for a file that is not there.
     """
-    _trust(Path(path), _identity(Path(path), "task or a mixer"))
+    _trust(Path(path), _read(Path(path), "task or a mixer")[0])
 
 
 def _trust(path: Path, identity: str) -> None:
     """Remember the file; the process whose command line names it says so, workers and other ranks do not."""
     first = os.environ.get("RANK", "0") == "0" and parent_process() is None
-    if identity not in _named and first and any(path.name in argument for argument in sys.argv[1:]):
+    if identity not in _named and first and any(_names(argument, path) for argument in sys.argv[1:]):
         print(f"running the code of {path}", file=sys.stderr)
     _named.add(identity)
+
+
+def _names(argument: str, path: Path) -> bool:
+    """Whether an argument, or what it has after =, is a file of that name: FILE.py, FILE.py:Class or --flag=FILE.py."""
+    return path.name in (file_of(argument).name, file_of(argument.partition("=")[2]).name)
 
 
 def require_trust(path: Path, where: str | Path) -> None:
     """Raise UserError for code that only a file names (`where`), and neither the command line nor the caller: what is
     read from a disk is data, and must not choose what runs."""
-    if _identity(path, "task or a mixer") not in _named:
+    if _read(path, "task or a mixer")[0] not in _named:
         raise UserError(f"{where} names code, {path}, which runs only if you name it too: give --trust {path}, or call "
                         f"synth.registry.trust({str(path)!r}) before")  # fmt: skip
 
@@ -125,18 +131,19 @@ def load_file(path: Path, kind: str = "task") -> ModuleType:
     Who calls this has been given the path by the user: one that was read from a file goes through `require_trust`.
     kind: what a user keeps in such a file, for the messages. Raises UserError for one that is not there or fails.
     """
-    identity = _identity(path, kind)
+    identity, content = _read(path, kind)
     _trust(path, identity)
     name = f"_{kind}_{identity}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise UserError(f"{path} is not a Python file; a {kind} of your own is given as path/to/file.py:Class")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up here
     try:
-        spec.loader.exec_module(module)
+        # not spec.loader.exec_module, which runs a file of __pycache__ where it finds one: what was digested runs
+        exec(compile(content, path, "exec", dont_inherit=True), module.__dict__)
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error

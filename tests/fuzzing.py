@@ -57,12 +57,12 @@ def timed(target: str, given: object) -> Iterator[None]:
 
 
 def reads(target: str, given: object, work: Callable[[], Any]) -> None:
-    """It returns or raises UserError, soon."""
+    """It returns or raises UserError of one line, soon."""
     with timed(target, given):
         try:
             work()
-        except UserError:
-            pass
+        except UserError as error:
+            assert "\n" not in str(error), (target, given, str(error))
 
 
 # ---- inputs ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The planner: bits by hand, shapes as lm counts them, the committed law, files of facts, and what is wrong."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -117,11 +118,15 @@ def test_files_that_are_wrong_are_named(text: str, suffix: str, named: str, tmp_
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(TABLE)
+    (tmp_path / "large.csv").touch()
+    os.truncate(tmp_path / "large.csv", 200_000_001)  # takes no room on the disk
     for arguments, named in (
         (("--people", 0), "distinct names"),
         (("--people", 100, "--names", 50), "1 to 50 people"),
         (("--people", 5, "--values", 0), "at least 1"),
         (("--facts", tmp_path / "none.csv"), "No such file"),
+        (("--facts", "/dev/zero"), "/dev/zero is no regular file"),
+        (("--facts", tmp_path / "large.csv"), "large.csv has more than 200,000,000 bytes"),
         (("--facts", tmp_path / "a.csv", "--names", 3), "larger --names"),
         (("--facts", tmp_path / "a.csv", "--vocabulary", 3), "leave it out"),
     ):

@@ -180,6 +180,7 @@ def test_bad_names_files_and_roots(tmp_path) -> None:
         ("cfg3F", None, "did you mean cfg3f?"),
         ("nothing", None, "unknown grammar nothing; known: cfg3b"),
         (tmp_path / "gone.cfg", None, "cannot read the grammar file"),
+        ("/dev/zero", None, "/dev/zero is no regular file"),
         (binary, None, "not UTF-8"),
         (broken, None, "broken.json, line 2: not JSON"),
         (list_, None, "needs idx[level][j] and all[level][j].children"),

@@ -46,12 +46,27 @@ def test_bad_input_is_one_clear_line(
         (["train", "cfg3f"], "--folder"),
         (["train", "cfg3f", "--folder", "x", "--train.steps", "0"], "steps=0 is too small"),
         (["train", "cfg3f", "--folder", "x", "--train.lr", "nan"], "lr=nan"),
+        (["train", "brackets", "--folder", "x", "--train.window", "2000000000", "--train.batch", "999"], "lower batch"),
         (["train", "cfg3f", "--folder", str(tmp_path / "file")], "cannot write to"),
         (["sample", "--folder", str(tmp_path), "--n", "-1"], "--n -1"),
         (["sample", "--folder", str(tmp_path)], "no model at"),
+        (["sample", "--folder", "x", "--trust", "gone.py", "--trust", str(tmp_path / "file")], "no file gone.py"),
     ]:
         code, err = status(capsys, monkeypatch, *args)
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and word in err, (args, err)
+
+
+def test_a_training_in_this_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told(Exception):
+        pass
+
+    def tell(track: str, folder: Path, run: str, settings: object) -> None:
+        raise Told(run)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lm.tracking.tracking", tell)
+    with pytest.raises(Told, match=f"^{tmp_path.name}$"):
+        train("brackets", Path("."))
 
 
 def test_two_processes_do_not_share_a_folder(

@@ -111,6 +111,8 @@ def test_storage_of_a_planted_model(tmp_path: Path) -> None:
     table.write_text("run,loss\na,1\na,2\nb,3\n")
     assert storage.row_bytes(tmp_path, "01_x") == table.stat().st_size / 2
     assert storage.row_bytes(tmp_path, "02_y") == storage.UNKNOWN
+    table.write_text("run,loss\n" + "a" * 200_000)  # csv refuses such a cell
+    assert storage.row_bytes(tmp_path, "01_x") == storage.UNKNOWN
 
 
 @pytest.mark.parametrize("mixer", ["attention", *sorted(installed_mixers())])

@@ -4,6 +4,7 @@ Code of one's own (a task, a mixer) runs where the command line or the caller na
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -60,7 +61,8 @@ RUNS = re.compile(
 )
 MEANT = {
     "synth/registry.py: importlib.import_module": "the files of synth/tasks",
-    "synth/registry.py: spec.loader.exec_module": "a file that the user names",
+    "synth/registry.py: compile": "a file that the user names",
+    "synth/registry.py: exec": "the same",
     "synth/cfg/__init__.py: importlib.import_module": "its own modules, when they are first used",
     "lm/__init__.py: import_module": "its own modules, when they are first used",
     "lm/mixers/scan.py: import_module": "its kernels, where numba is there",
@@ -72,16 +74,53 @@ MEANT = {
 }
 
 
-def calls(path: Path) -> list[tuple[str, ast.Call]]:
-    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+PICKLES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}  # not even imported
+RUNNERS = {"subprocess", "os", "builtins"}  # called by their full names, which RUNS knows
+
+
+def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [(ast.unparse(node.func), node) for node in nodes]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The imports that bring in what RUNS, or by which a call of it would go by another name."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                room = name.name.partition(".")[0]
+                if room in PICKLES or (room in RUNNERS and name.asname not in (None, name.name)):
+                    found.add(f"import {name.name}")
+        elif isinstance(node, ast.ImportFrom):
+            for name in node.names:
+                room, full = (node.module or "").partition(".")[0], f"{node.module}.{name.name}"
+                plain = full.removeprefix("builtins.")
+                if room in PICKLES or (room in RUNNERS and (name.name == "*" or RUNS.match(plain))):
+                    found.add(f"from {full}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle", "import dill as p", "from pickle import loads", "from joblib import load as read",
+        "from subprocess import run", "from os import popen", "from os import *", "from builtins import eval",
+        "import subprocess as s", "import os as o",
+    ],
+)  # fmt: skip
+def test_imports_of_what_runs_are_seen(line: str) -> None:
+    assert imports(ast.parse(line))
+    assert not imports(ast.parse("import os\nimport subprocess\nfrom os import getpid\nfrom .pools import load"))
 
 
 def test_nothing_in_the_source_runs_what_it_reads() -> None:
     found = set()
     for room in ("synth", "lm", "probing", "experiments", "benchmarks"):
         for path in (ROOT / room).rglob("*.py"):
-            for name, node in calls(path):
+            tree = ast.parse(path.read_text())
+            found |= {f"{path.relative_to(ROOT)}: {line}" for line in imports(tree)}
+            for name, node in calls(tree):
                 given = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 assert given.get("allow_pickle", "False") == given.get("trust_remote_code", "False") == "False", path
                 assert given.get("shell", "False") == "False" and given.get("weights_only", "True") == "True", path
@@ -133,6 +172,22 @@ def test_code_runs_when_it_is_named(planted: Path, marker: Path, tmp_path: Path)
     assert load(planted).config.mixer.endswith("evil.py:Evil") and marker.exists()
     (tmp_path / "evil.py").write_text((tmp_path / "evil.py").read_text() + "\n# other code than was trusted\n")
     refused(lambda: load(planted), "runs only if you name it too")
+
+
+def test_the_file_runs_and_not_what_is_beside_it(tmp_path: Path, marker: Path) -> None:
+    """A .pyc of the same time and size would be taken for the file's by Python's own import."""
+    import py_compile
+
+    from synth.registry import load_file
+
+    source = tmp_path / "t.py"
+    source.write_text(TASK.format(marker=str(marker)))
+    stamp = source.stat()
+    py_compile.compile(str(source))
+    source.write_text("# of the same size".ljust(stamp.st_size))
+    os.utime(source, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    load_file(source)
+    assert not marker.exists()
 
 
 def sample(*words: str) -> subprocess.CompletedProcess[str]:
@@ -201,9 +256,9 @@ def test_workers_and_other_ranks_do_not_say_whose_code_they_run(
         registry.trust(tmp_path / name)
         return capsys.readouterr().err
 
-    monkeypatch.setattr(sys, "argv", ["x", f"--task={tmp_path}/a.py:A", "b.py", "c.py"])
+    monkeypatch.setattr(sys, "argv", ["x", f"--task={tmp_path}/a.py:A", "b.py", "c.py", "mine.py:X"])
     assert told("a.py") == f"running the code of {tmp_path}/a.py\n" and told("a.py") == ""
-    assert told("d.py") == ""  # no command line names it: who calls knows what he calls
+    assert told("d.py") == told("e.py") == ""  # no command line names it: who calls knows what he calls
     monkeypatch.setenv("RANK", "1")
     assert told("b.py") == ""
     monkeypatch.delenv("RANK")

@@ -277,12 +277,17 @@ def test_names_in_a_record_are_never_paths(tmp_path: Path) -> None:
 
 # ---- the address of a model --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "url", ["http://me:hunter2@127.0.0.1/v1", "http://127.0.0.1/v1?key=hunter2", "https://127.0.0.1/v1#hunter2"]
-)
+    "url",
+    [
+        "http://me:hunter2@127.0.0.1/v1", "http://127.0.0.1/v1?key=hunter2", "https://127.0.0.1/v1#hunter2",
+        "http://me:hunter2@127.0.0.1:80x/v1", "me:hunter2@h:80/v1", "http://me:hun[ter2@h/v1",
+        "http://h:80x/v1?key=hunter2",
+    ],
+)  # fmt: skip
 def test_an_address_with_a_secret_is_refused_without_showing_it(url: str) -> None:
     from probing.endpoint import EndpointAnswerer
 
-    refused(lambda: EndpointAnswerer(url, "m"), "^(?!.*hunter2).*the bare address, and a key in OPENAI_API_KEY")
+    refused(lambda: EndpointAnswerer(url, "m"), "^(?!.*(hunter2|ter2)).*the bare address, and a key in OPENAI_API_KEY")
 
 
 def test_an_address_is_of_the_web_only() -> None:

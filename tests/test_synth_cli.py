@@ -221,12 +221,29 @@ def test_an_unknown_task_of_the_contract_test_is_one_line() -> None:
     assert done.returncode == 4 and "ERROR: no file no.py" in done.stderr and "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize("command", [["synth", "list"], ["probing", "plan", "--people", "50"], ["experiments", "list"]])
+def test_an_output_that_is_full_is_one_line(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: the output: No space left on device; ")
+
+
 def test_interrupted_commands_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
     assert guarded(interrupted, "run it again") == 130
     assert capsys.readouterr().err.strip() == "stopped; run it again"
+
+
+def test_errors_of_the_system_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").write_text("")
+    assert guarded(lambda: print((tmp_path / "a/b").read_text()), "") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/a/b: Not a directory; ") and err.count("\n") == 1
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

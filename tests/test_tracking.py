@@ -73,6 +73,15 @@ def test_tensorboard_draws_the_numbers_of_the_files(tmp_path: Path) -> None:
 
 
 @needs("tensorboard")
+def test_long_names_keep_the_key_at_their_end(tmp_path: Path) -> None:
+    for key in ("k1", "k2"):
+        with tracking("tensorboard", tmp_path, f"{'label ' * 60}{key}") as follow:
+            assert follow is not None
+            follow({"step": 1, "loss": 1.0})
+    assert sorted(path.name[-3:] for path in tmp_path.iterdir()) == ["-k1", "-k2"]
+
+
+@needs("tensorboard")
 def test_a_training_that_goes_on_is_one_curve(tmp_path: Path) -> None:
     """Killed at step 20 with a checkpoint of step 10: no step is drawn twice."""
 
@@ -203,7 +212,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(name: str, monk
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError) as raised:
         check_tracker(name)
-    package = {"tensorboard": "physics-of-lms[track]"}.get(name, name)
+    package = {"tensorboard": "'physics-of-lms[track]'"}.get(name, name)
     assert str(raised.value).endswith(f"; pip install {package}") and name in str(raised.value)
 
 

@@ -19,7 +19,7 @@ from experiments.harness.executors.plan import default_jobs
 from experiments.harness.ranks import led
 from experiments.harness.runs import SCALES, Run
 from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
-from synth.commandline import Parser, complain, no_such_name
+from synth.commandline import Parser, complain, flush, no_such_name, output_lost
 from synth.errors import UserError
 
 UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
@@ -121,15 +121,19 @@ def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     terminated = _heed_sigterm()
     try:
         work()
+        flush()
     except UserError as error:
         problem = str(error)
     except KeyboardInterrupt:
         print("\nstopped; run the same command to go on", file=sys.stderr)
         raise SystemExit(128 + (signal.SIGTERM if terminated else signal.SIGINT)) from None
     except BrokenPipeError:
+        output_lost()
         raise SystemExit(0) from None  # the reader, such as head, has seen enough
     except OSError as error:
-        if misplaced := _misplaced(error, options):
+        if output_lost():
+            problem = f"the output: {error.strerror}; write it elsewhere"
+        elif misplaced := _misplaced(error, options):
             problem = misplaced
         elif disk_full(error, options.runs):
             place = error.filename or options.runs

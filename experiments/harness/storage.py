@@ -32,7 +32,10 @@ def row_bytes(results: Path, experiment: str) -> float:
     """Bytes that a run takes in the largest committed table of an experiment: measured, not assumed."""
     sizes = []
     for path in results.glob(f"{experiment}/*/table.csv"):
-        with path.open(newline="", errors="replace") as file:
-            runs = {row.get("run") for row in csv.DictReader(file)}
+        try:
+            with path.open(newline="", errors="replace") as file:
+                runs = {row.get("run") for row in csv.DictReader(file)}
+        except (csv.Error, OSError):  # damaged, and no table then
+            continue
         sizes.append(path.stat().st_size / max(len(runs), 1))
     return max(sizes, default=UNKNOWN)

@@ -6,6 +6,7 @@ levels from 0; papers, messages and the documentation count them from 1.
 
 import difflib
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from synth.cfg import checks, notation
 from synth.cfg.compiled import Compiled, compile_grammar
 from synth.errors import UserError
+from synth.files import read_at_most
 
 FOLDER = Path(__file__).parent / "grammars"
 NAMES = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")  # the papers'
@@ -248,9 +250,7 @@ def _load(name_or_path: str | Path) -> Grammar:
 def read_file(path: Path) -> str:
     """The text of a file. Raises UserError when it cannot be read."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"the grammar file {path} has more than {LARGEST:,} bytes; give a smaller grammar")
-        return path.read_text("utf-8")
+        return io.TextIOWrapper(io.BytesIO(read_at_most(path, LARGEST)), "utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(f"cannot read the grammar file {path}: {reason}; check the path") from None
