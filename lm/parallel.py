@@ -81,11 +81,16 @@ def alone(yes: bool = True) -> Iterator[None]:
 
 def anywhere(flag: bool, place: Place) -> bool:
     """Whether it holds in any rank. All must ask."""
+    return bool(furthest(int(flag), place))
+
+
+def furthest(number: int, place: Place) -> int:
+    """The largest of the ranks' numbers. All must ask."""
     if place.num_processes == 1:
-        return flag
-    found = torch.tensor(float(flag), device=place.device)
+        return number
+    found = torch.tensor(number, device=place.device)
     torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-    return bool(found)
+    return int(found)
 
 
 def spread(model: Decoder, place: Place) -> Decoder:

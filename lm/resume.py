@@ -29,6 +29,12 @@ class Damaged(UserError):
 
     folder: Path
 
+    @classmethod
+    def in_folder(cls, folder: Path, message: str) -> "Damaged":
+        error = cls(message)
+        error.folder = folder
+        return error
+
 
 def digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
@@ -91,9 +97,5 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its state is no object")
         return tensors, state
     except BROKEN as error:
-        damaged = Damaged(
-            f"the checkpoint file {path / name} is missing, cut or altered; delete the folder {path} to train again "
-            "from the start"
-        )
-        damaged.folder = path
-        raise damaged from error
+        problem = f"the checkpoint file {path / name} is missing, cut or altered"
+        raise Damaged.in_folder(path, f"{problem}; delete the folder {path} to train again from the start") from error

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
-from lm.parallel import gathered, parted
-from lm.resume import checkpoints, read_checkpoint, write_checkpoint
+from lm.parallel import Place, anywhere, furthest, gathered, parted
+from lm.resume import Damaged, checkpoints, read_checkpoint, write_checkpoint
 from synth.corpus import Cursor
 from synth.errors import UserError
 from synth.files import write_bytes
@@ -170,6 +170,32 @@ def _memory(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> 
             part = parted(tensor, weights[int(number)]) if of_weight else tensor
             memory.setdefault(int(number), {})[name] = part
     return memory
+
+
+def restore_alike(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run, place: Place) -> None:
+    """As `restore_run` in each of several ranks, which go on only together.
+
+    Raises, in all of them and before anything is loaded, Damaged where one finds the checkpoint so, and UserError where
+    they do not find the same one.
+    """
+    if place.num_processes > 1:
+        damaged, step = _as_found(home)
+        if anywhere(damaged is not None, place):
+            raise damaged or Damaged.in_folder(home / "elsewhere", f"another rank finds a damaged checkpoint in {home}")
+        if anywhere(step != furthest(step, place), place):
+            raise UserError(f"ranks find different checkpoints in {home}; give all machines the same folder of runs")
+    restore_run(home, identity, model, run)
+
+
+def _as_found(home: Path) -> tuple[Damaged | None, int]:
+    """What is wrong with the newest checkpoint, and its step; 0 where there is none."""
+    found = checkpoints(home)
+    if not found:
+        return None, 0
+    try:
+        return None, int(read_checkpoint(found[-1])[1]["step"])
+    except Damaged as error:
+        return error, 0
 
 
 def _as_now(name: str, before: Any) -> Any:

@@ -26,7 +26,7 @@ from lm.state import (
     Run,
     held,
     identity_of,
-    restore_run,
+    restore_alike,
     save_run,
     silent,
 )
@@ -75,8 +75,7 @@ def train(
         if home:
             if place.is_main_process:
                 stack.enter_context(held(home))
-            restore_run(home, identity, part, run)
-            place.wait_for_everyone()
+            restore_alike(home, identity, part, run, place)
         stopping = stack.enter_context(postponed()) if home else []
         told = (home, run, config, progress, follow) if place.is_main_process else (None, run, config, silent)
         record = stack.enter_context(Recorder(*told))
@@ -105,7 +104,7 @@ def train(
             if stop and not last:
                 place.wait_for_everyone()  # launchers end those that are left, and the first rank is still writing
                 raise KeyboardInterrupt
-    collect(part, model)
+        collect(part, model)  # before a signal that came at the last step ends one of the ranks
     return run.history
 
 

@@ -68,14 +68,30 @@ def named(pattern: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("executor", [["ray"], ["slurm", "--address", "local"]], ids=lambda each: each[0])
-def test_every_executor_makes_the_same_table(tmp_path, start, log, undisturbed, executor):  # noqa: F811
-    arguments = ("--scale", "laptop", "--jobs", "2", "--executor", *executor)
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_ray_makes_the_same_table(tmp_path, start, log, undisturbed):  # noqa: F811
+    arguments = ("--scale", "laptop", "--jobs", "2", "--executor", "ray")
     succeeds(start(*arguments))
     assert table(tmp_path) == undisturbed and len(lines(log)) == 6
     assert not list((tmp_path / "runs").glob(".progress/????????????"))
     succeeds(start(*arguments))
     assert len(lines(log)) == 6
+
+
+def test_a_sweep_outlives_a_job(tmp_path, start, log, undisturbed):  # noqa: F811
+    hang, runs = tmp_path / "hang", tmp_path / "runs"
+    hang.touch()
+    arguments = ("--scale", "laptop", "--jobs", "2", "--executor", "slurm", "--address", "local")
+    sweep = start(*arguments, FAKE_HANG=str(hang))
+    wait_for(lambda: len(list(runs.glob("*.partial/model"))) == 2, sweep)
+    jobs = [pid for pid in named("submitit.core._submit") if str(runs / ".slurm") in " ".join(_arguments(pid))]
+    os.kill(jobs[0], signal.SIGKILL)
+    hang.unlink()
+    succeeds(sweep)
+    assert table(tmp_path) == undisturbed and len(lines(log)) == 6
 
 
 def test_a_sweep_outlives_a_worker_and_a_node_of_ray(tmp_path, start, log, undisturbed):  # noqa: F811
@@ -90,8 +106,8 @@ def test_a_sweep_outlives_a_worker_and_a_node_of_ray(tmp_path, start, log, undis
             sweep = start("--scale", "laptop", "--executor", "ray", "--address", address, FAKE_HANG=str(hang))
             # both nodes are at an evaluation
             wait_for(lambda: len(list((tmp_path / "runs").glob("*.partial/model"))) == 2, sweep)
-            lost = named("ray::_work")[0]
-            os.kill(lost, signal.SIGKILL)
+            raylets = named(address)
+            os.kill(next(pid for pid in named("ray::_work") if parent(pid) in raylets), signal.SIGKILL)
             nodes.stdin.write("\n")
             nodes.stdin.flush()
             assert nodes.stdout.readline() == "gone\n"

@@ -36,7 +36,7 @@ def _share(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not (0 <= value <= 1 or (value > 1 and value == int(value))):
+    if not (0 <= value <= 1 or (1 < value < 1000 and value == int(value))):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a part of a GPU, such as 0.25, nor a number of them")
     return value
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +74,11 @@ def locked(path: Path, wait: bool) -> Iterator[bool]:
 
 
 def put_aside(folder: Path, problem: str, what_now: str) -> None:
-    """Rename a folder of ours that is not whole to NAME.damaged, in the place of an earlier one, and say so.
-
-    Does nothing where another rank, which found the same, has done it.
-    """
-    if not folder.exists():
-        return
+    """Rename a folder of ours that is not whole to NAME.damaged, in the place of an earlier one, and say so."""
     aside = folder.with_suffix(".damaged")
     print(f"{folder} {problem}; it is kept as {aside.name} and {what_now}", file=sys.stderr)
     shutil.rmtree(aside, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        os.rename(folder, aside)
+    os.rename(folder, aside)
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:

@@ -109,12 +109,16 @@ def train_stage(
 def _despite_damage(work: Callable[[], Made]) -> Made:
     """What it returns; a checkpoint that is not whole is put aside, and that training begins again."""
     from lm.resume import Damaged
+    from lm.train import where
 
     while True:
         try:
             return work()
         except Damaged as error:
-            put_aside(error.folder.parents[1], "holds a damaged checkpoint", "its training begins again")
+            place = where()
+            if place.is_main_process:
+                put_aside(error.folder.parents[1], "holds a damaged checkpoint", "its training begins again")
+            place.wait_for_everyone()
 
 
 def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:

@@ -106,6 +106,10 @@ def _take_part(plan: "Plan", run: Run, stages: int) -> None:
     from experiments.harness.fitting import fit
     from experiments.harness.models import folder_of, train_stage, trained
 
+    if stages > 1 and not folder_of(run, plan.root, stages - 1).exists():
+        raise UserError(
+            f"{plan.root} is not the folder that the first rank has; give --runs one that all machines share"
+        )
     before = trained(run, plan.root, True, _silent, stages - 1)
     assert before is not None
     checkpoint = folder_of(run, plan.root, stages).with_suffix(".partial") / "checkpoint"

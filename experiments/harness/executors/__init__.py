@@ -1,7 +1,7 @@
 """Where the runs of an experiment are carried out: in processes of this machine, on a Ray cluster, or by Slurm.
 
 One executor is one file with `carry_out(plan, waiting, where, bar)`, which yields each run as it is done. All of them
-call the same `execute(run)`, one thread a run on CPUs, so that a run's rows do not depend on the executor (work.py).
+call the same `execute(run)`, so that with one thread a run a CPU gives the same bits from each (work.py).
 """
 
 import sys

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -37,9 +38,16 @@ class Plan:
     track: str = ""
 
     def named(self, identities: Sequence[str]) -> list[Run]:
-        """The runs of these ids."""
-        runs = {run_id(run): run for run in self.experiment.runs(self.scale, self.seeds)}
+        """The runs of these ids. Raises UserError where there is one that it does not have, or has no more."""
+        runs = _by_id(self)
+        if unknown := set(identities) - runs.keys():
+            raise UserError(f"the experiment has no run {min(unknown)} any more; run the same command again")
         return [runs[identity] for identity in identities]
+
+
+@lru_cache(maxsize=1)
+def _by_id(plan: Plan) -> dict[str, Run]:
+    return {run_id(run): run for run in plan.experiment.runs(plan.scale, plan.seeds)}
 
 
 @dataclass(frozen=True)

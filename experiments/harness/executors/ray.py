@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
     has its own."""
     import ray
 
+    plan = replace(plan, root=plan.root.resolve())  # workers may stand in another folder
     _connect(ray, where)
     tasks: list[Any] = []
 
@@ -66,13 +68,16 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
 def check(where: Where) -> None:
     """Raise UserError where there is no Ray."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    if where.address and where.jobs:
+        raise UserError("--jobs is for a Ray of this machine; a cluster has its own processors, so leave it out")
     if find_spec("ray") is None:
         raise UserError("--executor ray needs Ray; install it with: pip install 'physics-of-lms[cluster]'")
 
 
 def _connect(ray: Any, where: Where) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    everywhere = {"runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}}}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    everywhere = {"runtime_env": {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}}}
     heeding = signal.getsignal(signal.SIGTERM)
     try:
         if where.address:
@@ -109,7 +114,7 @@ def _slots(resources: dict[str, float], gpus: float) -> int:
 
 def _mark(root: Path) -> str:
     """A file by which a node sees that it has the same folder of runs."""
-    mark = root.resolve() / ".progress" / "shared"
+    mark = root / ".progress" / "shared"
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     return str(mark)
@@ -136,8 +141,11 @@ def _result(ray: Any, task: Any) -> list[bool]:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        lost = f"a run was lost {RETRIES + 1} times with its worker or node (out of memory?): {one_line(error)}"
-        raise UserError(f"{lost}; finished runs are kept, run the same command to go on") from None
+        lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
+        what = (
+            f"a run was lost {RETRIES + 1} times (out of memory?)" if isinstance(error, lost) else "Ray gave a run up"
+        )
+        raise UserError(f"{what}: {one_line(error)}; finished runs are kept, run the same command to go on") from None
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,11 @@ JOBS = 16  # at most, unless --jobs says otherwise
 
 def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterator[Run]:
     """Yield each run as it is done. jobs: jobs of the array, by default at most 16; on this machine one per core."""
+    plan = replace(plan, root=plan.root.resolve())  # jobs may stand in another folder
     most = default_jobs() if where.address == "local" else JOBS
     groups = in_groups(waiting, plan.root, where.jobs or most)
     shares = [Share(plan, [[run_id(run) for run in group] for group in groups])] * min(where.jobs or most, len(groups))
-    jobs = _submit(plan.root.resolve(), where, shares)
+    jobs = _submit(plan.root, where, shares)
     try:
         yield from _watch(jobs, plan.root, waiting, bar)
     except BaseException:
@@ -62,8 +63,7 @@ class Share:
             use_threads(1)
         root, busy = self.plan.root, []
         try:
-            for identities in self.groups:
-                group = self.plan.named(identities)
+            for group in map(self.plan.named, self.groups):
                 for run, done in work_on(group, root, False, lambda run: Beat(root, run), self.plan.track):
                     busy += [] if done else [run]
             for run in busy:
@@ -85,6 +85,10 @@ def check(where: Where) -> None:
     """Raise UserError where jobs cannot be submitted."""
     if find_spec("submitit") is None:
         raise UserError("--executor slurm needs submitit; install it with: pip install 'physics-of-lms[cluster]'")
+    if where.address not in ("", "local"):
+        raise UserError(
+            f"--address {where.address} is none for Slurm; leave it out, or give local for jobs on this machine"
+        )
     if where.address != "local" and shutil.which("sbatch") is None:
         mend = "run it on a login node of the cluster, or add --address local for jobs on this machine"
         raise UserError(f"there is no sbatch here; {mend}")
@@ -107,15 +111,19 @@ def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
     executor.update_parameters(timeout_min=minutes, gpus_per_node=_gpus(where), name="physics")
     if not local:
         executor.update_parameters(cpus_per_task=1, slurm_additional_parameters=options)
-    with executor.batch():
-        return [executor.submit(share) for share in shares]
+    try:
+        with executor.batch():
+            return [executor.submit(share) for share in shares]
+    except submitit.core.utils.FailedJobError as error:
+        said = str(error).strip().splitlines()
+        raise UserError(f"sbatch refuses the jobs ({said[-1] if said else error}); mend --slurm") from None
 
 
 def _options(where: Where) -> dict[str, str]:
     """sbatch's options. Raises UserError for one without a value."""
     pairs = [option.partition("=") for option in where.slurm]
     for (key, sign, value), given in zip(pairs, where.slurm, strict=True):
-        if not (key and sign and value) or (key == "minutes" and not value.isdigit()):
+        if not (key and sign and value) or (key == "minutes" and not value.isdecimal()):
             raise UserError(f"--slurm {given!r} is no option; write KEY=VALUE, such as partition=gpu or minutes=240")
     return {key.replace("-", "_"): value for key, _, value in pairs}
 
@@ -136,25 +144,27 @@ def _watch(jobs: list[Any], root: Path, waiting: list[Run], bar: Any) -> Iterato
             beat_of(root, run).unlink(missing_ok=True)
             yield run
         bar.update(done + steps_done(root, left) - bar.n)
-        ended = [job for job in jobs if job.done()]
-        for job in ended:
-            if said := _said(job):
-                raise UserError(said)
-        over = over or (time.monotonic() if len(ended) == len(jobs) else 0.0)
-        if left and over and time.monotonic() > over + PATIENCE:
-            raise UserError(f"all jobs have ended and {len(left)} runs are not done; run the same command to go on")
+        ended = [_said(job) for job in jobs if job.done()]
+        if problems := [said for said, lost in ended if said and not lost]:
+            raise UserError(problems[0])
+        if len(ended) == len(jobs):
+            over = over or time.monotonic()
+        lost = [said for said, _ in ended if said]  # others do what a lost job was at, while there are any
+        if left and over and (lost or time.monotonic() > over + PATIENCE):
+            why = f"{len(left)} runs are not done, and all jobs have ended"
+            raise UserError(f"{': '.join([why, *lost[:1]])}; run the same command to go on")
         time.sleep(0.5)
 
 
-def _said(job: Any) -> str:
-    """What is to be told of a job that has ended."""
+def _said(job: Any) -> tuple[str, bool]:
+    """What is to be told of a job that has ended, and whether that is because it was lost."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     try:
-        return job.result()
-    except (FailedJobError, UncompletedJobError) as error:
-        last = str(error).strip().splitlines()[-1]
-        return f"a job failed ({last}); its log is {job.paths.stderr}; finished runs are kept, run again to go on"
+        return job.result(), False
+    except (FailedJobError, UncompletedJobError):
+        log = (job.stderr() or "").strip().splitlines() or ["no word in its log"]
+        return f"a job failed ({log[-1]}; {job.paths.stderr})", True
 
 
 def _cancel(job: Any, where: Where) -> None:
