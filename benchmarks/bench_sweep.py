@@ -1,13 +1,14 @@
 """A sweep of forty runs at smoke scale by the Ray executor with two workers, against one process doing them in turn.
 
 The runs are the first of every experiment of the suite at that scale, so that tasks, trainings and evaluations are what
-users have; they are timed from the command's start to its last result, Ray's own start included. The second case is
-what a run costs beside its work, once Ray is started: runs that have none, from the first result to the last.
+users have; each is a quarter of a second, so that Ray's start (and its workers' imports, which the process that
+measures has behind it) weighs more than all of them. Both are shown: from the start, and from the first result on. The
+last case is what a run costs beside its work: runs that have none.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -15,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.peers import TASK, threads
-from benchmarks.timing import Row, Side, compared
+from benchmarks.timing import Row, compared
 from experiments.harness import Run
 from experiments.harness.executors import Listed, Plan, Where, check_executor, run_all
 from experiments.harness.study import discover
@@ -54,38 +55,39 @@ def moments(runs: list[Run], where: Where) -> list[float]:
         return ended
 
 
-def swept(runs: list[Run], where: Where) -> Side:
-    """Runs a second, the start included."""
-    return lambda: len(runs) / moments(runs, where)[-1]
+def in_turns(runs: list[Run], one: Where, other: Where, rounds: int) -> list[tuple[list[float], list[float]]]:
+    """The moments of both in every round, without a warm-up: a command is new every time."""
+    return [(moments(runs, one), moments(runs, other)) for _ in range(rounds)]
 
 
-def started(runs: list[Run], where: Where) -> Side:
-    """Runs a second after the first, when everything has started."""
+def from_the_start(ended: list[float]) -> float:
+    """Runs a second."""
+    return len(ended) / ended[-1]
 
-    def side() -> float:
-        first, *_, last = moments(runs, where)
-        return (len(runs) - 1) / (last - first)
 
-    return side
+def once_started(ended: list[float]) -> float:
+    """Runs a second after the first, by when everything has started."""
+    return (len(ended) - 1) / (ended[-1] - ended[0])
 
 
 def run(quick: bool) -> Iterator[Row]:
     """Runs a second, with all their work and without any."""
-    count, rounds = (2, 1) if quick else (RUNS, 3)
+    count, rounds = (2, 1) if quick else (RUNS, 5)
     ray, inline = Where("ray", jobs=1 if quick else WORKERS), Where(jobs=1)
     empty = [Run("sweep", TASK, None, None, (Nothing(number),)) for number in range(count)]
-    about: dict[str, Any] = {"threads": WORKERS}
     with threads(1 if quick else WORKERS):
         if not quick:  # every start of Ray takes seconds, and the other case is as good a try
-            runs = smoke_runs(count)
-            ours, theirs = in_turns(swept(runs, ray), swept(runs, inline), rounds)
-            yield compared(f"{count} smoke runs, Ray", "runs/s", ours, "one process, in turn", theirs, bar=BAR, **about)
-        ours, theirs = in_turns(started(empty, ray), started(empty, inline), rounds)
-        about |= {"bar": 1 / OVERHEAD, "bar_on": "value"}
-        yield compared(f"{count} runs without work, Ray once started", "runs/s", ours, "one process", theirs, **about)
+            turns = in_turns(smoke_runs(count), ray, inline, rounds)
+            yield _row(f"{count} smoke runs, Ray, its start included", turns, from_the_start)
+            yield _row(f"{count} smoke runs, Ray once started", turns, once_started, bar=BAR)
+        turns = in_turns(empty, ray, inline, rounds)
+        yield _row(
+            f"{count} runs without work, Ray once started", turns, once_started, bar=1 / OVERHEAD, bar_on="value"
+        )
 
 
-def in_turns(one: Side, other: Side, rounds: int) -> tuple[list[float], list[float]]:
-    """The rates of two sides, without a warm-up: a command is new every time."""
-    turns = [(one(), other()) for _ in range(rounds)]
-    return [a for a, _ in turns], [b for _, b in turns]
+def _row(
+    case: str, turns: list[tuple[list[float], list[float]]], rate: Callable[[list[float]], float], **bar: Any
+) -> Row:
+    ours, theirs = zip(*[(rate(one), rate(other)) for one, other in turns], strict=True)
+    return compared(case, "runs/s", ours, "one process, in turn", theirs, threads=WORKERS, **bar)

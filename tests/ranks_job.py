@@ -1,7 +1,7 @@
 """What test_lm_parallel trains in one process and in several: python ranks_job.py FOLDER NAME ORDER ...
 
-An order is `case:CASE`, `alone:CASE`, `stop:HOME`, `go on:HOME` or `spread`. Losses and counts go to
-FOLDER/NAME<rank>.json, weights to files beside it.
+An order is `case:CASE`, `alone:CASE`, `stop:HOME`, `go on:HOME`, `apart:HOME|OTHER` or `spread`. Losses and counts go
+to FOLDER/NAME<rank>.json, weights to files beside it.
 """
 
 import json
@@ -20,7 +20,7 @@ from lm.model import build
 from lm.parallel import alone, spread, where
 from lm.state import Diverged
 from lm.train import begin, check_weights, train
-from synth import Task, get_task
+from synth import Task, UserError, get_task
 from synth.mixture import corpus_of
 from synth.tasks.bios import BioS
 
@@ -100,6 +100,15 @@ def spread_out() -> dict[str, Any]:
     return {"weights held": sum(p.numel() for p in parts), "diverged": False}
 
 
+def apart(home: Path, other: Path) -> dict[str, Any]:
+    """What is said when the first rank goes on from one folder and the rest from another."""
+    try:
+        result("resumed", home if where().is_main_process else other)
+    except UserError as error:
+        return {"kind": type(error).__name__, "said": str(error)}
+    raise AssertionError("it went on")
+
+
 def follow(order: str) -> dict[str, Any]:
     """The results of an order, by name."""
     what, _, which = order.partition(":")
@@ -107,6 +116,8 @@ def follow(order: str) -> dict[str, Any]:
         return {order: {"heard": stop(Path(which))}}
     if what == "go on":
         return {order: result("resumed", Path(which))}
+    if what == "apart":
+        return {order: apart(*map(Path, which.split("|")))}
     if what == "spread":
         return {order: spread_out()}
     if what == "case":

@@ -60,7 +60,10 @@ def pairs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for name, cases in CASES.items():
         shutil.copytree(folder / "one", folder / f"one to {name}")
-        orders = [f"stop:{folder / name}", f"go on:{folder / f'one to {name}'}", *(f"case:{case}" for case in cases)]
+        shutil.copytree(folder / "one", folder / f"damaged {name}")
+        (folder / f"damaged {name}" / "step-7" / "tensors.safetensors").write_bytes(b"cut")
+        orders = [f"apart:{folder / 'one'}|{other}" for other in (folder / "nowhere", folder / f"damaged {name}")]
+        orders += [f"stop:{folder / name}", f"go on:{folder / f'one to {name}'}", *(f"case:{case}" for case in cases)]
         found[name] = launch(2, folder, name, "alone:resumed", "spread", *orders, **KINDS[name])
     return found
 
@@ -101,6 +104,14 @@ def test_a_rank_may_train_alone_while_the_others_wait(kind: str, pairs: Any, sin
 def test_ranks_agree_on_when_to_stop_and_save_once(kind: str, pairs: Any, folder: Path) -> None:
     assert [rank[f"stop:{folder / kind}"]["heard"] for rank in pairs[kind]] == [[signal.SIGUSR1], []]
     assert [path.name for path in folder.glob(f"{kind}/step-*")] == ["step-8"]  # the row after the one that told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_that_find_different_checkpoints_refuse_together(kind: str, pairs: Any, folder: Path) -> None:
+    for rank in pairs[kind]:
+        found = rank[f"apart:{folder / 'one'}|{folder / 'nowhere'}"]
+        assert found["kind"] == "UserError" and "give all machines the same folder of runs" in found["said"]
+        assert rank[f"apart:{folder / 'one'}|{folder / f'damaged {kind}'}"]["kind"] == "Damaged"
 
 
 @pytest.mark.parametrize("kind", KINDS)
