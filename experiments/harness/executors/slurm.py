@@ -26,7 +26,7 @@ from synth.errors import UserError
 
 MINUTES = 240  # a job's time limit, unless --slurm minutes=N says otherwise
 REQUEUES = 1000
-PATIENCE = 60.0  # seconds for a finished run to show on this machine after its job has ended
+PATIENCE = 60.0  # seconds: file systems that machines share may show a result that late
 JOBS = 16  # at most, unless --jobs says otherwise
 
 
@@ -38,7 +38,7 @@ def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterato
     shares = [Share(plan, [[run_id(run) for run in group] for group in groups])] * min(where.jobs or most, len(groups))
     jobs = _submit(plan.root, where, shares)
     try:
-        yield from _watch(jobs, plan.root, waiting, bar)
+        yield from _watch(jobs, plan.root, waiting, bar, 0.0 if where.address == "local" else PATIENCE)
     except BaseException:
         for job in jobs:
             _cancel(job, where)
@@ -134,26 +134,29 @@ def _gpus(where: Where) -> int:
     return int(where.gpus or 0)
 
 
-def _watch(jobs: list[Any], root: Path, waiting: list[Run], bar: Any) -> Iterator[Run]:
-    """The runs as their results appear. Raises UserError when a job says why it failed, or all end too early."""
+def _watch(jobs: list[Any], root: Path, waiting: list[Run], bar: Any, patience: float) -> Iterator[Run]:
+    """The runs as their results appear. Raises UserError when a job says why it failed, or all end too early.
+
+    patience: seconds for a result to show on this machine after the job that made it has ended.
+    """
     left, over, done = list(waiting), 0.0, 0
     while left:
+        ended = [_said(job) for job in jobs if job.done()]  # before the results: the last come before the last job ends
         for run in [run for run in left if readable(run, root)]:
             left.remove(run)
             done += run.steps
             beat_of(root, run).unlink(missing_ok=True)
             yield run
         bar.update(done + steps_done(root, left) - bar.n)
-        ended = [_said(job) for job in jobs if job.done()]
         if problems := [said for said, lost in ended if said and not lost]:
             raise UserError(problems[0])
-        if len(ended) == len(jobs):
+        if left and len(ended) == len(jobs):
             over = over or time.monotonic()
-        lost = [said for said, _ in ended if said]  # others do what a lost job was at, while there are any
-        if left and over and (lost or time.monotonic() > over + PATIENCE):
-            why = f"{len(left)} runs are not done, and all jobs have ended"
-            raise UserError(f"{': '.join([why, *lost[:1]])}; run the same command to go on")
-        time.sleep(0.5)
+            if time.monotonic() >= over + patience:
+                lost = [said for said, _ in ended if said]  # others do what a lost job was at, while there are any
+                why = f"{len(left)} runs are not done, and all jobs have ended"
+                raise UserError(f"{': '.join([why, *lost[:1]])}; run the same command to go on")
+        time.sleep(0.5 if left else 0)
 
 
 def _said(job: Any) -> tuple[str, bool]:
