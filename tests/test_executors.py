@@ -144,7 +144,7 @@ def test_a_sweep_that_is_stopped_saves_the_step_it_is_at(tmp_path, start, execut
     sweep = start(*arguments, FAKE_STEPS="4000")
     wait_for(lambda: list(models.glob("*.partial/checkpoint/step-*")), sweep)
     sweep.send_signal(signal.SIGTERM)
-    _, errors = sweep.communicate(timeout=60)
+    _, errors = sweep.communicate(timeout=120)
     assert sweep.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
     assert errors.rstrip().endswith("stopped; run the same command to go on")
     for checkpoint in models.glob("*.partial/checkpoint"):

@@ -83,7 +83,7 @@ def succeeds(process):
     assert process.returncode == 0, errors
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[1]
