@@ -114,19 +114,28 @@ def _cost(group: Sequence[Run], root: Path, measure: bool, seen: Seen) -> Cost:
 
 
 def _parts(run: Run, measure: bool) -> list[Part]:
-    """The trainings, then the evaluations. A training by adapters is counted as one of all weights."""
+    """The trainings, then the evaluations."""
     if run.model is None:
         return [Part(0.0, 0.0)]
-    rate, parts = matmul_rate() * efficiency(run.model.width), []
-    for stage in run.trainings:
-        flops = _per_token(run, stage.train.window) * stage.train.batch * stage.train.window * stage.train.steps
-        parts.append(Part(flops, time_of_a_step(run, stage) * stage.train.steps if measure else flops / rate))
+    *trainings, asking = _flops(run)
+    rate = matmul_rate() * efficiency(run.model.width)
+    parts = [
+        Part(flops, time_of_a_step(run, stage) * stage.train.steps if measure else flops / rate)
+        for stage, flops in zip(run.trainings, trainings, strict=True)
+    ]
     if measure and parts:
         rate = sum(part.flops for part in parts) / sum(part.seconds for part in parts)
+    return [*parts, Part(asking, asking / rate)]
+
+
+def _flops(run: Run) -> list[float]:
+    """Of the trainings, then of the evaluations. A training by adapters is counted as one of all weights."""
+    assert run.model is not None
+    configs = [stage.train for stage in run.trainings]
+    trainings = [_per_token(run, each.window) * each.batch * each.window * each.steps for each in configs]
     # a forward pass, which evaluations need, is a third of a training step
     window = run.train.window if run.train else run.model.context
-    flops = _per_token(run, window) * sum(_tokens(evaluation, run) for evaluation in run.evaluations) / 3
-    return [*parts, Part(flops, flops / rate)]
+    return [*trainings, _per_token(run, window) * sum(_tokens(each, run) for each in run.evaluations) / 3]
 
 
 def _tokens(evaluation: Any, run: Run) -> int:
@@ -236,6 +245,6 @@ def time_of_a_step(run: Run, stage: Stage, steps: int = 12, clock: Callable[[], 
     return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
 
 
-def expected_seconds(run: Run) -> float:
-    """Of all trainings and evaluations of a run, by its FLOPs: what the order of runs goes by."""
-    return sum(part.seconds for part in _parts(run, measure=False))
+def relative_time(run: Run) -> float:
+    """What the order of runs goes by: of two runs on one machine, the one with more is expected to take longer."""
+    return sum(_flops(run)) / efficiency(run.model.width) if run.model else 0.0

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
-from experiments.harness.cost import expected_seconds
+from experiments.harness.cost import relative_time
 from experiments.harness.runs import Run, configuration_id
 
 
 def longest_first(runs: Sequence[Run]) -> list[Run]:
     """Seed after seed, so that a figure comes early, and within a seed the longest first, so that at the end no worker
     is left alone with a long one."""
-    cost = cache(lambda configuration: expected_seconds(first[configuration]))
+    cost = cache(lambda configuration: relative_time(first[configuration]))
     first: dict[str, Run] = {}
     seen: dict[str, int] = defaultdict(int)
     keyed = []
