@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -141,13 +141,48 @@ def save_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run, 
 
 def restore_run(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
     """Load the newest checkpoint of `home` into model and run, if there is one."""
+    _load(_newest(home), identity, model, run)
+
+
+def restore_alike(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run, place: Place) -> None:
+    """As `restore_run` in each of several ranks, which go on only together.
+
+    Raises, in all of them and before anything is loaded, Damaged where one finds the checkpoint so, and UserError where
+    they do not find the same one.
+    """
+    found, damaged = None, None
+    try:
+        found = _newest(home)
+    except Damaged as error:
+        damaged = error
+    if anywhere(damaged is not None, place):
+        raise damaged or Damaged.in_folder(home / "elsewhere", f"another rank finds a damaged checkpoint in {home}")
+    step = found.state["step"] if found else 0
+    if anywhere(step != furthest(step, place), place):
+        raise UserError(f"ranks find different checkpoints in {home}; give all machines the same folder of runs")
+    _load(found, identity, model, run)
+
+
+class _Found(NamedTuple):
+    """A checkpoint as it was read."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def _newest(home: Path) -> _Found | None:
     found = checkpoints(home)
-    if not found:
+    return _Found(found[-1], *read_checkpoint(found[-1])) if found else None
+
+
+def _load(found: _Found | None, identity: Mapping[str, Any], model: Decoder, run: Run) -> None:
+    if found is None:
         return
-    tensors, state = read_checkpoint(found[-1])
+    path, tensors, state = found
     for name, value in identity.items():
         if _as_now(name, state["identity"].get(name)) != value:
-            raise UserError(f"{found[-1]} belongs to a run with another {name}; use another folder or delete it")
+            raise UserError(f"{path} belongs to a run with another {name}; use another folder or delete it")
     model.load_state_dict({k: parted(tensors[f"model.{k}"], old) for k, old in model.state_dict().items()})
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": _memory(tensors, run.optimizer), "param_groups": groups})
@@ -170,32 +205,6 @@ def _memory(tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> 
             part = parted(tensor, weights[int(number)]) if of_weight else tensor
             memory.setdefault(int(number), {})[name] = part
     return memory
-
-
-def restore_alike(home: Path, identity: Mapping[str, Any], model: Decoder, run: Run, place: Place) -> None:
-    """As `restore_run` in each of several ranks, which go on only together.
-
-    Raises, in all of them and before anything is loaded, Damaged where one finds the checkpoint so, and UserError where
-    they do not find the same one.
-    """
-    if place.num_processes > 1:
-        damaged, step = _as_found(home)
-        if anywhere(damaged is not None, place):
-            raise damaged or Damaged.in_folder(home / "elsewhere", f"another rank finds a damaged checkpoint in {home}")
-        if anywhere(step != furthest(step, place), place):
-            raise UserError(f"ranks find different checkpoints in {home}; give all machines the same folder of runs")
-    restore_run(home, identity, model, run)
-
-
-def _as_found(home: Path) -> tuple[Damaged | None, int]:
-    """What is wrong with the newest checkpoint, and its step; 0 where there is none."""
-    found = checkpoints(home)
-    if not found:
-        return None, 0
-    try:
-        return None, int(read_checkpoint(found[-1])[1]["step"])
-    except Damaged as error:
-        return error, 0
 
 
 def _as_now(name: str, before: Any) -> Any:
