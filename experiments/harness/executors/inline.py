@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.harness.execute import execute
 from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import Steps, in_two_rounds, use_threads
+from experiments.harness.executors.work import Steps, by_ids, in_two_rounds, use_threads
 from experiments.harness.executors.work import carry_out as work_on
 from experiments.harness.groups import in_groups
 from experiments.harness.provenance import cores
@@ -113,5 +113,4 @@ def _add(steps: int) -> None:
 
 def _work(plan: Plan, identities: list[str], wait: bool) -> list[bool]:
     """Do the runs of a group in a worker; False for each that another command is busy with."""
-    group = plan.named(identities)
-    return [done for _, done in work_on(group, plan.root, wait, lambda run: Steps(_add), plan.track)]
+    return by_ids(plan, identities, wait, lambda run: Steps(_add))

@@ -18,10 +18,16 @@ from typing import Any
 
 from experiments.harness.execute import finished
 from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import Beat, beat_of, in_two_rounds, steps_done, use_threads
-from experiments.harness.executors.work import carry_out as work_on
+from experiments.harness.executors.work import (
+    Beat,
+    beat_of,
+    by_ids,
+    in_two_rounds,
+    python_path,
+    steps_done,
+    use_one_thread,
+)
 from experiments.harness.groups import in_groups
-from experiments.harness.provenance import ROOT
 from experiments.harness.runs import Run
 from synth.errors import UserError
 
@@ -76,8 +82,7 @@ def check(where: Where) -> None:
 
 def _connect(ray: Any, where: Where) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    everywhere = {"runtime_env": {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}}}
+    everywhere = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}}}
     heeding = signal.getsignal(signal.SIGTERM)
     try:
         if where.address:
@@ -89,7 +94,7 @@ def _connect(ray: Any, where: Where) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         mend = "start one with `ray start --head`, or leave --address out to use this machine"
         raise UserError(
-            f"no Ray {f'at {where.address}' if where.address else 'here'} ({one_line(error)}); {mend}"
+            f"no Ray {f'at {where.address}' if where.address else 'here'} ({_first_line(error)}); {mend}"
         ) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, heeding)  # Ray has put its own in the place, which ends without a word
@@ -145,10 +150,12 @@ def _result(ray: Any, task: Any) -> list[bool]:
         what = (
             f"a run was lost {RETRIES + 1} times (out of memory?)" if isinstance(error, lost) else "Ray gave a run up"
         )
-        raise UserError(f"{what}: {one_line(error)}; finished runs are kept, run the same command to go on") from None
+        raise UserError(
+            f"{what}: {_first_line(error)}; finished runs are kept, run the same command to go on"
+        ) from None
 
 
-def one_line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -158,10 +165,6 @@ def _work(plan: Plan, identities: list[str], wait: bool, mark: str) -> list[bool
     if not Path(mark).exists():
         node = os.uname().nodename
         raise UserError(f"node {node} does not see {plan.root}; give --runs a folder that all nodes share")
-    import torch
-
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored, and it cancels a task
-    if not torch.cuda.is_available():
-        use_threads(1)
-    group = plan.named(identities)
-    return [done for _, done in work_on(group, plan.root, wait, lambda run: Beat(plan.root, run), plan.track)]
+    use_one_thread()
+    return by_ids(plan, identities, wait, lambda run: Beat(plan.root, run))

@@ -17,10 +17,9 @@ from typing import Any
 
 from experiments.harness.execute import execute, readable
 from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import Beat, beat_of, steps_done, use_threads
+from experiments.harness.executors.work import Beat, beat_of, python_path, steps_done, use_one_thread
 from experiments.harness.executors.work import carry_out as work_on
 from experiments.harness.groups import in_groups
-from experiments.harness.provenance import ROOT
 from experiments.harness.runs import Run, run_id
 from synth.errors import UserError
 
@@ -56,11 +55,8 @@ class Share:
 
     def __call__(self) -> str:
         """The line to tell the user when a run fails, else nothing."""
-        import torch
-
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel, which submitit would wait out
-        if not torch.cuda.is_available():
-            use_threads(1)
+        use_one_thread()
         root, busy = self.plan.root, []
         try:
             for group in map(self.plan.named, self.groups):
@@ -103,7 +99,7 @@ def _submit(root: Path, where: Where, shares: Sequence[Share]) -> list[Any]:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     # jobs take their environment from here
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = python_path()
     options = _options(where)
     local = where.address == "local"
     executor = submitit.AutoExecutor(folder, cluster="local" if local else "slurm", slurm_max_num_timeout=REQUEUES)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.harness.execute import execute
+from experiments.harness.executors.plan import Plan
 from experiments.harness.models import check, train_together
+from experiments.harness.provenance import ROOT
 from experiments.harness.runs import Run, run_id
 
 Telling = Callable[[Run], Callable[[int], None]]  # for a run, what is called with the number of its steps done
@@ -29,6 +31,11 @@ def carry_out(
         train_together(group, root, told, track)
     for run, steps in zip(group, told, strict=True):
         yield run, execute(run, root, wait, steps, track) is not None
+
+
+def by_ids(plan: Plan, identities: Sequence[str], wait: bool, telling: Telling) -> list[bool]:
+    """Carry out a group that a worker was given by ids, and say of each run whether it is done."""
+    return [done for _, done in carry_out(plan.named(identities), plan.root, wait, telling, plan.track)]
 
 
 def in_two_rounds(
@@ -57,6 +64,19 @@ def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(min(threads, torch.get_num_threads()))
+
+
+def use_one_thread() -> None:
+    """As every run on a cluster has on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        use_threads(1)
+
+
+def python_path() -> str:
+    """Where the processes of a cluster find the suite, and what this one finds."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 class Steps:
