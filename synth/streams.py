@@ -15,17 +15,30 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NEVER = object()
 
 
+def identity_name(of: type | dataclasses.Field[Any]) -> str:
+    """The name under which a dataclass or one of its fields enters hashes and tables.
+
+    It is its name in the code, unless a class says otherwise by an attribute `identity_name` of its own (subclasses do
+    not inherit it) or a field by `metadata={"identity": name}`: so a thing can be renamed and old results stay valid.
+    """
+    if isinstance(of, type):
+        return vars(of).get("identity_name", of.__name__)
+    return of.metadata.get("identity", of.name)
+
+
 def canonical(value: Any) -> Any:
-    """A json-able form of a configuration in which equal values are equal text; dataclasses carry their class name.
+    """A json-able form of a configuration in which equal values are equal text; dataclasses carry their identity name.
 
     A field added to a configuration later is declared with `metadata={"neutral": value}`, the value under which
-    everything is as it was before; while it has that value it is left out, so that the ids of older runs stay. A
-    configuration that names a file says what is in it by `contents()`, a dict that replaces the fields it names.
+    everything is as it was before; while it has that value it is left out, so that the ids of older runs stay. A class
+    or a field that is renamed keeps the name it had here (`identity_name`). A configuration that names a file says what
+    is in it by `contents()`, a dict that replaces the fields it names.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         contents = value.contents() if hasattr(value, "contents") else {}
         shown = [f for f in dataclasses.fields(value) if f.metadata.get("neutral", _NEVER) != getattr(value, f.name)]
-        return {"class": type(value).__name__, **{f.name: canonical(getattr(value, f.name)) for f in shown}, **contents}
+        named = {identity_name(f): canonical(getattr(value, f.name)) for f in shown}
+        return {"class": identity_name(type(value)), **named, **contents}
     if isinstance(value, dict):
         return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
     if isinstance(value, (list, tuple)):

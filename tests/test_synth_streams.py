@@ -33,6 +33,21 @@ def test_a_new_switch_in_its_neutral_position_keeps_the_identity() -> None:
     assert digest(Old()) != digest(Old(5))
 
 
+def test_what_is_renamed_keeps_its_identity() -> None:
+    class Named:
+        identity_name = "Old"
+
+    renamed = make_dataclass(
+        "Configuration",
+        [("d_model", int, field(default=4, metadata={"identity": "width"}))],
+        bases=(Named,),
+        frozen=True,
+    )
+    assert digest(renamed()) != digest(Old()), "a subclass is another class"
+    renamed.identity_name = "Old"
+    assert digest(renamed()) == digest(Old()) and digest(renamed(5)) == digest(Old(5))
+
+
 def test_what_cannot_be_hashed_raises() -> None:
     with pytest.raises(TypeError, match="cannot hold"):
         canonical({"f": print})

@@ -22,7 +22,7 @@ from experiments.harness.provenance import provenance
 from experiments.harness.runs import RESERVED, Rows, Run, run_id, settings_of
 from synth.errors import UserError
 from synth.files import sync
-from synth.streams import canonical
+from synth.streams import canonical, identity_name
 
 
 def execute(run: Run, root: Path, wait: bool = True, progress: Progress | None = None, track: str = "") -> Rows | None:
@@ -127,7 +127,7 @@ def _unmeasured(run: Run) -> Rows:
 
 
 def _settings(evaluation: Any) -> dict[str, Any]:
-    return {"evaluation": type(evaluation).__name__, **settings_of(evaluation)}
+    return {"evaluation": identity_name(type(evaluation)), **settings_of(evaluation)}
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synth.errors import UserError
-from synth.streams import digest
+from synth.streams import digest, identity_name
 from synth.task import Task
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Run:
             raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
         for evaluation in self.evaluations:
             if shared := settings_of(evaluation).keys() & (RESERVED | dict(self.tags).keys()):
-                name = f"a run of {self.experiment}: {type(evaluation).__name__}"
+                name = f"a run of {self.experiment}: {identity_name(type(evaluation))}"
                 raise UserError(f"{name} has a field {min(shared)!r}, a column of the run; rename the tag or the field")
         if self.model is None and self.train is not None:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
@@ -128,7 +128,7 @@ class Run:
 
 def settings_of(evaluation: Any) -> dict[str, Any]:
     """The fields of an evaluation that become columns: numbers and texts."""
-    values = {f.name: getattr(evaluation, f.name) for f in fields(evaluation)}
+    values = {identity_name(f): getattr(evaluation, f.name) for f in fields(evaluation)}
     return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
 
 
