@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth.commandline import Parser, complain
+from synth.commands.command_line import Parser, complain
 from synth.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
 from synth.cfg import Grammar, count_parses, load, sample
-from synth.cfg.convert import to_nltk
+from synth.cfg.nltk_format import to_nltk
 
 BARS = {"cfg3f": 5000.0, "cfg3b": None}  # sentences/s
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmarks.peers import threads
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
-from lm.kernel import block_attention
-from lm.lanes import in_lanes
-from lm.mixers.delta import in_chunks, one_by_one, unit
+from lm.ops.cpu_attention import block_attention
+from lm.ops.cpu_delta_rule import in_lanes
+from lm.ops.gated_delta_rule import in_chunks, one_by_one, unit
 
 BAR = 10.0  # times the recurrence, at 512 tokens
 HEADS = 4

@@ -10,14 +10,14 @@ import torch
 
 from benchmarks.peers import SIZES, TASK, counterpart, model_of, threads
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
-from lm.generate import generate
+from lm.inference.sampling import generate
 from lm.model import Decoder
 
 BARS = {"0.1M": 4.0, "0.8M": 3.0}
 
 
 def ours(model: Decoder, sequences: int, length: int) -> int:
-    """Draw and count new tokens with lm.generate."""
+    """Draw and count new tokens with lm.inference.sampling."""
     bos = TASK.vocab().bos
     drawn = generate(model, [[bos]] * sequences, length, eos=None, progress=lambda *_: None)
     return sum(map(len, drawn))

@@ -1,4 +1,4 @@
-"""Many small models at once (lm.many), against training them in turn (lm.train).
+"""Many small models at once (lm.ensemble.train_many), against training them in turn (lm.train).
 
 Ours is what the harness does on a CPU: two processes of one thread, each with half of the models as one group. The
 peers are lm.train on the same models, one after another with all threads in one process, and in two processes of one
@@ -17,8 +17,8 @@ import torch
 from benchmarks.peers import TASK, model_of, threads
 from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved
 from lm.config import TrainConfig
-from lm.many import train_many
-from lm.train import train
+from lm.ensemble.train_many import train_many
+from lm.training.loop import train
 
 SIZES = {"20K": (2, 32), "0.1M": (2, 64)}  # layers, width
 BARS = {"20K": 2.0, "0.1M": 1.3}  # at 8 x 64, against all threads in turn

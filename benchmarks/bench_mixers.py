@@ -1,4 +1,5 @@
-"""Recurrent mixers: training through the chunked form (lm/mixers/chunks.py) against the recurrence by its definition.
+"""Recurrent mixers: training through the chunked form (lm/ops/chunked_recurrence.py) against the recurrence by its
+definition.
 
 No public package runs these on a CPU, so the peer is our own reference for tests: a loop over the tokens.
 """
@@ -11,10 +12,10 @@ import torch
 from benchmarks.peers import TASK, threads
 from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved, timed
 from lm.config import ModelConfig
-from lm.mixers.chunks import chunked
 from lm.mixers.recurrent import Recurrent
-from lm.mixers.scan import recurrence
 from lm.model import build
+from lm.ops.chunked_recurrence import chunked
+from lm.ops.linear_recurrence import recurrence
 
 MIXERS = ("linear", "gla", "mamba2")
 BAR = 10.0  # times the speed of the loop at 512 tokens on two cores

@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.bench_chart import typical
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
-from synth.cfg import Grammar, load, naive, next_token, sample
+from synth.cfg import Grammar, load, next_token, sample
+from synth.cfg.oracles import naive
 
 
 def run(quick: bool) -> Iterator[Row]:

@@ -14,10 +14,10 @@ from unittest.mock import patch
 from benchmarks.peers import threads
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
 from lm.config import ModelConfig, TrainConfig
-from lm.data import Feed, feeds
+from lm.data.batches import Feed, feeds
 from lm.model import build
-from lm.state import History
-from lm.train import train
+from lm.training.loop import train
+from lm.training.train_state import History
 from synth.corpus import Corpus
 from synth.task import Task
 from synth.tasks.biod import BioD
@@ -74,7 +74,7 @@ def trained(job: Job, ready: list[Feed] | None = None) -> History:
 
     if ready is None:
         return run()
-    with patch("lm.train.feeds", lambda *_: iter(ready)):
+    with patch("lm.training.loop.feeds", lambda *_: iter(ready)):
         return run()
 
 

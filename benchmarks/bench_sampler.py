@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
 from synth.cfg import Grammar, load, sample
-from synth.cfg.convert import to_nltk
+from synth.cfg.nltk_format import to_nltk
 
 BARS = {False: 10e6, True: 3e6}  # tokens/s by labels
 

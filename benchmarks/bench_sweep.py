@@ -19,7 +19,7 @@ from benchmarks.peers import TASK, threads
 from benchmarks.timing import Row, compared
 from experiments.harness import Run
 from experiments.harness.executors import Listed, Plan, Where, check_executor, run_all
-from experiments.harness.study import discover
+from experiments.harness.experiment import discover
 from synth.task import Task
 
 RUNS, WORKERS = 40, 2

@@ -19,8 +19,8 @@ from benchmarks.peers import SIZES, TASK, counterpart, model_of, threads
 from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved
 from lm.config import TrainConfig
 from lm.model import Decoder
-from lm.parameters import flops_per_token
-from lm.train import train
+from lm.model_size import flops_per_token
+from lm.training.loop import train
 from synth.corpus import Corpus
 
 BARS = {"0.1M": 1.4, "0.8M": 1.2}  # GPT-2, tokens/s against the peer's
@@ -46,7 +46,7 @@ class Load:
 
 
 def ours(make: Callable[[], Decoder], load: Load) -> float:
-    """Tokens/s of lm.train."""
+    """Tokens/s of lm.training.loop."""
     config = TrainConfig(steps=load.steps, batch=load.batch, window=load.window)
     history = train(make(), TASK, config, data_seed=0, log_every=load.warm, progress=lambda *_: None)
     return load.timed_tokens / (history[-1]["seconds"] - history[0]["seconds"])
@@ -159,7 +159,7 @@ def _case(
 ) -> Iterator[Row]:
     """Tokens/s, and unless `share` is None the part of the matmul rate that it amounts to (0: no bar).
 
-    FLOPs are those of lm.parameters, where every position attends to all T (the bar's convention), and once more with
+    FLOPs are those of lm.model_size, where every position attends to all T (the bar's convention), and once more with
     the T/2 that a causal model needs: code that skips the other half could otherwise pass the machine's own rate.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"

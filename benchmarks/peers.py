@@ -10,7 +10,7 @@ import torch
 from lm import to_transformers
 from lm.config import ModelConfig
 from lm.model import Decoder, build
-from lm.parameters import count_parameters
+from lm.model_size import count_parameters
 from synth.tasks.cfg import Cfg
 
 TASK = Cfg("cfg3b")

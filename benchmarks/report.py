@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Row
-from experiments.harness import figures
-from experiments.harness.files import write_text
+from experiments.harness.atomic_io import write_text
 from experiments.harness.provenance import ROOT, cores, provenance
+from experiments.harness.reporting import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,11 +22,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures
-from experiments.harness.claims import Claim, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import Interval, interval
-from experiments.harness.trees import PAPER_GRAMMARS, RATE
+from experiments.harness.papers.part1_grammars import PAPER_GRAMMARS, RATE
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, weigh
+from experiments.harness.reporting.stats import Interval, interval
+from experiments.harness.run import Run, replicate
 from lm.config import ModelConfig, Positions, TrainConfig
 from synth.tasks.cfg import Cfg
 
@@ -52,7 +52,7 @@ PAPER = {
 
 def configuration(scale: str, positions: Positions, grammar: str) -> Run:
     """One architecture at one scale: the same sentences, steps and batch for all five."""
-    from probing.validity import Validity  # torch comes with it, and --help has no need of torch
+    from probing.grammar.validity import Validity  # torch comes with it, and --help has no need of torch
 
     if scale == "smoke":
         task, cut = Cfg("cfg3f", "10"), 2

@@ -25,10 +25,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import Interval, by_seed, interval, interval_if_any
+from experiments.harness.papers import part1_grammars
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import Interval, by_seed, interval, interval_if_any
+from experiments.harness.run import Run, replicate
 from lm.config import Positions
 
 NAME = Path(__file__).stem
@@ -66,36 +67,38 @@ EARLIER = (0.125, 0.375)  # parts of the training after which the GPT is asked t
 def runs(scale: str) -> list[Run]:
     """The four architectures on every grammar of the scale, and the GPT after less training; three seeds each (one for
     smoke)."""
-    one = [run for grammar in trees.grammars(scale) for run in on_grammar(scale, grammar)]
+    one = [run for grammar in part1_grammars.grammars(scale) for run in on_grammar(scale, grammar)]
     return replicate(one, 1 if scale == "smoke" else 3)
 
 
 def on_grammar(scale: str, grammar: str) -> list[Run]:
     """What is trained and asked on one grammar. Only small scales train again for less."""
-    task, asked = trees.world(scale, grammar), questions(scale)
+    task, asked = part1_grammars.world(scale, grammar), questions(scale)
 
     def run(name: str, positions: Positions, train, evaluations, share: float | str = "", causal: bool = True) -> Run:
-        named = {**trees.tags(scale, grammar), "architecture": name, "share": share}
-        return Run(NAME, task, trees.model(scale, positions, causal), train, evaluations, tags=named)
+        named = {**part1_grammars.tags(scale, grammar), "architecture": name, "share": share}
+        return Run(NAME, task, part1_grammars.model(scale, positions, causal), train, evaluations, tags=named)
 
     made = [
-        run("rotary", "rotary", trees.training(scale), asked),
+        run("rotary", "rotary", part1_grammars.training(scale), asked),
         run("untrained", "rotary", None, asked),
         *(
-            run(name, positions, trees.training(scale, positions, causal=False), asked, causal=False)
+            run(name, positions, part1_grammars.training(scale, positions, causal=False), asked, causal=False)
             for name, positions in ENCODERS.items()
         ),
     ]
     if scale in ("laptop", "overnight"):
-        made += [run("rotary", "rotary", trees.training(scale, share=share), asked[:1], share) for share in EARLIER]
+        made += [
+            run("rotary", "rotary", part1_grammars.training(scale, share=share), asked[:1], share) for share in EARLIER
+        ]
     return made
 
 
 def questions(scale: str) -> tuple:
     """The probe over all positions, and the two that look at subtree ends. On the large scales layers are skipped."""
-    from probing.ancestors import AncestorProbe  # torch comes with it, and --help has no need of torch
+    from probing.grammar.ancestor_probe import AncestorProbe  # torch comes with it, and --help has no need of torch
 
-    size, (full, near, sentences, width) = trees.SIZES[scale], EFFORT[scale]
+    size, (full, near, sentences, width) = part1_grammars.SIZES[scale], EFFORT[scale]
     last = f"block.{size.layers - 1}"
     some = tuple(f"block.{i}" for i in range(2, size.layers, 3))
     layers = ("embed", *some) if scale in ("gpu", "paper") else ("embed", "block.*")
@@ -111,9 +114,9 @@ def labelled(table):
     """The table with columns for the layer as a number (0: the embedding), the paper's number of the level, and whether
     the row is of the last layer and of the whole training."""
     place = [0 if layer == "embed" else int(layer.rpartition(".")[2]) + 1 for layer in table["layer"]]
-    nt = [trees.paper_level(r.level, r.depth) for r in table.itertuples()]
-    last = [at == trees.SIZES[scale].layers for at, scale in zip(place, table["scale"], strict=True)]
-    whole = [r.steps in (0, trees.SIZES[r.scale].steps) for r in table.itertuples()]
+    nt = [part1_grammars.paper_level(r.level, r.depth) for r in table.itertuples()]
+    last = [at == part1_grammars.SIZES[scale].layers for at, scale in zip(place, table["scale"], strict=True)]
+    whole = [r.steps in (0, part1_grammars.SIZES[r.scale].steps) for r in table.itertuples()]
     return table.assign(place=place, nt=nt, last=last, whole=whole)
 
 
@@ -132,7 +135,7 @@ def figure(table):
         axes[0].set_ylabel(f"{grammar}: ancestors read right")
     figures.title(
         fig,
-        trees.title(table, "Figures 5 to 7", "grammar", "architecture")
+        part1_grammars.title(table, "Figures 5 to 7", "grammar", "architecture")
         + "; crosses: the paper's rotary GPT, DeBERTa and untrained GPT on the full grammar",
     )
     return fig
@@ -145,11 +148,11 @@ def layers_panel(axes, part) -> None:
     for color, nt in zip(figures.colors(len(levels)), levels, strict=True):
         for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
             chosen = part[(part["nt"] == nt) & (part["architecture"] == name)]
-            trees.line(axes, chosen, "place", "accuracy", color, f"NT{nt}" if name == "rotary" else "", dashes)
+            part1_grammars.line(axes, chosen, "place", "accuracy", color, f"NT{nt}" if name == "rotary" else "", dashes)
     for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
         axes.plot([], [], dashes, color=figures.PAPER, label=name)
     places = sorted(set(part["place"]))
-    trees.whole_numbers(axes, places, ["input" if at == 0 else str(at) for at in places])
+    part1_grammars.whole_numbers(axes, places, ["input" if at == 0 else str(at) for at in places])
     axes.set(title="By layer, all positions", xlabel="after block", ylim=(0, 1.03))
     axes.legend(fontsize=8, loc="lower right", ncols=2)
 
@@ -182,7 +185,7 @@ def steps_panel(axes, part) -> None:
     part = part[(part["mode"] == "full") & part["last"] & part["architecture"].isin(("rotary", "untrained"))]
     levels = sorted(set(part["nt"]))
     for color, nt in zip(figures.colors(len(levels)), levels, strict=True):
-        trees.line(axes, part[part["nt"] == nt], "steps", "accuracy", color, f"NT{nt}")
+        part1_grammars.line(axes, part[part["nt"] == nt], "steps", "accuracy", color, f"NT{nt}")
     axes.set(title="Rotary GPT by training, last layer", xlabel="steps, each point a training", ylim=(0, 1.03))
     if levels:
         axes.legend(fontsize=8, loc="lower right")
@@ -203,7 +206,7 @@ def claims(table) -> list[Claim]:
     table = labelled(table)
     table = table[table["whole"]]
     made: list[Claim] = []
-    for grammar in trees.JUDGED:
+    for grammar in part1_grammars.JUDGED:
         part = table[table["grammar"] == grammar]
         if len(part):
             made += [*everywhere(part, grammar), *at_ends(part, grammar)]

@@ -23,10 +23,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval, where
+from experiments.harness.papers import part1_grammars
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import interval, where
+from experiments.harness.run import Run, replicate
 from lm.config import Positions
 
 NAME = Path(__file__).stem
@@ -42,15 +43,17 @@ def architectures(scale: str) -> tuple[Positions, ...]:
 
 def runs(scale: str) -> list[Run]:
     """Each kind of attention, trained and untrained, on every grammar; three seeds each (one for smoke)."""
-    from probing.attention import AttentionStatistics  # torch comes with it, and --help has no need of torch
+    from probing.grammar.attention_patterns import (
+        AttentionStatistics,  # torch comes with it, and --help has no need of torch
+    )
 
     made = []
-    for grammar in trees.grammars(scale):
-        task, tags = trees.world(scale, grammar), trees.tags(scale, grammar)
+    for grammar in part1_grammars.grammars(scale):
+        task, tags = part1_grammars.world(scale, grammar), part1_grammars.tags(scale, grammar)
         for positions in architectures(scale):
-            model = trees.model(scale, positions)
+            model = part1_grammars.model(scale, positions)
             for state, distances in (("trained", DISTANCES), ("untrained", 1)):  # only the trained one's are drawn
-                train = trees.training(scale, positions) if state == "trained" else None
+                train = part1_grammars.training(scale, positions) if state == "trained" else None
                 asked = AttentionStatistics(SENTENCES[scale], distances=distances, by_layer=False)
                 named = {**tags, "architecture": positions, "state": state}
                 made.append(Run(NAME, task, model, train, (asked,), tags=named))
@@ -72,7 +75,7 @@ def mean(part):
 
 def name_of(level: float, depth: int) -> str:
     """The paper's name of a level."""
-    return f"NT{trees.paper_level(int(level), depth)}"
+    return f"NT{part1_grammars.paper_level(int(level), depth)}"
 
 
 # ---- the figure ------------------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ def figure(table):
         axes[1].set_ylabel("attention beyond distance")
     figures.title(
         fig,
-        trees.title(table, "Figures 8 and 9", "grammar", "architecture", "state")
+        part1_grammars.title(table, "Figures 8 and 9", "grammar", "architecture", "state")
         + "; means over pairs, heads and layers; dashed: untrained",
     )
     return fig
@@ -121,7 +124,7 @@ def end_panel(axes, part) -> None:
     """Residual to a key by its place beside an end, for every level of the end (result 7)."""
     part = of(part, "to_end")
     for color, dashes, label, chosen in by_level(part, "key_level"):
-        trees.line(axes, chosen, "beside", "value", color, label, dashes)
+        part1_grammars.line(axes, chosen, "beside", "value", color, label, dashes)
     axes.set(title="To keys at and beside ends", xlabel="tokens from the end to the key")
     dressed(axes, part, "beside")
 
@@ -135,7 +138,7 @@ def levels_panel(axes, part) -> None:
     if len(part):
         figures.points(axes, part, "pair", "value", "state", order=sorted(set(pairs)))
         axes.tick_params(axis="x", labelsize=6 if len(set(pairs)) > 9 else 9)
-    trees.zero(axes)
+    part1_grammars.zero(axes)
     axes.set(title="From end to end, by level")
 
 
@@ -148,7 +151,7 @@ def apart_panel(axes, part) -> None:
     sums = weights.groupby(keys)[["weighted", "pairs"]].sum().reset_index()
     sums = sums.assign(value=sums["weighted"] / sums["pairs"])
     for color, dashes, label, chosen in by_level(sums, "key_level"):
-        trees.line(axes, chosen, "apart", "value", color, label, dashes)
+        part1_grammars.line(axes, chosen, "apart", "value", color, label, dashes)
     axes.set(title="From end to end, by adjacency", xlabel="subtrees from query back to key, 1: adjacent")
     dressed(axes, part, "apart")
 
@@ -168,8 +171,8 @@ def by_level(part, column: str):
 def dressed(axes, part, x: str) -> None:
     """Whole ticks, a line at nothing, and a legend where there is something."""
     places = sorted({-v for v in part["key_shift"].dropna()}) if x == "beside" else sorted(set(part[x].dropna()))
-    trees.whole_numbers(axes, [int(place) for place in places])
-    trees.zero(axes)
+    part1_grammars.whole_numbers(axes, [int(place) for place in places])
+    part1_grammars.zero(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
 
@@ -180,7 +183,7 @@ def claims(table) -> list[Claim]:
     between ends, and most to the adjacent one. All are held against 0; what does not compare keys with their own
     neighbours is also held against the untrained model."""
     made = []
-    for grammar in trees.JUDGED:
+    for grammar in part1_grammars.JUDGED:
         for architecture in dict.fromkeys(table["architecture"]):
             part = table[(table["grammar"] == grammar) & (table["architecture"] == architecture)]
             made += on(part, f"{grammar}, {architecture}") if len(part) else []

@@ -27,10 +27,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where
+from experiments.harness.papers import part1_grammars
+from experiments.harness.papers.part1_grammars import Size
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any, where
+from experiments.harness.run import Run, replicate
 from lm.config import ModelConfig, TrainConfig
 from synth.tasks.cfg import Cfg
 from synth.tasks.cfg_perturbed import STRENGTHS, Kind, PerturbedCfg
@@ -50,7 +52,7 @@ PAPER_TRUE = 0.999
 class Plan:
     """A scale: model and training, spread of the first weights, tokens of a prefix, sentences a question, gammas."""
 
-    size: trees.Size
+    size: part1_grammars.Size
     init_std: float
     cut: int
     samples: int
@@ -58,18 +60,18 @@ class Plan:
 
 
 PLANS = {
-    "smoke": Plan(trees.Size("14", 2, 2, 16, 32, 60, 8, 32, 0, rate=1e-2), 0.1, 6, 32, (0.5,)),
-    "laptop": Plan(trees.Size("16", 4, 4, 32, 80, 3600, 8, 80, 50, rate=1e-2), 0.1, 20, 400, (0.1, 0.5)),
-    "overnight": Plan(trees.Size("16", 6, 4, 64, 160, 6000, 12, 160, 100, rate=5e-3), 0.1, 24, 2000, (0.1, 0.5, 1.0)),
-    "gpu": Plan(trees.Size("", 8, 8, 256, 512, 2000, 96, 512, 100, rate=1e-3), 0.02, 50, 512, (0.1, 0.5)),
-    "paper": Plan(trees.Size("", 12, 12, 768, 512, 100_000, 96, 512, 0, rate=3e-4), 0.02, 50, 20_000,
+    "smoke": Plan(Size("14", 2, 2, 16, 32, 60, 8, 32, 0, rate=1e-2), 0.1, 6, 32, (0.5,)),
+    "laptop": Plan(Size("16", 4, 4, 32, 80, 3600, 8, 80, 50, rate=1e-2), 0.1, 20, 400, (0.1, 0.5)),
+    "overnight": Plan(Size("16", 6, 4, 64, 160, 6000, 12, 160, 100, rate=5e-3), 0.1, 24, 2000, (0.1, 0.5, 1.0)),
+    "gpu": Plan(Size("", 8, 8, 256, 512, 2000, 96, 512, 100, rate=1e-3), 0.02, 50, 512, (0.1, 0.5)),
+    "paper": Plan(Size("", 12, 12, 768, 512, 100_000, 96, 512, 0, rate=3e-4), 0.02, 50, 20_000,
                   tuple(k / 10 for k in range(1, 11))),
 }  # fmt: skip
 
 
 def runs(scale: str) -> list[Run]:
     """Clean training, and every kind of fault in every share; three seeds each (one for smoke)."""
-    from probing.robustness import Robustness  # torch comes with it, and --help has no need of torch
+    from probing.grammar.robustness import Robustness  # torch comes with it, and --help has no need of torch
 
     plan, size = PLANS[scale], PLANS[scale].size
     model = ModelConfig(size.layers, size.heads, size.width, size.context, init_std=plan.init_std)
@@ -100,7 +102,7 @@ def figure(table):
     panels[-1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     first = table[table["prefix"] == "corrupted"].iloc[:1]
     left = "".join(f"; {share:.0%} of the corrupted prefixes have no fault" for share in first["unchanged"])
-    figures.title(fig, trees.title(table, "results 11 to 13", "kind", "gamma") + left)
+    figures.title(fig, part1_grammars.title(table, "results 11 to 13", "kind", "gamma") + left)
     return fig
 
 
@@ -111,7 +113,7 @@ def panel(axes, part) -> None:
     for color, prefix in zip(figures.colors(len(prefixes)), prefixes, strict=True):
         for dashes, temperature in zip(("-", "--", ":"), temperatures, strict=False):
             chosen = where(part, prefix=prefix, temperature=temperature)
-            trees.line(axes, chosen, "gamma", "valid", color, f"{names[prefix]}, T={temperature:g}", dashes)
+            part1_grammars.line(axes, chosen, "gamma", "valid", color, f"{names[prefix]}, T={temperature:g}", dashes)
     axes.plot(list(PAPER), list(PAPER.values()), "x", color=figures.PAPER, markersize=9, zorder=4,
               label="paper, corrupted, low T (about)")  # fmt: skip
     prompted = part[part["prefix"] != "none"]

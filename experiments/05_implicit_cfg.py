@@ -24,10 +24,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, trees
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
+from experiments.harness.papers import part1_grammars
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any, where, with_columns
+from experiments.harness.run import Run, replicate
 from synth.tasks.cfg import Cfg
 from synth.tasks.implicit import ImplicitCfg
 
@@ -61,13 +62,19 @@ def runs(scale: str) -> list[Run]:
 
 def on_grammar(scale: str, grammar: str) -> list[Run]:
     """The same training for all."""
-    from probing.bags import BagGeometry  # torch comes with these, and --help has no need of torch
-    from probing.validity import Validity
+    from probing.grammar.embedding_geometry import (
+        BagGeometry,  # torch comes with these, and --help has no need of torch
+    )
+    from probing.grammar.validity import Validity
 
     samples, sentences, cut = EFFORT[scale]
     validity = Validity(samples=samples, cuts=(0, cut), kl_sentences=sentences)
-    plain, model, train = trees.world(scale, grammar), trees.model(scale), trees.training(scale)
-    tags = {**trees.tags(scale, grammar), "cut": cut}
+    plain, model, train = (
+        part1_grammars.world(scale, grammar),
+        part1_grammars.model(scale),
+        part1_grammars.training(scale),
+    )
+    tags = {**part1_grammars.tags(scale, grammar), "cut": cut}
 
     def run(task: Cfg, variant: str, *asked, trained: bool = True) -> Run:
         named = {**tags, "variant": variant, "state": "trained" if trained else "untrained"}
@@ -118,7 +125,7 @@ def figure(table):
         for variant, axes in zip(VARIANTS, here[4:], strict=True):
             picture(axes, of(part, "word", variant=variant), variant)
         here[0].set_ylabel(f"{grammar}: valid sentences, %")
-    figures.title(fig, trees.title(where(table, state="trained"), "result 10", "grammar", "variant"))
+    figures.title(fig, part1_grammars.title(where(table, state="trained"), "result 10", "grammar", "variant"))
     return fig
 
 
@@ -159,7 +166,7 @@ def likeness_panel(axes, part) -> None:
     names = {"same": "the same bags", "shared": "share a bag", "apart": "share none"}
     part = of(part, "geometry")
     axes.set(title="How alike are word vectors?", ylabel="cosine about the mean", ylim=(-1.05, 1.05))
-    trees.zero(axes)
+    part1_grammars.zero(axes)
     if len(part):
         long = part.melt(["variant"], list(names), "pairs", "cosine").replace({"pairs": names})
         figures.points(axes, long, "variant", "cosine", "pairs", order_of(part))

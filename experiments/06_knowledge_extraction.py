@@ -24,12 +24,13 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, people
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.people import RECIPES
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
-from synth.bio.pools import ATTRIBUTES
+from experiments.harness.papers import part3_people
+from experiments.harness.papers.part3_people import RECIPES
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any, where, with_columns
+from experiments.harness.run import Run, replicate
+from synth.bio.value_lists import ATTRIBUTES
 from synth.tasks.bios import Half
 
 NAME = Path(__file__).stem
@@ -58,7 +59,9 @@ PAPER_MIXED = {
 
 def wordings(scale: str) -> tuple[str, ...]:
     """How biographies are worded at a scale."""
-    return {"smoke": SOME[::2], "overnight": tuple(people.WORDINGS), "paper": tuple(people.WORDINGS)}.get(scale, SOME)
+    return {"smoke": SOME[::2], "overnight": tuple(part3_people.WORDINGS), "paper": tuple(part3_people.WORDINGS)}.get(
+        scale, SOME
+    )
 
 
 def runs(scale: str) -> list[Run]:
@@ -70,11 +73,11 @@ def runs(scale: str) -> list[Run]:
 
 def told(scale: str, wording: str) -> list[Run]:
     """One way to tell of people: what a model holds that has read it, and what it answers once taught."""
-    from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
-    from probing.extraction import Extraction
+    from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.knowledge.extraction import Extraction
 
-    biographies, asked = people.world(scale, wording), people.questions(scale, wording, TAUGHT)
-    model, reading = people.model(scale), people.reading(scale)
+    biographies, asked = part3_people.world(scale, wording), part3_people.questions(scale, wording, TAUGHT)
+    model, reading = part3_people.model(scale), part3_people.reading(scale)
     examined = (Extraction(half=HELD_OUT), Extraction(half=TAUGHT, people=100, candidates=False))
 
     def run(recipe: str, task, train, evaluations, **more) -> Run:
@@ -83,9 +86,9 @@ def told(scale: str, wording: str) -> list[Run]:
 
     return [
         run("read only", biographies, reading, (Capacity(1000),)),
-        *(run(recipe, biographies, reading, examined, then=(people.finetuning(scale, asked, recipe),))
+        *(run(recipe, biographies, reading, examined, then=(part3_people.finetuning(scale, asked, recipe),))
           for recipe in RECIPES[:2]),
-        run("mixed", people.mixture(scale, biographies, asked), people.mixing(scale), examined),
+        run("mixed", part3_people.mixture(scale, biographies, asked), part3_people.mixing(scale), examined),
     ]  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def figure(table):
     wording_panel(left, table, names)
     attribute_panel(middle, table, names)
     control_panel(right, table, names)
-    figures.title(fig, people.title(table, "Part 3.1, Figure 3", "wording", "recipe"))
+    figures.title(fig, part3_people.title(table, "Part 3.1, Figure 3", "wording", "recipe"))
     return fig
 
 
@@ -137,9 +140,9 @@ def wording_panel(axes, table, names) -> None:
     axes.plot([], [], "x", color=figures.PAPER, label="paper (finetuned: the best)")
     if len(rows):
         figures.floor_line(axes, round(rows["chance"].mean(), 3))
-    people.wrapped(axes, names)
+    part3_people.wrapped(axes, names)
     axes.set(title="Questions about people never asked about before", ylabel="share answered right", ylim=(-0.02, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def attribute_panel(axes, table, names) -> None:
@@ -156,7 +159,7 @@ def attribute_panel(axes, table, names) -> None:
     axes.plot([], [], "x", color=figures.PAPER, label="paper")
     axes.set_xticks(range(len(order)), [name.replace(" ", "\n") for name in order], fontsize=9)
     axes.set(title="The same by attribute, finetuned by LoRA", ylabel="share answered right", ylim=(-0.02, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def control_panel(axes, table, names) -> None:
@@ -169,9 +172,9 @@ def control_panel(axes, table, names) -> None:
         rows = rows[["wording", "seed_init", "right"]].rename(columns={"right": "share"})
         parts.append(rows.assign(what=f"people taught with, {recipe}"))
     figures.points(axes, pandas.concat(parts), "wording", "share", "what", order=names)
-    people.wrapped(axes, names)
+    part3_people.wrapped(axes, names)
     axes.set(title="What it is not for want of", ylabel="share of bits, or answered right", ylim=(-0.02, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------

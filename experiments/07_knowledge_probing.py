@@ -25,12 +25,14 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, people, prompts
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.people import SIZES
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where
-from synth.bio.pools import ATTRIBUTES
+from experiments.harness.papers import part3_people as people
+from experiments.harness.papers import part3_prompts
+from experiments.harness.papers.part3_people import SIZES
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any, where
+from experiments.harness.run import Run, replicate
+from synth.bio.value_lists import ATTRIBUTES
 from synth.mixture import Mixture
 from synth.tasks.bios import Half
 
@@ -107,7 +109,7 @@ def tagged(scale: str, study: str, case: str, task: Any, model: Any, train: Any,
 
 def probed(scale: str) -> list[Run]:
     """Models that have read biographies of one wording or of many, as in experiment 06, and one that has not."""
-    from probing.knowledge import PProbe, QProbe  # torch comes with it, and --help has no need of torch
+    from probing.knowledge.fact_probes import PProbe, QProbe  # torch comes with it, and --help has no need of torch
 
     named, bare = FITS[scale]
     probes, model = (PProbe(split="train", **named), QProbe(target="whole", **bare)), people.model(scale)
@@ -121,7 +123,7 @@ def probed(scale: str) -> list[Run]:
 def crowds(scale: str) -> list[Run]:
     """The second half of the people, told of once, beside a first half that is told of in many ways or once as well;
     both are taught with questions about the first half."""
-    from probing.extraction import Extraction
+    from probing.knowledge.extraction import Extraction
 
     famous, others = people.world(scale, OFTEN, half=TAUGHT), people.world(scale, MINORITY, half=HELD_OUT)
     steps = round(SIZES[scale].read.steps * LONGER[scale][0])
@@ -139,8 +141,8 @@ def crowds(scale: str) -> list[Run]:
 
 def both_ways(scale: str) -> list[Run]:
     """A GPT and an encoder that learn many wordings and questions about the first half together."""
-    from probing.extraction import Extraction, LayerDeletion
-    from probing.prompts import PromptFormats
+    from probing.knowledge.extraction import Extraction, LayerDeletion
+    from probing.knowledge.prompt_sensitivity import PromptFormats
 
     task, some = people.mixture(scale, people.world(scale, OFTEN), people.questions(scale, OFTEN)), ASKED[scale]
     examined = (Extraction(half=HELD_OUT), Extraction(half=TAUGHT, people=some, candidates=False))
@@ -156,14 +158,14 @@ def both_ways(scale: str) -> list[Run]:
 # ---- tables ----------------------------------------------------------------------------------------------------
 def later(table, evaluation: str, **values):
     """What a probe reads of LATER on average, a row for each case, seed and position."""
-    rows = prompts.answers(table, evaluation, **values)
+    rows = part3_prompts.answers(table, evaluation, **values)
     rows = rows[rows["attribute"].isin(LATER)]
     return rows.groupby(["case", "seed_init", "position"], sort=False)["accuracy"].mean().reset_index()
 
 
 def where_written(table):
     """By seed, what the P-probe reads of LATER from the model that was told once, each just before it is told."""
-    rows = prompts.answers(table, "PProbe", case=ONCE)
+    rows = part3_prompts.answers(table, "PProbe", case=ONCE)
     own = rows["attribute"].map({name: place for place, name in enumerate(ATTRIBUTES)})
     return by_seed(rows[(rows["position"] == own) & (own > 0)], "accuracy")
 
@@ -173,18 +175,18 @@ def figure(table):
     """Figures 5, 7 and 8 of the paper, its encoders, and what it does not show: blocks and formats."""
     fig, panels = figures.canvas(columns=4, rows=2, width=5.4, height=4.6)
     first = {case: [shares[0] for shares in by_attribute] for case, by_attribute in PAPER_P.items()}
-    names_panel(panels[0], prompts.answers(table, "PProbe", position=0), ATTRIBUTES, first)
+    names_panel(panels[0], part3_prompts.answers(table, "PProbe", position=0), ATTRIBUTES, first)
     panels[0].set(title="P-probe where only the name was told", ylabel="share of first words read right")
     positions_panel(panels[1], table)
-    names_panel(panels[2], prompts.answers(table, "QProbe"), LATER, PAPER_Q)
+    names_panel(panels[2], part3_prompts.answers(table, "QProbe"), LATER, PAPER_Q)
     panels[2].set(title="Q-probe: from the name alone", ylabel="share of whole values read right")
     halves_panel(panels[3], table, "celebrities", ("told once,\nnever asked about", "celebrities,\ntaught with"))
     panels[3].set(title="Do celebrities help the others?")
     halves_panel(panels[4], table, "mixed", ("never asked about", "taught with"))
     panels[4].set(title="Does an encoder tell what it has read?")
-    prompts.blocks_panel(panels[5], table)
-    prompts.kinds_panel(panels[6], table)
-    prompts.formats_panel(panels[7], table)
+    part3_prompts.blocks_panel(panels[5], table)
+    part3_prompts.kinds_panel(panels[6], table)
+    part3_prompts.formats_panel(panels[7], table)
     figures.title(fig, people.title(table, "Part 3.1, Figures 5, 7 and 8", "case") + "; crosses: the paper's")
     return fig
 
@@ -226,7 +228,7 @@ def positions_panel(axes, table) -> None:
 
 def halves_panel(axes, table, study: str, names) -> None:
     """Answers about the half that was never asked about in training, and about the other one."""
-    rows = where(prompts.answers(table, "Extraction", attribute="all"), study=study).dropna(subset=["exact"])
+    rows = where(part3_prompts.answers(table, "Extraction", attribute="all"), study=study).dropna(subset=["exact"])
     figures.points(axes, rows, "half", "exact", "case", order=(HELD_OUT, TAUGHT))
     crosses(axes, rows, 0, {**PAPER_MINORITY, GPT: PAPER_GPT})
     if study == "mixed":
@@ -273,10 +275,10 @@ def of_probes(table, claim) -> list[Claim]:
 
 def of_answers(table, claim) -> list[Claim]:
     """Claims 3.5 and 3.6, about people held out of the questions."""
-    rows = prompts.answers(table, "Extraction", half=HELD_OUT, attribute="all")
+    rows = part3_prompts.answers(table, "Extraction", half=HELD_OUT, attribute="all")
     right = {case: by_seed(rows, "exact", case=case) for case in (CELEBRITIES, NOBODY, GPT, ENCODER)}
     helped, missed = right[CELEBRITIES] - right[NOBODY], right[GPT] - right[ENCODER]
-    learned = by_seed(prompts.answers(table, "Extraction", case=ENCODER, half=TAUGHT, attribute="all"), "exact")
+    learned = by_seed(part3_prompts.answers(table, "Extraction", case=ENCODER, half=TAUGHT, attribute="all"), "exact")
     able = bool(learned.mean() >= TAUGHT_ENOUGH)
     rule = "above 0.3" + ("" if able else f"; not testable here: {learned.mean():.2f} right of those taught with")
     told = "people told of once, never asked about: answered right with celebrities minus without"
@@ -289,7 +291,7 @@ def of_answers(table, claim) -> list[Claim]:
 
 def of_prompts(table, claim) -> list[Claim]:
     """Claims 3.7 and 3.8."""
-    rows = prompts.formats(table)
+    rows = part3_prompts.formats(table)
     gap = by_seed(rows, "exact", closeness=2) - by_seed(rows, "exact", closeness=0)
     several = rows["format"].nunique() >= FEWEST_FORMATS
     rule = "above 0" if several else f"above 0; not testable here: fewer than {FEWEST_FORMATS} formats could be asked"
@@ -298,9 +300,9 @@ def of_prompts(table, claim) -> list[Claim]:
     kinds = "held-out people answered right: formats as trained minus far ones"
     tau = "agreement (Kendall's tau) of closeness to training and right answers, over formats"
     return [
-        claim("3.7", block, prompts.worst_block(table), None, rest, above=0.0),
+        claim("3.7", block, part3_prompts.worst_block(table), None, rest, above=0.0),
         claim("3.8", kinds, gap, None, rule, several, above=0.0),
-        claim("3.8", tau, prompts.agreement(rows), None, rule, several, above=0.0),
+        claim("3.8", tau, part3_prompts.agreement(rows), None, rule, several, above=0.0),
     ]
 
 

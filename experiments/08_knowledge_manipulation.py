@@ -28,11 +28,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, people
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.people import RECIPES
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval, interval_if_any, where, with_columns
+from experiments.harness.papers import part3_people
+from experiments.harness.papers.part3_people import RECIPES
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval, interval_if_any, where, with_columns
+from experiments.harness.run import Run, replicate
 from synth.bio.manipulation import CLASSIFICATION, DUAL, RANKING, SUBTRACTION
 from synth.mixture import Mixture
 from synth.task import Task
@@ -87,24 +88,24 @@ def runs(scale: str) -> list[Run]:
 
 def base(scale: str, taught, evaluations, recipe: str, training: dict, **tags) -> Run:
     """The model that has read about everybody, then taught something."""
-    biographies = people.world(scale, WORDING, reasoning=True)
+    biographies = part3_people.world(scale, WORDING, reasoning=True)
     task: Task = biographies
-    train = people.reading(scale)
+    train = part3_people.reading(scale)
     if scale in FROM_MIXED:
-        task = people.mixture(scale, biographies, people.questions(scale, WORDING, reasoning=True))
-        train = people.mixing(scale)
-    stage = people.finetuning(scale, taught, recipe, **training)
+        task = part3_people.mixture(scale, biographies, part3_people.questions(scale, WORDING, reasoning=True))
+        train = part3_people.mixing(scale)
+    stage = part3_people.finetuning(scale, taught, recipe, **training)
     tags |= {"people_told": biographies.people, "recipe": recipe}
-    return Run(NAME, task, people.model(scale), train, evaluations, tags=tags, then=(stage,))
+    return Run(NAME, task, part3_people.model(scale), train, evaluations, tags=tags, then=(stage,))
 
 
 def retrieval(scale: str) -> Run:
     """Parts of a fact and two facts, taught together with the usual questions."""
-    from probing.extraction import Extraction  # torch comes with these, and --help has no need of torch
-    from probing.manipulation import Manipulation
+    from probing.knowledge.extraction import Extraction  # torch comes with these, and --help has no need of torch
+    from probing.knowledge.manipulation import Manipulation
 
-    usual = people.questions(scale, WORDING, reasoning=True)
-    partial, dual = (people.manipulations(scale, WORDING, group) for group in ("partial", "dual"))
+    usual = part3_people.questions(scale, WORDING, reasoning=True)
+    partial, dual = (part3_people.manipulations(scale, WORDING, group) for group in ("partial", "dual"))
     taught = Mixture((partial, dual, usual), (0.25, 0.5, 0.25))
     n = asked(scale)
     evaluations = (
@@ -116,11 +117,11 @@ def retrieval(scale: str) -> Run:
 
 def lesson(scale: str, question: str, share: float, style: str) -> Run:
     """One question, taught with a share of the first half of the people."""
-    from probing.manipulation import Manipulation
+    from probing.knowledge.manipulation import Manipulation
 
-    pupils = max(2, int(people.SIZES[scale].people // 2 * share))
+    pupils = max(2, int(part3_people.SIZES[scale].people // 2 * share))
     hints = ("direct",) if style == BARE else ("hint", "direct")
-    taught = people.manipulations(scale, WORDING, question, taught=pupils, hint=0.5 if style == WRITTEN else 0.0)
+    taught = part3_people.manipulations(scale, WORDING, question, taught=pupils, hint=0.5 if style == WRITTEN else 0.0)
     evaluations = (Manipulation(asked(scale), hints, question),)
     tags = {"lesson": question, "style": style, "pupils": pupils}
     return base(scale, taught, evaluations, RECIPES[0], TRAINING.get(scale, {}), **tags)
@@ -128,7 +129,7 @@ def lesson(scale: str, question: str, share: float, style: str) -> Run:
 
 def asked(scale: str) -> int:
     """How many people of the other half are asked about."""
-    return min(HELD_OUT, people.SIZES[scale].people // 2)
+    return min(HELD_OUT, part3_people.SIZES[scale].people // 2)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def figure(table):
     dependence_panel(panels[len(names) + 1], dependence(table), names)
     for axes in panels[len(names) + 2 :]:
         axes.set_axis_off()
-    figures.title(fig, people.title(table, "Part 3.2, Figures 3, 4 and 11", "lesson", "style", "pupils"))
+    figures.title(fig, part3_people.title(table, "Part 3.2, Figures 3, 4 and 11", "lesson", "style", "pupils"))
     return fig
 
 
@@ -198,7 +199,7 @@ def retrieval_panel(axes, rows) -> None:
     names = [name.replace("_", " ").replace("+", "\n+ ") for name in order]
     axes.set_xticks(range(len(order)), names, fontsize=8, rotation=45)
     axes.set(title="Retrieval, people never asked about before", ylabel="share answered right", ylim=(-0.03, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def question_panel(axes, rows, name: str) -> None:
@@ -219,7 +220,7 @@ def question_panel(axes, rows, name: str) -> None:
     axes.set_xticks(PAPERS, [f"{share:.0%}" for share in PAPERS])
     axes.minorticks_off()
     axes.set(xlabel="people taught with, of half of them", ylabel="share answered right")
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def dependence_panel(axes, rows, names) -> None:
@@ -232,7 +233,7 @@ def dependence_panel(axes, rows, names) -> None:
     axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=9)
     axes.axhline(0, color=figures.FLOOR, linewidth=1)
     axes.set(title="Dependence on steps written out", ylabel="accuracy with minus without, same model")
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def paper_gaps(question: str, column: int) -> list[float]:

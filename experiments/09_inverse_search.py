@@ -28,11 +28,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import figures, people
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.people import RECIPES
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any, where, with_columns
+from experiments.harness.papers import part3_people
+from experiments.harness.papers.part3_people import RECIPES
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any, where, with_columns
+from experiments.harness.run import Run, replicate
 from synth.mixture import Mixture
 
 NAME = Path(__file__).stem
@@ -73,7 +74,7 @@ PAPER = {
 
 def wordings(scale: str) -> tuple[str, ...]:
     """How biographies are worded at a scale."""
-    return WORDINGS.get(scale, (*people.WORDINGS, *people.REVERSED))
+    return WORDINGS.get(scale, (*part3_people.WORDINGS, *part3_people.REVERSED))
 
 
 def recipes(scale: str) -> tuple[str, ...]:
@@ -96,15 +97,15 @@ def runs(scale: str) -> list[Run]:
 def told(scale: str, wording: str, **other) -> list[Run]:
     """One way to tell of people, to one model, taught in every way; both halves are asked about, forwards and
     backwards."""
-    from probing.comparison import SystemComparison  # torch comes with these, and --help has no need of torch
-    from probing.extraction import Extraction
-    from probing.manipulation import Manipulation
+    from probing.knowledge.extraction import Extraction
+    from probing.knowledge.manipulation import Manipulation
+    from probing.routed_qa.evaluation import SystemComparison  # torch comes with these, and --help has no need of torch
 
     group = QUESTIONS.get(scale, "inverse")
-    biographies = people.world(scale, wording, reasoning=True)
-    forward = people.questions(scale, wording, reasoning=True)
-    inverse = people.manipulations(scale, wording, group)
-    model = people.model(scale, **other)
+    biographies = part3_people.world(scale, wording, reasoning=True)
+    forward = part3_people.questions(scale, wording, reasoning=True)
+    inverse = part3_people.manipulations(scale, wording, group)
+    model = part3_people.model(scale, **other)
     tags = {"wording": wording, "people_told": biographies.people, "model": f"{model.layers} x {model.width}"}
 
     def examined(half: Any, n: int) -> tuple:
@@ -119,11 +120,11 @@ def told(scale: str, wording: str, **other) -> list[Run]:
         evaluations = (*asked, system) if routed else asked
         return Run(NAME, task, model, train, evaluations, tags={**tags, "recipe": recipe}, then=then)
 
-    mixture, both = people.mixture(scale, biographies, forward, inverse), Mixture((forward, inverse), (0.5, 0.5))
-    later = people.finetuning(scale, both, READ_FIRST, **rows(scale, 2))
+    mixture, both = part3_people.mixture(scale, biographies, forward, inverse), Mixture((forward, inverse), (0.5, 0.5))
+    later = part3_people.finetuning(scale, both, READ_FIRST, **rows(scale, 2))
     made = [
-        run(READ_FIRST, biographies, people.reading(scale, **rows(scale, 1)), later),
-        run(MIXED, mixture, people.mixing(scale, **rows(scale, 1))),
+        run(READ_FIRST, biographies, part3_people.reading(scale, **rows(scale, 1)), later),
+        run(MIXED, mixture, part3_people.mixing(scale, **rows(scale, 1))),
     ]
     return [each for each in made if dict(each.tags)["recipe"] in recipes(scale)]
 
@@ -131,7 +132,7 @@ def told(scale: str, wording: str, **other) -> list[Run]:
 def rows(scale: str, parts: int) -> dict[str, int]:
     """Rows that hold a whole biography, with its name and all facts: at least 128 tokens, as many in a batch as the
     scale has."""
-    size = people.SIZES[scale]
+    size = part3_people.SIZES[scale]
     longer = max(1, 128 // size.window)
     return {"window": size.window * longer, "batch": max(1, size.batch // longer // parts)}
 
@@ -203,7 +204,7 @@ def figure(table):
     )
     asked = where(routed(table), who="system")
     system_panel(router, asked, "routed", "The router by the kind of question", "sent the right way")
-    figures.title(fig, people.title(table, "Part 3.2, Figure 6", "wording", "recipe", "model"))
+    figures.title(fig, part3_people.title(table, "Part 3.2, Figure 6", "wording", "recipe", "model"))
     return fig
 
 
@@ -220,7 +221,7 @@ def given_panel(axes, table, name: str) -> None:
     present = list(dict.fromkeys(part["wording"]))
     for g, wording in enumerate(present if name == "full" else ()):
         for place, kind in enumerate(KINDS):
-            paper = PAPER.get((recipe, wording), {}).get(kind, None if wording in people.REVERSED else 0.0)
+            paper = PAPER.get((recipe, wording), {}).get(kind, None if wording in part3_people.REVERSED else 0.0)
             at = figures.beside(place, g, len(present))
             axes.plot([at], [float("nan") if paper is None else paper / 100], "x", color=figures.PAPER, zorder=4)
     if name == "full":
@@ -231,7 +232,7 @@ def given_panel(axes, table, name: str) -> None:
         axes.text(0.5, 0.5, "not asked for: names have one word", ha="center", transform=axes.transAxes)
     axes.set_xticks(range(len(KINDS)), list(KINDS.values()))
     axes.set(title=f"The {name} name, given these facts; {recipe}", ylabel="share found", ylim=(-0.03, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def compared(table):
@@ -251,9 +252,9 @@ def way_panel(axes, table, names) -> None:
     """The same models asked forwards and backwards."""
     rows = where(compared(usual(table)), recipe=shown(table))
     figures.points(axes, rows, "wording", "right", "what", order=names)
-    people.wrapped(axes, names)
+    part3_people.wrapped(axes, names)
     axes.set(title="The same model forwards and backwards", ylabel="share answered right", ylim=(-0.03, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def size_panel(axes, table) -> None:
@@ -264,7 +265,7 @@ def size_panel(axes, table) -> None:
     rows = where(rows, wording=swept, recipe=shown(table)).sort_values("parameters", kind="stable")
     figures.points(axes, rows, "model", "right", "what", order=list(dict.fromkeys(rows["model"])))
     axes.set(title=f"{swept}: by layers x width", ylabel="share answered right", ylim=(-0.03, 1.4))
-    people.legend(axes)
+    part3_people.legend(axes)
 
 
 def system_panel(axes, rows, column: str, title: str, what: str) -> None:
@@ -291,7 +292,7 @@ def searches(table) -> list[Claim]:
         made.append(weigh("3.12", statement, interval_if_any(seeds), paper, threshold, testable, **limits))
 
     full = where(found(table), name="full")
-    name_first = full[~full["wording"].isin(people.REVERSED)]
+    name_first = full[~full["wording"].isin(part3_people.REVERSED)]
     for (wording, model), rows in name_first.groupby(["wording", "model"], sort=False):
         add(
             f"{wording}, {model}: full names found, mean of five questions",

@@ -21,11 +21,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, figures
-from experiments.harness.capacity import best
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import Interval, interval
+from experiments.harness.papers import part3_capacity
+from experiments.harness.papers.part3_capacity import best
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import Interval, interval
+from experiments.harness.run import Run, replicate
 
 NAME = Path(__file__).stem
 
@@ -75,39 +76,41 @@ def runs(scale: str) -> list[Run]:
 
 def tiny(exposures: int, people: int, layers: int, width: int, batch: int, lr: float) -> Run:
     """One small model that reads people of bioD so often."""
-    from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
 
-    task = capacity.tiny_people(people)
-    train = capacity.tiny_training(task, exposures, batch, lr)
+    task = part3_capacity.tiny_people(people)
+    train = part3_capacity.tiny_training(task, exposures, batch, lr)
     tags = {"times": exposures, "people": people, "layers": layers, "width": width}
-    return Run(NAME, task, capacity.tiny_model(layers, width), train, (Capacity(),), tags=tags)
+    return Run(NAME, task, part3_capacity.tiny_model(layers, width), train, (Capacity(),), tags=tags)
 
 
 def gpt2(exposures: int, people: int, layers: int, heads: int) -> Run:
     """One model of the paper that reads people of bioS so often, is asked what it has stored, and then, after some
     lessons in answering, what of it can be extracted."""
-    from probing.capacity import Capacity
-    from probing.extractable import ExtractableCapacity
+    from probing.capacity.bits_per_parameter import Capacity
+    from probing.capacity.extractable_capacity import ExtractableCapacity
 
-    task = capacity.paper_people(people, questions=4)
-    train = capacity.paper_training(task, people, exposures)
+    task = part3_capacity.paper_people(people, questions=4)
+    train = part3_capacity.paper_training(task, people, exposures)
     tags = {"times": exposures, "people": people, "layers": layers, "width": 64 * heads}
     lessons = 75_000 if people >= 100_000 else 5000
     asked = (Capacity(), ExtractableCapacity(qa_steps=lessons))
-    return Run(NAME, task, capacity.paper_model(layers, heads), train, asked, tags=tags)
+    return Run(NAME, task, part3_capacity.paper_model(layers, heads), train, asked, tags=tags)
 
 
 def figure(table):
     """Figure 1 of the paper: bits learned over parameters, and R over R_max."""
     table = labelled(table)
     fig, (left, right) = figures.canvas(columns=2, width=6.4, height=5.6)
-    capacity.bits_panel(left, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
-    capacity.saturation_panel(right, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
+    part3_capacity.bits_panel(left, table, "times", {times: f"{times} exposures" for times in set(table["times"])})
+    part3_capacity.saturation_panel(
+        right, table, "times", {times: f"{times} exposures" for times in set(table["times"])}
+    )
     world = "bioS" if table["scale"].iloc[0] in GPT2 else "bioD, one value of 12 symbols"
     figures.title(
         fig,
         f"Part 3.3, Figure 1: {world}, {table['people'].min():,} to {table['people'].max():,} people, models of "
-        f"{capacity.sizes(table)}; {capacity.note(table, 'configuration')}",
+        f"{part3_capacity.sizes(table)}; {part3_capacity.note(table, 'configuration')}",
     )
     return fig
 
@@ -136,7 +139,7 @@ def claims(table) -> list[Claim]:
         add("3.14", peak(1000), best(often, "configuration"), 2.0, "at least 2", above=2.0)
         name = "highest bits a parameter among the models of a seed, 1000 exposures"
         add("3.14", name, of_all(often, "r", "max"), 2.3, "at most 2.3", below=2.3)
-        deep = often[(often["layers"] > 2) & (often["r_max"] >= capacity.SPARE)]
+        deep = often[(often["layers"] > 2) & (often["r_max"] >= part3_capacity.SPARE)]
         if len(deep):
             name = "highest bits a parameter of models of more than two layers, 1000 exposures"
             add("3.14", name, best(deep, "configuration"), 2.0, "at least 2: depth does not matter", above=2.0)

@@ -23,10 +23,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, figures
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval
+from experiments.harness.papers import part3_capacity
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval
+from experiments.harness.run import Run, replicate
 from synth.tasks.bios import BioS
 
 NAME = Path(__file__).stem
@@ -76,33 +77,35 @@ def runs(scale: str) -> list[Run]:
 def biod(scale: str, name: str, changes: dict, label: str = "") -> Run:
     """One of the worlds of small models."""
     layers, width, lr = MODELS[scale]
-    model = capacity.tiny_model(layers, width)
-    task = capacity.filling(partial(capacity.tiny_people, **changes), model, FILL)
-    return run(label or name, task, model, capacity.tiny_training(task, EXPOSURES.get(scale, 1000), 64, lr))
+    model = part3_capacity.tiny_model(layers, width)
+    task = part3_capacity.filling(partial(part3_capacity.tiny_people, **changes), model, FILL)
+    return run(label or name, task, model, part3_capacity.tiny_training(task, EXPOSURES.get(scale, 1000), 64, lr))
 
 
 def short_biographies(name: str, changes: dict) -> Run:
     """Biographies from short lists, for a model of 20K parameters."""
-    model = capacity.tiny_model(2, 24, context=512)
-    task = capacity.filling(partial(_bios, **SHORT, **changes), model, FILL)
-    train = capacity.tiny_training(task, 1000, batch=32, lr=5e-3, window=128)
+    model = part3_capacity.tiny_model(2, 24, context=512)
+    task = part3_capacity.filling(partial(_bios, **SHORT, **changes), model, FILL)
+    train = part3_capacity.tiny_training(task, 1000, batch=32, lr=5e-3, window=128)
     return run(name, task, model, train)
 
 
 def large_biod(scale: str, name: str, changes: dict) -> Run:
     """The same worlds for a model of 0.1M parameters (gpu) or 3.2M (paper, with its settings of the grid)."""
     shape, batch = ((2, 1), 24) if scale == "gpu" else ((4, 4), 192)
-    model = capacity.paper_model(*shape)
-    task = capacity.filling(partial(capacity.tiny_people, **{**changes, "name_length": 5}), model, FILL, step=100)
-    train = capacity.paper_training(task, task.people, 1000, lr=5e-4, batch=batch, weight_decay=0.01)
+    model = part3_capacity.paper_model(*shape)
+    task = part3_capacity.filling(
+        partial(part3_capacity.tiny_people, **{**changes, "name_length": 5}), model, FILL, step=100
+    )
+    train = part3_capacity.paper_training(task, task.people, 1000, lr=5e-4, batch=batch, weight_decay=0.01)
     return run(name, task, model, train)
 
 
 def biographies(scale: str, name: str, changes: dict) -> Run:
     """bioS, bioS-simple and bioR for a model of 0.3M parameters (gpu) or 5.4M (paper)."""
-    model = capacity.paper_model(*((2, 1) if scale == "gpu" else (6, 4)))
-    task = capacity.filling(partial(_bios, **changes), model, FILL, step=1000)
-    return run(name, task, model, capacity.paper_training(task, task.people, 1000))
+    model = part3_capacity.paper_model(*((2, 1) if scale == "gpu" else (6, 4)))
+    task = part3_capacity.filling(partial(_bios, **changes), model, FILL, step=1000)
+    return run(name, task, model, part3_capacity.paper_training(task, task.people, 1000))
 
 
 def _bios(people: int, **changes) -> BioS:
@@ -111,7 +114,7 @@ def _bios(people: int, **changes) -> BioS:
 
 def run(name: str, task, model, train) -> Run:
     """A world's run, all of its people asked for."""
-    from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
 
     return Run(NAME, task, model, train, (Capacity(),), tags={"world": name, "people": task.people})
 
@@ -136,7 +139,8 @@ def figure(table):
     figures.title(
         fig,
         f"Part 3.3, results 2 and 3: worlds that fill their model 1.3 times and differ from the first as their names "
-        f"say, {capacity.sizes(table)}, {table['exposures'].mean():.0f} exposures; {capacity.note(table, 'world')}",
+        f"say, {part3_capacity.sizes(table)}, {table['exposures'].mean():.0f} exposures; "
+        f"{part3_capacity.note(table, 'world')}",
     )
     return fig
 

@@ -19,11 +19,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, figures
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.compare import chosen
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed
+from experiments.harness.papers import part3_capacity
+from experiments.harness.playground.comparison import chosen
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed
+from experiments.harness.run import Run, replicate
 from lm.config import ModelConfig
 
 NAME = Path(__file__).stem
@@ -75,24 +76,24 @@ def large_rates(scale: str) -> tuple[float, ...]:
 
 def tiny(name: str, exposures: int, people: int, width: int, batch: int, lr: float) -> Run:
     """One architecture as a small model that reads people of bioD."""
-    task = capacity.tiny_people(people)
-    model = alike(name, capacity.tiny_model(2, width), task)
-    return _run(name, exposures, task, model, capacity.tiny_training(task, exposures, batch, lr))
+    task = part3_capacity.tiny_people(people)
+    model = alike(name, part3_capacity.tiny_model(2, width), task)
+    return _run(name, exposures, task, model, part3_capacity.tiny_training(task, exposures, batch, lr))
 
 
 def large(name: str, exposures: int, people: int, layers: int, heads: int, lr: float) -> Run:
     """One architecture at the paper's size, heads of about 64."""
-    task = capacity.paper_people(people)
-    model = alike(name, capacity.paper_model(layers, heads), task)
-    return _run(name, exposures, task, model, capacity.paper_training(task, people, exposures, lr=lr))
+    task = part3_capacity.paper_people(people)
+    model = alike(name, part3_capacity.paper_model(layers, heads), task)
+    return _run(name, exposures, task, model, part3_capacity.paper_training(task, people, exposures, lr=lr))
 
 
 def alike(name: str, base: ModelConfig, task) -> ModelConfig:
     """The architecture whose number of parameters is nearest to that of the base, as wide as that takes."""
-    size = capacity.parameters_of(base, task)
+    size = part3_capacity.parameters_of(base, task)
     widths = range(base.width // 2 // base.heads * base.heads, 2 * base.width + 1, base.heads)
     return min((with_width(name, base, width) for width in widths),
-               key=lambda model: abs(capacity.parameters_of(model, task) - size))  # fmt: skip
+               key=lambda model: abs(part3_capacity.parameters_of(model, task) - size))  # fmt: skip
 
 
 def with_width(name: str, base: ModelConfig, width: int) -> ModelConfig:
@@ -102,7 +103,7 @@ def with_width(name: str, base: ModelConfig, width: int) -> ModelConfig:
 
 
 def _run(name: str, exposures: int, task, model, train) -> Run:
-    from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
 
     tags = {"architecture": name, "times": exposures, "people": task.people, "width": model.width, "lr": train.lr}
     return Run(NAME, task, model, train, (Capacity(),), tags=tags)
@@ -135,7 +136,7 @@ def figure(table):
     figures.title(
         fig,
         f"Part 3.3, Figures 5 and 6: {table['people'].min():,} to {table['people'].max():,} people, parameters under "
-        f"each name; {capacity.note(table, 'architecture', 'times')}",
+        f"each name; {part3_capacity.note(table, 'architecture', 'times')}",
     )
     return fig
 
@@ -165,7 +166,9 @@ def claims(table) -> list[Claim]:
     for times, thresholds in THRESHOLDS.items():
         part = table[table["times"] == times]
         for name, (words, limits) in thresholds.items() if len(part) else ():
-            ratio = capacity.ratio(by_seed(part, "r", architecture="GPT-2"), by_seed(part, "r", architecture=name))
+            ratio = part3_capacity.ratio(
+                by_seed(part, "r", architecture="GPT-2"), by_seed(part, "r", architecture=name)
+            )
             made.append(weigh("3.17", f"GPT-2 over {name}, bits a parameter at {times} exposures", ratio,
                               PAPER[times][name], words, testable, **limits))  # fmt: skip
     return made

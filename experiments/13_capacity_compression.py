@@ -21,10 +21,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, figures
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, with_columns
+from experiments.harness.papers import part3_capacity
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, with_columns
+from experiments.harness.run import Run, replicate
 
 NAME = Path(__file__).stem
 EXPERTS = 32
@@ -57,17 +58,17 @@ def runs(scale: str) -> list[Run]:
 
 def tiny(kind: str, exposures: int, people: int, width: int, batch: int, lr: float) -> Run:
     """A small model that reads people of bioD."""
-    task = capacity.tiny_people(people)
-    model = capacity.tiny_model(2, width, **_experts(kind, width))
-    return _run(kind, exposures, task, model, capacity.tiny_training(task, exposures, batch, lr))
+    task = part3_capacity.tiny_people(people)
+    model = part3_capacity.tiny_model(2, width, **_experts(kind, width))
+    return _run(kind, exposures, task, model, part3_capacity.tiny_training(task, exposures, batch, lr))
 
 
 def large(kind: str, exposures: int, people: int, layers: int, heads: int) -> Run:
     """A model of the paper's kind that reads people of bioS; mixtures take twice the rate."""
-    task = capacity.paper_people(people)
+    task = part3_capacity.paper_people(people)
     width = (32 if people < 100_000 and kind == "mixture" else 64) * heads  # else its tables outweigh its experts
-    model = capacity.paper_model(layers, heads, **{"width": width, **_experts(kind, width)})
-    train = capacity.paper_training(task, people, exposures)
+    model = part3_capacity.paper_model(layers, heads, **{"width": width, **_experts(kind, width)})
+    train = part3_capacity.paper_training(task, people, exposures)
     return _run(kind, exposures, task, model, replace(train, lr=2e-3) if kind == "mixture" else train)
 
 
@@ -76,7 +77,10 @@ def _experts(kind: str, width: int) -> dict:
 
 
 def _run(kind: str, exposures: int, task, model, train) -> Run:
-    from probing.capacity import Capacity, QuantizedCapacity  # torch comes with them, and --help has no need of torch
+    from probing.capacity.bits_per_parameter import (  # torch comes with them, and --help has no need of torch
+        Capacity,
+        QuantizedCapacity,
+    )
 
     asked: tuple = (Capacity(),)
     if kind == "dense" and exposures != 100:
@@ -95,7 +99,7 @@ def figure(table):
     figures.title(
         fig,
         f"Part 3.3, results 8 and 9: {table['people'].min():,} to {table['people'].max():,} people, "
-        f"{capacity.sizes(table)}; {capacity.note(table[full], 'kind', 'times')}",
+        f"{part3_capacity.sizes(table)}; {part3_capacity.note(table[full], 'kind', 'times')}",
     )
     return fig
 
@@ -143,7 +147,7 @@ def claims(table) -> list[Claim]:
     taught = full[full["times"] == full["times"].max()]
     for bits, method, tables in WEIGHTS:
         rows = table[(table["weight_bits"] == bits) & (table["method"] == method) & (table["tables"] == tables)]
-        left = capacity.ratio(by_seed(rows, "r"), by_seed(taught, "r", kind="dense"))
+        left = part3_capacity.ratio(by_seed(rows, "r"), by_seed(taught, "r", kind="dense"))
         words, limits, paper = (
             ("at least 0.95 of them: no loss", {"above": 0.95}, 1.0) if bits == 8
             else ("less than half of them", {"below": 0.5}, 0.35)
@@ -153,7 +157,7 @@ def claims(table) -> list[Claim]:
     for times, paper in PAPER.items():
         part = full[full["times"] == times]
         if len(part):
-            ratio = capacity.ratio(by_seed(part, "r", kind="dense"), by_seed(part, "r", kind="mixture"))
+            ratio = part3_capacity.ratio(by_seed(part, "r", kind="dense"), by_seed(part, "r", kind="mixture"))
             mixed = part[part["kind"] == "mixture"]
             fewer = (mixed["parameters"] / mixed["parameters_active"]).mean()
             name = f"dense over {EXPERTS} experts ({fewer:.1f}x fewer active), bits a parameter at {times} exposures"

@@ -20,10 +20,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, figures
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import by_seed, interval_if_any
+from experiments.harness.papers import part3_capacity
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any
+from experiments.harness.run import Run, replicate
 from synth.tasks.bios import BioS
 from synth.tasks.junk import JunkD, JunkS
 
@@ -66,25 +67,25 @@ def tiny(scale: str, condition: str, times: int) -> Run:
     """A small model that reads people of bioD among junk."""
     people, pool, width, _ = TINY[scale]
     junk, repeated, token = CONDITIONS[condition]
-    plain = capacity.tiny_people(people)
+    plain = part3_capacity.tiny_people(people)
     task = JunkD(**vars(plain), junk=junk, junk_people=pool * repeated, token=token) if junk else plain
-    train = capacity.tiny_training(task, times, *SETTINGS[junk])
-    return _run(condition, times, task, people, capacity.tiny_model(2, width), train)
+    train = part3_capacity.tiny_training(task, times, *SETTINGS[junk])
+    return _run(condition, times, task, people, part3_capacity.tiny_model(2, width), train)
 
 
 def large(scale: str, condition: str, times: int) -> Run:
     """A model of the paper's kind that reads biographies among junk; windows hold both, which the paper found alike."""
     people, pool, shape, _ = LARGE[scale]
     junk, repeated, token = CONDITIONS[condition]
-    task: BioS = capacity.paper_people(people)
+    task: BioS = part3_capacity.paper_people(people)
     if junk:
         task = JunkS(people=people, permute=1, junk=junk, junk_people=pool * repeated, token=token)
-    train = capacity.paper_training(task, people, times, like=100)
-    return _run(condition, times, task, people, capacity.paper_model(*shape), train)
+    train = part3_capacity.paper_training(task, people, times, like=100)
+    return _run(condition, times, task, people, part3_capacity.paper_model(*shape), train)
 
 
 def _run(condition: str, times: int, task, people: int, model, train) -> Run:
-    from probing.capacity import Capacity  # torch comes with it, and --help has no need of torch
+    from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
 
     tags = {"condition": condition, "times": times, "people": people, "width": model.width, "lr": train.lr}
     return Run(NAME, task, model, train, (Capacity(),), tags=tags)
@@ -120,8 +121,8 @@ def figure(table):
     )
     figures.title(
         fig,
-        f"Part 3.3, results 10 to 12: {table['people'].iloc[0]:,} useful people, {capacity.sizes(table)}; "
-        f"{capacity.note(table, 'condition', 'times')}",
+        f"Part 3.3, results 10 to 12: {table['people'].iloc[0]:,} useful people, {part3_capacity.sizes(table)}; "
+        f"{part3_capacity.note(table, 'condition', 'times')}",
     )
     return fig
 

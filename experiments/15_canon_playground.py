@@ -11,10 +11,10 @@ learned until Canon layers are there, and then all but structure is as good as w
 is best overall. The paper's values for 12 layers of width 768 at its largest sizes are hollow diamonds: their tasks are
 larger than ours, so that orders are to be compared and not heights.
 
-Tasks and cost (experiments/harness/playtasks.py): smoke, seconds; laptop, two layers of width 16 to 64, half an hour on
-two cores (its Mano has so few expressions that training shows them all: what is tested there was seen); overnight,
-larger tasks, three hours; gpu, 4 layers of width 256, half an hour (these two not measured); paper, 12 layers of width
-768, Depo1 with 375 nodes, Brevo1 with 110, Mano with 16 operators, bioS(500K), cfg3k.
+Tasks and cost (experiments/harness/playground/task_suite.py): smoke, seconds; laptop, two layers of width 16 to 64,
+half an hour on two cores (its Mano has so few expressions that training shows them all: what is tested there was seen);
+overnight, larger tasks, three hours; gpu, 4 layers of width 256, half an hour (these two not measured); paper, 12
+layers of width 768, Depo1 with 375 nodes, Brevo1 with 110, Mano with 16 operators, bioS(500K), cfg3k.
 """
 
 from pathlib import Path
@@ -24,12 +24,14 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import capacity, compare, figures, scorecard
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.compare import Score, gain
-from experiments.harness.playtasks import COST, PLAYGROUND, SCORES, runs_of, skill
-from experiments.harness.runs import Run
-from experiments.harness.stats import by_seed, interval_if_any
+from experiments.harness.papers import part3_capacity
+from experiments.harness.playground import comparison, scorecard
+from experiments.harness.playground.comparison import Score, gain
+from experiments.harness.playground.task_suite import COST, PLAYGROUND, SCORES, runs_of, skill
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import by_seed, interval_if_any
+from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
 QUARTER = {"rotary_fraction": 0.5, "rotary_heads": 0.5}  # half of the heads, half of their dimensions
@@ -77,7 +79,7 @@ def figure(table):
 def hops(table):
     """Depth by number of steps at each architecture's best rate, which is that of all steps together."""
     depo = table[table["task"] == "depo"]
-    best = compare.chosen(SCORES["depo"].of(depo), ["architecture"])[["architecture", "lr"]].drop_duplicates()
+    best = comparison.chosen(SCORES["depo"].of(depo), ["architecture"])[["architecture", "lr"]].drop_duplicates()
     parts = HOPS.of(depo)
     return parts[parts["part"].str.isdigit()].merge(best, on=["architecture", "lr"])
 
@@ -121,7 +123,7 @@ BEST = "quarter rotary + Canon"
 
 def claims(table) -> list[Claim]:
     """Claims 4.1 to 4.4; smoke decides nothing."""
-    testable, best = decides(table), compare.chosen(compare.scored(table, SCORES), ["task", "architecture"])
+    testable, best = decides(table), comparison.chosen(comparison.scored(table, SCORES), ["task", "architecture"])
 
     def one(task: str, a: str, b: str):
         return gain(best[best["task"] == task], a, b)
@@ -141,7 +143,7 @@ def claims(table) -> list[Claim]:
               interval_if_any(depths), "2 to 4", "above 1.9: doubled", testable and room, above=1.9),
         task_claim("4.1", "depo", "rotary + Canon", "rotary", "above 0.1: clearly more answers", 0.1),
         *(task_claim("4.2", task, "rotary + Canon", "rotary", "above 0.02", 0.02) for task in HELPED),
-        claim("4.2", "bits a parameter at 100 exposures, rotary: with Canon over without", capacity.ratio(*bits),
+        claim("4.2", "bits a parameter at 100 exposures, rotary: with Canon over without", part3_capacity.ratio(*bits),
               "1.10 to 1.15", "above 1.05", above=1.05),
     ]  # fmt: skip
     for task in ("depo", "brevo", "mano"):  # in structure the paper itself finds rotary better

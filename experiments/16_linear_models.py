@@ -21,11 +21,11 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import compare, scorecard
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.compare import gain
-from experiments.harness.playtasks import COST, SCORES, fewer_seeds, recurrent, runs_of, skill
-from experiments.harness.runs import Run
+from experiments.harness.playground import comparison, scorecard
+from experiments.harness.playground.comparison import gain
+from experiments.harness.playground.task_suite import COST, SCORES, fewer_seeds, recurrent, runs_of, skill
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
 TASKS = ("depo", "brevo", "mano", "cfg")
@@ -83,7 +83,7 @@ EQUAL = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with Canon
 def claims(table) -> list[Claim]:
     """Claim 4.5 task by task; smoke decides nothing."""
     scores = {task: SCORES[task] for task in TASKS}
-    testable, best = decides(table), compare.chosen(compare.scored(table, scores), ["task", "architecture"])
+    testable, best = decides(table), comparison.chosen(comparison.scored(table, scores), ["task", "architecture"])
 
     def claim(task: str, a: str, b: str, threshold: str, **limits: float) -> Claim:
         tasks = tuple(name for name in TASKS if name in set(best["task"])) if task == "all" else (task,)

@@ -10,8 +10,8 @@ activation gives nothing; frozen taps are nearly as good. One narrow layer with 
 without does not, two do. With the norm queries and keys keep their length and the loss does not jump at a high rate.
 Hollow diamonds: the paper, 12 layers of width 768, its largest sizes.
 
-Tasks and cost (experiments/harness/playtasks.py): smoke, seconds; laptop, places by arithmetic alone, a quarter of an
-hour on two cores; overnight, three hours; gpu, half an hour (these two not measured); paper, 12 layers of
+Tasks and cost (experiments/harness/playground/task_suite.py): smoke, seconds; laptop, places by arithmetic alone, a
+quarter of an hour on two cores; overnight, three hours; gpu, half an hour (these two not measured); paper, 12 layers of
 width 768, and one or two layers for a copy of 500 tokens.
 """
 
@@ -23,10 +23,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness import compare, figures, scorecard
-from experiments.harness.claims import Claim, decides, weigh
-from experiments.harness.compare import Score, gain
-from experiments.harness.playtasks import (
+from experiments.harness.playground import comparison, scorecard
+from experiments.harness.playground.comparison import Score, gain
+from experiments.harness.playground.task_suite import (
     PLAYS,
     SCORES,
     base_of,
@@ -37,8 +36,10 @@ from experiments.harness.playtasks import (
     task_of,
     train_of,
 )  # fmt: skip
-from experiments.harness.runs import Run, replicate
-from experiments.harness.stats import interval_if_any, where, with_columns
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.reporting.stats import interval_if_any, where, with_columns
+from experiments.harness.run import Run, replicate
 
 NAME = Path(__file__).stem
 FULL = {"canon": "ABCD"}
@@ -99,7 +100,7 @@ def recalls(scale: str, task: str) -> list[Run]:
 
 def norms(scale: str) -> list[Run]:
     """With and without the norm of queries and keys, on the grammar, at the usual rate and above it."""
-    from probing.norms import Norms
+    from probing.reasoning.qk_norms import Norms
 
     base, world, made = base_of(scale, "cfg"), task_of(scale, "cfg"), []
     for name, changes in NORMED.items():
@@ -136,7 +137,7 @@ def figure(table):
 def recalled(table, task: str):
     """Copying or recall at each form's best rate."""
     part = where(with_columns(table, ["study", "width"]), study="recall", task=task)
-    return compare.chosen(SCORES[task].of(part), ["architecture", "width"]) if len(part) else part
+    return comparison.chosen(SCORES[task].of(part), ["architecture", "width"]) if len(part) else part
 
 
 def normed(table, score: Score):
@@ -173,7 +174,9 @@ def claims(table) -> list[Claim]:
 
 def _places(table, claim) -> list[Claim]:
     places = where(table, study="places")
-    best = compare.chosen(compare.scored(places, {task: SCORES[task] for task in PAPER}), ["task", "architecture"])
+    best = comparison.chosen(
+        comparison.scored(places, {task: SCORES[task] for task in PAPER}), ["task", "architecture"]
+    )
     tasks = [task for task in PAPER if (best["task"] == task).any()]
 
     def one(a: str, b: str, threshold: str, paper=None, **limits: float) -> Claim:

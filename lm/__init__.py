@@ -1,7 +1,6 @@
 """Small GPT-2 and LLaMA style models: build, train, generate, save, and move to and from transformers.
 
-Names are loaded on first use, so that importing this package does not import torch. The functions `train` and
-`generate` bear the names of their modules: `from lm.train import train`, `from lm.generate import generate`.
+Names are loaded on first use, so that importing this package does not import torch.
 """
 
 from importlib import import_module
@@ -12,14 +11,16 @@ _HOME = {
     "TrainConfig": "lm.config",
     "Decoder": "lm.model",
     "build": "lm.model",
-    "count_parameters": "lm.parameters",
-    "flops_per_token": "lm.parameters",
-    "History": "lm.state",
-    "train_many": "lm.many",
-    "save": "lm.checkpoint",
-    "load": "lm.checkpoint",
-    "to_transformers": "lm.convert",
-    "from_transformers": "lm.convert",
+    "train": "lm.training.loop",
+    "generate": "lm.inference.sampling",
+    "count_parameters": "lm.model_size",
+    "flops_per_token": "lm.model_size",
+    "History": "lm.training.train_state",
+    "train_many": "lm.ensemble.train_many",
+    "save": "lm.pretrained",
+    "load": "lm.pretrained",
+    "to_transformers": "lm.hf.weights",
+    "from_transformers": "lm.hf.weights",
 }
 
 __all__ = list(_HOME)

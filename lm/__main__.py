@@ -44,10 +44,10 @@ class Train:
     """tensorboard, wandb (offline) or trackio (local): show the training there, with files under the folder."""
 
     def run(self) -> None:
-        from lm.checkpoint import save
         from lm.model import build
-        from lm.tracking import tracking
-        from lm.train import train
+        from lm.pretrained import save
+        from lm.training.loop import train
+        from lm.training.trackers import tracking
         from synth.registry import file_of, get_task, is_file
 
         task = get_task(self.task)
@@ -74,7 +74,7 @@ class Train:
             trusted = "".join(f" --trust {path}" for path in code)
             print(f"samples:      python -m lm sample --folder {self.folder}{trusted}")
         kind = "Causal" if self.model.causal else "Masked"
-        print(f"transformers: import lm.hf, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
+        print(f"transformers: import lm.hf.modeling, then AutoModelFor{kind}LM.from_pretrained({str(home)!r})")
 
     def _settings(self) -> dict[str, Any]:
         """What a tracker shows beside the training."""
@@ -112,8 +112,8 @@ class Sample:
     """Files of your own code that the model or its task is made of, each with a --trust; it runs only if named here."""
 
     def run(self) -> None:
-        from lm.checkpoint import load
-        from lm.generate import generate
+        from lm.inference.sampling import generate
+        from lm.pretrained import load
         from synth.corpus import Corpus
         from synth.registry import file_of, get_task, is_file, require_trust, trust
 

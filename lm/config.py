@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lm.checks import at_least, check_model, check_read, choose
+from lm.validation import at_least, check_model, check_read, choose
 from synth.errors import UserError
-from synth.streams import digest
+from synth.identity import digest
 from synth.task import Task
 from synth.vocab import Vocab
 
@@ -52,8 +52,8 @@ class ModelConfig:
 
     canon: at which of the places A (before the mixer), B (on its projections), C (before the MLP) and D (inside it) a
     Canon layer lets each token see the canon_kernel - 1 before it; canon_residual, canon_activation, canon_trained: its
-    forms (lm/canon.py). qk_norm: RMS norms over all queries and over all keys of a token. rotary_heads: share of the
-    heads that are rotated.
+    forms (lm/layers/canon.py). qk_norm: RMS norms over all queries and over all keys of a token. rotary_heads: share of
+    the heads that are rotated.
 
     init_std: spread of the initial matrices and tables. GPT-2's 0.02 suits widths near a thousand; a model of width 16
     to 64 that starts so small first spends hundreds of steps on growing, and 1 / sqrt(width) or a little less suits it.
@@ -168,7 +168,7 @@ class TrainConfig:
     clip: largest gradient norm, 0 for none; isolate: documents of one row do not see each other and positions restart;
     precision "auto": bf16 autocast on a GPU, fp32 elsewhere; compile "auto": torch.compile on a GPU.
 
-    objective: "causal" predicts the next token; "masked" finds hidden ones in an encoder (lm/masking.py).
+    objective: "causal" predicts the next token; "masked" finds hidden ones in an encoder (lm/data/mlm.py).
 
     Raises UserError for a value that cannot be trained with.
     """
@@ -214,9 +214,9 @@ class TrainConfig:
         """Settings with the steps that show every person (fixed item) of the task `exposures` times.
 
         Exactly with packing "none", where UserError names a batch that divides if this one does not; with packing "cut"
-        that often or once more (see lm.exposures.steps_for).
+        that often or once more (see lm.data.exposures.steps_for).
         """
-        from lm.exposures import steps_for
+        from lm.data.exposures import steps_for
 
         config = cls(steps=1, **settings)
         return replace(config, steps=steps_for(task, exposures, config.batch, config.window, config.packing))

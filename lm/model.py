@@ -8,19 +8,20 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lm.attention import SoftmaxAttention
-from lm.canon import Canon, canon_for, memories
-from lm.checks import check_memory
 from lm.config import BOUNDED, GATED, ModelConfig
-from lm.experts import Experts
-from lm.fixed import PositionAttention, UniformAttention
-from lm.initial import initialise
-from lm.mixer import Mixer, State
+from lm.initialization import initialise
+from lm.layers.cache import State
+from lm.layers.canon import Canon, canon_for, memories
+from lm.layers.mlp import Costs, make_mlp
+from lm.layers.moe import Experts
+from lm.layers.positions import Places, angles_at, bias_at, locate
 from lm.mixers import mixer_class
-from lm.mlp import Costs, make_mlp
-from lm.places import Places, angles_at, bias_at, locate
-from lm.relative import RelativeAttention
-from lm.twoway import TwoWayAttention
+from lm.mixers.attention import SoftmaxAttention
+from lm.mixers.base import Mixer
+from lm.mixers.bidirectional_relative_attention import TwoWayAttention
+from lm.mixers.position_attention import PositionAttention, UniformAttention
+from lm.mixers.relative_attention import RelativeAttention
+from lm.validation import check_memory
 from synth.errors import UserError
 
 MIXERS: dict[str, type[Mixer]] = {

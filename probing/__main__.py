@@ -99,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one-line errors; --help needs nothing of synth, which brings numpy in."""
 
     def error(self, message: str) -> NoReturn:
-        from synth.commandline import complain
+        from synth.commands.command_line import complain
 
         complain(message)
         raise SystemExit(2)
@@ -111,26 +111,26 @@ class _Plain(argparse.RawDescriptionHelpFormatter):
 
 def show(options: argparse.Namespace) -> str:
     """Writes the page and says where it is. Raises UserError on a run, sentence or file that will not do."""
-    from probing.finished import find
+    from probing.trained_runs import find
 
     found = find(
         options.run, options.runs, options.grammar
     )  # what is quickly found wrong is said before torch comes in
     _trust(options)
-    from lm.checkpoint import load
-    from probing import page
-    from probing.reading import Effort, tree_reader
+    from lm.pretrained import load
+    from probing.tree_view import html
+    from probing.tree_view.tree_reader import Effort, tree_reader
 
-    page.check_writable(options.out)
+    html.check_writable(options.out)
     grammar = found.task.world()
-    words = None if options.sentence is None else page.terminals_of(options.sentence, grammar)
-    words = words or page.drawn(found.task, found.data_seed, options.seed)
+    words = None if options.sentence is None else html.terminals_of(options.sentence, grammar)
+    words = words or html.drawn(found.task, found.data_seed, options.seed)
     model = load(found.model)
-    page.check_length(model, grammar, len(words))
+    html.check_length(model, grammar, len(words))
     weights, kept = found.model / "model.safetensors", found.folder / "probes"
     reader = tree_reader(model, weights, found.task, found.data_seed, Effort(updates=options.updates), kept)
-    data = page.contents(found, model, reader, words)
-    page.write(options.out, page.html(data))
+    data = html.contents(found, model, reader, words)
+    html.write(options.out, html.html(data))
     note = (
         ""
         if data["truth"]
@@ -141,14 +141,14 @@ def show(options: argparse.Namespace) -> str:
 
 def ask(options: argparse.Namespace) -> str:
     """Each question with its answer, the way and the steps. Raises UserError on a run that will not do."""
-    from probing.finished import find_people
+    from probing.trained_runs import find_people
 
     found = find_people(options.run, options.runs)
     _trust(options)
     from dataclasses import asdict
 
-    from lm.checkpoint import load
-    from probing.system import KnowledgeSystem
+    from lm.pretrained import load
+    from probing.routed_qa.system import KnowledgeSystem
 
     system = KnowledgeSystem(load(found.model), found.task, found.data_seed)
     answered = list(zip(options.question, system.answers(options.question), strict=True))
@@ -159,20 +159,20 @@ def ask(options: argparse.Namespace) -> str:
 
 def questions(options: argparse.Namespace) -> str:
     """The table of the four tasks. Raises UserError on settings, a model or an endpoint that will not do."""
-    from probing.anymodel import examine
+    from probing.world_facts.runner import examine
 
     _trust(options)
     found, kept = examine(options)
     if options.json:
         return "\n".join(json.dumps(row) for row in found)
-    from probing.fourtable import table
+    from probing.world_facts.report import table
 
     return f"{table(found)}\nevery question, answer and verdict: {kept}"
 
 
 def run(options: argparse.Namespace) -> str:
     """The plan as text. Raises UserError on facts that cannot be read or cannot be."""
-    from probing.plan import Need, facts_in, laws, people
+    from probing.capacity.planner import Need, facts_in, laws, people
     from synth.errors import UserError
 
     given = {k: getattr(options, k) for k in ("names", "values", "tokens", "vocabulary")}
@@ -186,7 +186,7 @@ def run(options: argparse.Namespace) -> str:
     needs = [Need(law, holding) for law in laws()]
     if options.json:
         return json.dumps({"bits": holding.bits, "subjects": holding.subjects, "needs": [need.row() for need in needs]})
-    from probing.report import plan_text
+    from probing.capacity.planner_report import plan_text
 
     return plan_text(holding, needs)
 
@@ -196,7 +196,7 @@ def main() -> int:
     if options.command == "plan":
         os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
     from synth.__main__ import guarded
-    from synth.commandline import check_arguments
+    from synth.commands.command_line import check_arguments
 
     def work() -> None:
         check_arguments(sys.argv[1:])

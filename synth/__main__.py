@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from synth.commandline import UNNAMEABLE, check_arguments, complain, flush, output_lost
+from synth.commands.command_line import UNNAMEABLE, check_arguments, complain, flush, output_lost
 from synth.errors import UserError
 from synth.task import Task
 
@@ -41,7 +41,7 @@ class Show:
     """print the report as one JSON object"""
 
     def run(self, task: Task, called: str) -> None:
-        from synth.report import measure, show
+        from synth.commands.summary import measure, show
 
         if self.samples < 0:
             raise UserError(f"--samples {self.samples} cannot be printed; give 0 or more")
@@ -70,7 +70,7 @@ class Export:
     """write over an earlier file"""
 
     def run(self, task: Task, called: str) -> None:
-        from synth.export import export
+        from synth.commands.export import export
 
         out = self.out or Path(f"{called}.{self.to}")
         if out.suffix in (".parquet", ".jsonl", ".txt") and out.suffix != f".{self.to}":
@@ -95,8 +95,8 @@ class Score:
     split: Literal["train", "valid", "test"] = "test"
 
     def run(self, task: Task, called: str) -> None:
-        from synth.export import output
-        from synth.scoring import score
+        from synth.commands.export import output
+        from synth.commands.scoring import score
 
         found = score(task, self.completions, self.seed, self.split, self.detail)
         if self.out is None:

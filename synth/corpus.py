@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from synth.errors import UserError
-from synth.streams import rng
+from synth.random.rng import rng
 from synth.task import Block, Task, check_split
 
 Packing = Literal["cut", "whole", "none"]

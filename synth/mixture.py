@@ -13,7 +13,7 @@ import numpy as np
 
 from synth.corpus import Batch, Corpus, Cursor, Packing
 from synth.errors import UserError
-from synth.streams import canonical
+from synth.identity import canonical
 from synth.task import Example, Task
 from synth.tasks.bios import BioS
 from synth.vocab import Vocab

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from synth.errors import UserError
-from synth.streams import digest
+from synth.identity import digest
 from synth.task import Task, check_class
 
 GROUP = "physics_of_lms.tasks"

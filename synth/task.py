@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from synth.errors import UserError
-from synth.streams import digest, rng
+from synth.identity import digest
+from synth.random.rng import rng
 from synth.vocab import Vocab
 
 SPLITS = ("train", "valid", "test")

@@ -14,7 +14,7 @@ from faulty import Server, Sweep
 @pytest.fixture
 def reverse(tmp_path: Path) -> str:
     """The task that docs/add_a_task.md prints, in a file outside the repository; its documents begin with a prompt."""
-    page = Path(__file__).parent.parent / "docs/add_a_task.md"
+    page = Path(__file__).resolve().parents[1] / "docs/add_a_task.md"
     code = re.search(r"```python\n(.*?)```", page.read_text(), re.S)
     assert code
     (tmp_path / "reverse.py").write_text(code.group(1))

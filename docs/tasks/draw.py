@@ -11,7 +11,7 @@ from pathlib import Path
 import pictures
 from matplotlib.figure import Figure
 
-from experiments.harness.figures import style
+from experiments.harness.reporting.figures import style
 from synth import UserError
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(pictures.__path__)))

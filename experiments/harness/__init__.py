@@ -5,11 +5,11 @@
 docs/add_an_experiment.md shows a whole experiment. Nothing here imports torch or matplotlib before it is needed.
 """
 
-from experiments.harness import figures
-from experiments.harness.claims import Claim, judge
 from experiments.harness.cli import main
-from experiments.harness.runs import SCALES, Evaluation, Run, Seeds, Stage, replicate, run_id
-from experiments.harness.stats import Interval, interval, paired_interval, sign_flip_test
+from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Claim, judge
+from experiments.harness.reporting.stats import Interval, interval, paired_interval, sign_flip_test
+from experiments.harness.run import SCALES, Evaluation, Run, Seeds, Stage, replicate, run_id
 
 __all__ = [
     "SCALES",

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.harness.calibrate import add_options, calibrate
+from experiments.harness.calibration.calibrate import add_options, calibrate
+from experiments.harness.execution.distributed import led
 from experiments.harness.executors import EXECUTORS, Plan, Where, check_executor, run_all
-from experiments.harness.executors.plan import default_jobs
-from experiments.harness.ranks import led
-from experiments.harness.runs import SCALES, Run
-from experiments.harness.study import FOLDER, TABLE, Experiment, draw, select
-from synth.commandline import Parser, complain, flush, no_such_name, output_lost
+from experiments.harness.executors.job_spec import default_jobs
+from experiments.harness.experiment import FOLDER, TABLE, Experiment, draw, select
+from experiments.harness.run import SCALES, Run
+from synth.commands.command_line import Parser, complain, flush, no_such_name, output_lost
 from synth.errors import UserError
 
 UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT)
@@ -107,7 +107,7 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
     sub.add_argument("--runs", type=Path, default=folder.parent / "runs", help="folder of runs")
     sub.set_defaults(does=calibrate)
     play = command("playground", _playground, "an architecture of your own beside the papers', on every task")
-    play.add_argument("--arch", required=True, metavar="FILE.py:CLASS", help="your token mixer (lm.mixer.Mixer)")
+    play.add_argument("--arch", required=True, metavar="FILE.py:CLASS", help="your token mixer (lm.mixers.base.Mixer)")
     play.add_argument("--tasks", default="", help="comma-separated: depo,brevo,mano,capacity,cfg (default: all)")
     _run_options(play)
     options = parser.parse_args(argv)
@@ -116,7 +116,7 @@ def main_all(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> None:
 
 def _guarded(work: Callable[[], None], options: argparse.Namespace) -> None:
     """Do the work; errors that a user can mend become one line."""
-    from experiments.harness.files import disk_full
+    from experiments.harness.atomic_io import disk_full
 
     terminated = _heed_sigterm()
     try:
@@ -189,10 +189,10 @@ def _carry_out(plan: Plan, experiment: Experiment, options: argparse.Namespace) 
         raise UserError(f"{experiment.name} has no runs at scale {options.scale}")
     if options.dry_run:
         return _print_cost(experiment, options.scale, runs, options)
-    from experiments.harness.progress import Report
+    from experiments.harness.reporting.live import Report
 
     if options.track:
-        from lm.tracking import check_tracker
+        from lm.training.trackers import check_tracker
 
         check_tracker(options.track)
     where = Where(options.executor, options.jobs, options.address, options.gpus, tuple(options.slurm))
@@ -209,8 +209,8 @@ def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: P
 
 
 def _print_cost(experiment: Experiment, scale: str, runs: Sequence[Run], options: argparse.Namespace) -> None:
-    from experiments.harness.bill import report
-    from experiments.harness.cost import costs
+    from experiments.harness.planning.cost import costs
+    from experiments.harness.planning.report import report
 
     print(report(experiment.name, scale, costs(runs, options.runs, options.measure), options.jobs or default_jobs()))
 
@@ -231,7 +231,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _playground(options: argparse.Namespace) -> None:
-    from experiments.harness.playground import check, playground
+    from experiments.harness.playground.experiment import check, playground
 
     comparison = playground(options.arch, [task for task in options.tasks.split(",") if task], options.seeds)
     if not options.plot_only:
@@ -247,8 +247,8 @@ def _plot(options: argparse.Namespace) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    from experiments.harness import ledger
-    from experiments.harness.files import write_text
+    from experiments.harness.atomic_io import write_text
+    from experiments.harness.reporting import ledger
 
     path = options.results / "README.md"
     if options.write:
@@ -264,8 +264,8 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    from experiments.harness.bill import print_bills
-    from experiments.harness.price import GPUS
+    from experiments.harness.planning.gpu import GPUS
+    from experiments.harness.planning.report import print_bills
 
     chosen, scales = select(options.experiments, options.folder), [options.scale] if options.scale else SCALES
     gpu, jobs = GPUS[options.gpu], default_jobs()

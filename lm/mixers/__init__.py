@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from lm.mixer import Mixer
+from lm.mixers.base import Mixer
 from synth.errors import UserError
 from synth.registry import is_file, load_file
 
@@ -26,9 +26,9 @@ def installed_mixers() -> dict[str, type[Mixer]]:
     mixers: dict[str, type[Mixer]] = {}
     for info in pkgutil.iter_modules(__path__):
         for cls in _defined_in(importlib.import_module(f"{__name__}.{info.name}")):
-            if mixers.setdefault(cls.name, cls) is not cls:
+            if cls.name and mixers.setdefault(cls.name, cls) is not cls:  # without a name: what others share
                 raise UserError(f"two mixers are named {cls.name!r} ({mixers[cls.name]!r} and {cls!r}); rename one")
-    return {name: cls for name, cls in mixers.items() if name}  # those without a name are what others share
+    return mixers
 
 
 def mixer_class(spec: str) -> type[Mixer]:

@@ -1,4 +1,4 @@
-"""What recurrent mixers share: a state of fixed size in place of all earlier tokens (see lm/mixers/scan.py)."""
+"""What recurrent mixers share: a state of fixed size in place of all earlier tokens (lm/ops/linear_recurrence.py)."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lm.canon import Canon, canon_for, memories, short_conv
 from lm.config import ModelConfig
-from lm.mixer import Mixer, State
-from lm.mixers.scan import scan, step
-from lm.places import Places
+from lm.layers.cache import State
+from lm.layers.canon import Canon, canon_for, memories, short_conv
+from lm.layers.positions import Places
+from lm.mixers.base import Mixer
+from lm.ops.linear_recurrence import scan, step
 
 SLOWEST, FASTEST, LEAST = 1e-3, 1e-1, 1e-4  # the time steps at the beginning, and what none is below
 Local = Callable[[Canon | None, Tensor], Tensor]  # passes a tensor through a convolution, for all tokens or for one
@@ -25,7 +26,7 @@ def first_steps(bias: Tensor, generator: torch.Generator) -> None:
 
 
 class Terms(NamedTuple):
-    """What goes into the recurrence, with or without a dimension T; see lm/mixers/scan.py."""
+    """What goes into the recurrence, with or without a dimension T; see lm/ops/linear_recurrence.py."""
 
     q: Tensor
     k: Tensor

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from synth.bio.pools import Pools
+from synth.bio.value_lists import Pools
 from synth.errors import UserError
-from synth.streams import rng
+from synth.random.rng import rng
 
 HINT, DIRECT = "<hint>", "<direct>"  # the control token says whether the facts are to be written out first
 YES, NO = "Yes", "No"

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from synth.bio.pools import FOLDER, PERSON, VALUE
 from synth.bio.tables import BY_NAME, BY_PRONOUN
+from synth.bio.value_lists import FOLDER, PERSON, VALUE
 from synth.errors import UserError
-from synth.streams import below, words
+from synth.random.rng import below, words
 
 KINDS = ("VP", "POSS", "PART", "CAP")
 ATTRIBUTE_NAMES = ("date", "home", "school", "major", "firm", "town")
@@ -117,7 +117,7 @@ def plan(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pieces (n, m) of n biographies, the attribute (n, m) each is about, how it speaks of the person (n, m), and
     the nats (n,) of the choices made."""
-    from synth.bio.kernel import compose
+    from synth.bio.numba_writer import compose
 
     layout, n = prose.layout, len(items)
     random = words((*stream, "prose"), entries, items, 19)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from synth.bio.pools import PERSON, VALUE
+from synth.bio.value_lists import PERSON, VALUE
 from synth.vocab import Vocab
 
 HE = ("He", "he", "His", "his", "him")  # in the order of PERSON

@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.bio.facts import Facts
 from synth.errors import UserError
-from synth.streams import rng
+from synth.random.rng import rng
 from synth.task import Block, Example, Task
 
 NAME, VALUE = 1, 2  # what the label "part" says of a token; 0 is anything else

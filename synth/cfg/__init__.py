@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING, Any
 from synth.cfg.grammar import BUNDLED, NAMES, Grammar, load
 
 if TYPE_CHECKING:
-    from synth.cfg.chart import count_parses, derive, is_member, log_probability
-    from synth.cfg.entropy import derivation_entropy, sentence_entropy
-    from synth.cfg.generate import RandomGrammar, random_grammar
-    from synth.cfg.hamming import edits
+    from synth.cfg.oracles.chart import count_parses, derive, is_member, log_probability
+    from synth.cfg.oracles.entropy import derivation_entropy, sentence_entropy
+    from synth.cfg.oracles.hamming_distance import edits
+    from synth.cfg.oracles.next_token import next_token
     from synth.cfg.perturbed import Faults, sample_perturbed
-    from synth.cfg.prefix import next_token
+    from synth.cfg.random_grammars import RandomGrammar, random_grammar
     from synth.cfg.sampling import sample
 
 # numba takes a third of a second to import, so what runs on it is fetched at first use. No submodule may have the
 # name of a function here: importing the one would hide the other.
 LAZY = {
-    "count_parses": "chart",
-    "derive": "chart",
-    "is_member": "chart",
-    "log_probability": "chart",
-    "edits": "hamming",
-    "derivation_entropy": "entropy",
-    "sentence_entropy": "entropy",
-    "next_token": "prefix",
+    "count_parses": "oracles.chart",
+    "derive": "oracles.chart",
+    "is_member": "oracles.chart",
+    "log_probability": "oracles.chart",
+    "edits": "oracles.hamming_distance",
+    "derivation_entropy": "oracles.entropy",
+    "sentence_entropy": "oracles.entropy",
+    "next_token": "oracles.next_token",
     "Faults": "perturbed",
     "sample_perturbed": "perturbed",
-    "RandomGrammar": "generate",
-    "random_grammar": "generate",
+    "RandomGrammar": "random_grammars",
+    "random_grammar": "random_grammars",
     "sample": "sampling",
 }
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from synth.cfg import checks, notation
+from synth.atomic_io import read_at_most
+from synth.cfg import notation, validation
 from synth.cfg.compiled import Compiled, compile_grammar
 from synth.errors import UserError
-from synth.files import read_at_most
 
 FOLDER = Path(__file__).parent / "grammars"
 NAMES = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2", "cfg3j", "cfg3k")  # the papers'
@@ -35,7 +35,7 @@ class Grammar:
     """levels: the symbols of each level, root first, terminals last; rules: right-hand sides of each nonterminal;
     weights: their probabilities, equal ones when left out. Equal and hashed by content, whatever the name.
 
-    Raises UserError when the grammar is not layered (see checks.py). Symbols that the root never reaches are kept,
+    Raises UserError when the grammar is not layered (see validation.py). Symbols that the root never reaches are kept,
     since the levels name them; `rooted_at(root)` drops them.
     """
 
@@ -52,11 +52,13 @@ class Grammar:
             if symbol not in listed:
                 raise UserError(f"symbol {symbol} has rules but sits on no level above the last; add it to the levels")
         rules = {symbol: tuple(map(tuple, self.rules.get(symbol, ()))) for symbol in listed}
-        checks.check_symbols(levels[0][0] if levels and levels[0] else "(none)", rules, levels[-1] if levels else ())
-        checks.check_levels(levels)
-        checks.check_descent(self.level_of, rules)
+        validation.check_symbols(
+            levels[0][0] if levels and levels[0] else "(none)", rules, levels[-1] if levels else ()
+        )
+        validation.check_levels(levels)
+        validation.check_descent(self.level_of, rules)
         object.__setattr__(self, "rules", rules)
-        object.__setattr__(self, "weights", checks.checked_weights(rules, self.weights))
+        object.__setattr__(self, "weights", validation.checked_weights(rules, self.weights))
 
     @classmethod
     def build(
@@ -76,12 +78,12 @@ class Grammar:
         if terminals is None:
             terminals = {child for rhs in rules.values() for one in rhs for child in one} - set(rules)
         terminals = set(terminals)
-        checks.check_symbols(root, rules, terminals)
-        checks.check_cycles(rules)
+        validation.check_symbols(root, rules, terminals)
+        validation.check_cycles(rules)
         if not keep_unreachable:
-            checks.check_reachable(root, rules)
-        found = checks.find_levels(root, rules, terminals)
-        checks.check_descent(found, rules)
+            validation.check_reachable(root, rules)
+        found = validation.find_levels(root, rules, terminals)
+        validation.check_descent(found, rules)
         levels: list[list[str]] = [[] for _ in range(max(found.values()) + 1)]
         for symbol, level in found.items():
             levels[level].append(symbol)
@@ -96,22 +98,22 @@ class Grammar:
     @staticmethod
     def from_nltk(grammar: object, name: str = "grammar", keep_unreachable: bool = False) -> "Grammar":
         """From an nltk CFG or PCFG object, or a string in nltk's notation."""
-        from synth.cfg import convert
+        from synth.cfg import nltk_format
 
-        return convert.from_nltk(grammar, name, keep_unreachable)
+        return nltk_format.from_nltk(grammar, name, keep_unreachable)
 
     @staticmethod
     def from_json(source: Mapping | str | Path, name: str | None = None) -> "Grammar":
         """From the JSON of the public PhysicsLM4 release: a path or the parsed object."""
-        from synth.cfg import convert
+        from synth.cfg import nltk_format
 
-        return convert.from_json(source, name)
+        return nltk_format.from_json(source, name)
 
     def to_nltk(self) -> object:
         """The same grammar as an nltk PCFG."""
-        from synth.cfg import convert
+        from synth.cfg import nltk_format
 
-        return convert.to_nltk(self)
+        return nltk_format.to_nltk(self)
 
     def to_text(self) -> str:
         """nltk's notation, with probabilities only where some symbol's rules are not equally probable."""

@@ -10,8 +10,8 @@ from numba import njit
 
 from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
-from synth.draws import GOLDEN, scramble
 from synth.errors import UserError
+from synth.random.numba_rng import GOLDEN, scramble
 
 LONGEST = 1_000_000  # symbols: a sentence doubles with every level, and some hundred are drawn at once
 

@@ -14,7 +14,7 @@ import numpy as np
 from synth.bio import Facts, PeopleTask
 from synth.bio.world import NAME, VALUE, check_names, choices, distinct
 from synth.errors import UserError
-from synth.streams import words
+from synth.random.rng import words
 from synth.task import Block, Example
 from synth.vocab import Vocab
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synth.bio.asking import Asker
 from synth.bio.manipulation import QUESTIONS, chance, named
+from synth.bio.question_writer import Asker
 from synth.errors import UserError
-from synth.streams import below, words
+from synth.random.rng import below, words
 from synth.task import Block, Example
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import World

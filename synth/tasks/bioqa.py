@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synth.bio.pools import ATTRIBUTES
 from synth.bio.tables import BY_NAME
+from synth.bio.value_lists import ATTRIBUTES
 from synth.errors import UserError
-from synth.streams import below, words
+from synth.random.rng import below, words
 from synth.task import Block, Example
 from synth.tasks.bios import BioS, Half, World
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from synth.bio import Facts, PeopleTask
 from synth.bio import codec as codecs
-from synth.bio.kit import Kit, mentions
-from synth.bio.pools import ATTRIBUTES, Pools, load
+from synth.bio.lexicon import Kit, mentions
 from synth.bio.prose import Prose, plan
 from synth.bio.prose import load as load_prose
+from synth.bio.value_lists import ATTRIBUTES, Pools, load
 from synth.bio.world import check_names, choices, distinct
 from synth.errors import UserError
-from synth.streams import below, words
+from synth.random.rng import below, words
 from synth.task import Block, Example
 from synth.vocab import Vocab
 
@@ -216,7 +216,7 @@ class BioS(PeopleTask):
     ) -> Block:  # fmt: skip
         """Biographies of people (n,) end to end. The prompt reaches to the end of the first name, if that opens it, or
         to the first value."""
-        from synth.bio import kernel
+        from synth.bio import numba_writer
 
         sentences, about, spoken = wording
         kit, tables = self.kit, self.kit.tables
@@ -224,9 +224,9 @@ class BioS(PeopleTask):
         values = kit.bases[about] + world.values[people[:, None], about]
         texts = 6 if self.prose else spoken.shape[1]  # the other pieces of prose are one word, or a name and 's
         longest = 2 + 4 * spoken.shape[1] + texts * (tables.sentences.longest + kit.values.longest)
-        arrays = kernel.block_arrays(len(people), longest, labels)
+        arrays = numba_writer.block_arrays(len(people), longest, labels)
         tokens, part, attribute, offsets, named, valued = arrays
-        total = kernel.write(
+        total = numba_writer.write(
             names, world.genders[people], values, sentences, about, spoken,
             tables.sentences.flat, tables.sentences.starts, kit.values.flat, kit.values.starts,
             tables.pronouns, tables.somebody.flat, tables.somebody.starts, tables.possessive, kit.vocab.eos, *arrays,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from synth.errors import UserError
-from synth.sizes import check_sizes
-from synth.streams import rng as stream
+from synth.random.rng import rng as stream
+from synth.random.size_distribution import check_sizes
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 
 if TYPE_CHECKING:
-    from synth.dag import Drawn
+    from synth.random.dependency_graph import Drawn
 
 Word = tuple[int, ...]
 FLOOR = 4096  # documents behind the floors
@@ -119,7 +119,7 @@ class Brevo(Task):
     def sample_block(self, world: None, rng: np.random.Generator, split: str, n: int, labels: bool = False) -> Block:
         """n documents. Labels: answer, 0 from the first token of the answer to its <eos>, and difficulty, there the
         least distance from the asked node to a leaf; both -1 elsewhere."""
-        from synth.dag import DEPTH, NODES
+        from synth.random.dependency_graph import DEPTH, NODES
 
         drawn = self._draw(rng, n)
         sizes = np.diff(drawn.offsets)
@@ -133,11 +133,11 @@ class Brevo(Task):
         return Block(drawn.tokens, drawn.offsets, after >= -1, drawn.prompts, slices, truth)
 
     def _draw(self, rng: np.random.Generator, n: int) -> "Drawn":
-        from synth import dag
+        from synth.random import dependency_graph
 
-        names = dag.Names(self.letters, self.shortest, self.longest)
-        marks = dag.Marks(self.query, self.query + 1, self.query + 2)
-        return dag.draw(rng, n, self.least, self.nodes, self.last, names, marks)
+        names = dependency_graph.Names(self.letters, self.shortest, self.longest)
+        marks = dependency_graph.Marks(self.query, self.query + 1, self.query + 2)
+        return dependency_graph.draw(rng, n, self.least, self.nodes, self.last, names, marks)
 
     def score(self, world: None, example: Example | None, completion: np.ndarray) -> dict[str, float]:
         """correct: 1 when the answer has all needed nodes, each once and after its parents, and nothing else before
@@ -212,7 +212,7 @@ class Brevo(Task):
         was drawn: an estimate, from the probabilities of the drawn orders; loss_error: its standard error; correct: of
         a guess that names each node of the graph or not, in random order, the asked one last; direct: of one that
         names the parents of the asked node and no others."""
-        from synth.dag import ANSWERS, DIRECT, SEEN
+        from synth.random.dependency_graph import ANSWERS, DIRECT, SEEN
 
         drawn = self._draw(stream("floors of brevo", self.key), FLOOR)
         trained = np.diff(drawn.offsets) - drawn.prompts + 1

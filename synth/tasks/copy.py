@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import njit
 
-from synth.draws import begin, key, permute
 from synth.errors import UserError
+from synth.random.numba_rng import begin, key, permute
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 

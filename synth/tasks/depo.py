@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import njit
 
-from synth.draws import begin, below, chosen, key, permute
 from synth.errors import UserError
-from synth.sizes import chances
+from synth.random.numba_rng import begin, below, chosen, key, permute
+from synth.random.size_distribution import chances
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from synth import cfg
 from synth.errors import UserError
-from synth.streams import rng
+from synth.random.rng import rng
 from synth.tasks.cfg import Cfg
 from synth.vocab import Vocab
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from synth.bio import PeopleTask
 from synth.errors import UserError
-from synth.streams import below, words
+from synth.random.rng import below, words
 from synth.task import Block, Example
 from synth.tasks import biod, bios
 from synth.tasks.biod import BioD

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from synth.errors import UserError
-from synth.sizes import chances, check_sizes, cumulative
+from synth.random.size_distribution import chances, check_sizes, cumulative
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 

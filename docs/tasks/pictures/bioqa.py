@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from pictures import GIVEN, PLAIN, TRAINED, Piece, end, flow, heading, page, write
 from pictures.bios import told
-from synth.bio.pools import ATTRIBUTES
+from synth.bio.value_lists import ATTRIBUTES
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS, Half
 

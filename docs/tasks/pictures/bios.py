@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pictures import PLAIN, Piece, end, flow, heading, page
 from synth import Corpus, Example
-from synth.bio.pools import ATTRIBUTES
+from synth.bio.value_lists import ATTRIBUTES
 from synth.bio.world import NAME, VALUE
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS

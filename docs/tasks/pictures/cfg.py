@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, key
-from probing.trees import Node
+from probing.tree_view.parse_trees import Node
 from synth import Corpus, Example
 from synth.cfg import Grammar
 from synth.tasks.cfg import Cfg

@@ -8,9 +8,9 @@ from matplotlib.patches import Rectangle
 
 from pictures import INK, PATH, PLAIN, TRAINED
 from pictures.cfg import nodes_of
-from probing.trees import Node
+from probing.tree_view.parse_trees import Node
 from synth import Example
-from synth.streams import rng
+from synth.random.rng import rng
 from synth.tasks.cfg import Cfg
 from synth.tasks.cfg_perturbed import STRENGTHS, Kind, PerturbedCfg
 

@@ -10,11 +10,11 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
-from experiments.harness.execute import finished, readable
-from experiments.harness.executors.plan import Listed, Plan, Source, Where
-from experiments.harness.executors.queue import longest_first
-from experiments.harness.ranks import in_ranks, several
-from experiments.harness.runs import Run
+from experiments.harness.execution.distributed import in_ranks, several
+from experiments.harness.execution.execute import finished, readable
+from experiments.harness.executors.job_spec import Listed, Plan, Source, Where
+from experiments.harness.executors.scheduling import longest_first
+from experiments.harness.run import Run
 
 __all__ = ["EXECUTORS", "Listed", "Plan", "Source", "Where", "check_executor", "run_all"]
 EXECUTORS = ("inline", "ray", "slurm")

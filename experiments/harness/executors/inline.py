@@ -16,13 +16,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
-from experiments.harness.execute import execute
-from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import Steps, by_ids, in_two_rounds, use_threads
-from experiments.harness.executors.work import carry_out as work_on
-from experiments.harness.groups import in_groups
+from experiments.harness.execution.execute import execute
+from experiments.harness.execution.grouping import in_groups
+from experiments.harness.executors.job_spec import Plan, Where, default_jobs
+from experiments.harness.executors.worker import Steps, by_ids, in_two_rounds, use_threads
+from experiments.harness.executors.worker import carry_out as work_on
 from experiments.harness.provenance import cores
-from experiments.harness.runs import Run
+from experiments.harness.run import Run
 from synth.errors import UserError
 
 _counter: Any = None  # in a worker: the number of steps done by all workers together

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execute import finished
-from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import (
+from experiments.harness.execution.execute import finished
+from experiments.harness.execution.grouping import in_groups
+from experiments.harness.executors.job_spec import Plan, Where, default_jobs
+from experiments.harness.executors.worker import (
     Beat,
     beat_of,
     by_ids,
@@ -27,8 +28,7 @@ from experiments.harness.executors.work import (
     steps_done,
     use_one_thread,
 )
-from experiments.harness.groups import in_groups
-from experiments.harness.runs import Run
+from experiments.harness.run import Run
 from synth.errors import UserError
 
 RETRIES = 3  # of a task whose worker or node died

@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execute import execute, readable
-from experiments.harness.executors.plan import Plan, Where, default_jobs
-from experiments.harness.executors.work import Beat, beat_of, python_path, steps_done, use_one_thread
-from experiments.harness.executors.work import carry_out as work_on
-from experiments.harness.groups import in_groups
-from experiments.harness.runs import Run, run_id
+from experiments.harness.execution.execute import execute, readable
+from experiments.harness.execution.grouping import in_groups
+from experiments.harness.executors.job_spec import Plan, Where, default_jobs
+from experiments.harness.executors.worker import Beat, beat_of, python_path, steps_done, use_one_thread
+from experiments.harness.executors.worker import carry_out as work_on
+from experiments.harness.run import Run, run_id
 from synth.errors import UserError
 
 MINUTES = 240  # a job's time limit, unless --slurm minutes=N says otherwise

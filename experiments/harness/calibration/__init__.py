@@ -1,0 +1,1 @@
+"""The search for sizes of a task that tell models apart."""

@@ -1,0 +1,1 @@
+"""Evaluations and measurements that several experiments share."""

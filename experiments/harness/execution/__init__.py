@@ -1,0 +1,1 @@
+"""A run, done once: its trainings, cached models, evaluations, several GPUs at one run."""

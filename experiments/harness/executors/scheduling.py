@@ -1,0 +1,23 @@
+"""In which order runs are taken up."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+
+from experiments.harness.planning.cost import relative_time
+from experiments.harness.run import Run, configuration_id
+
+
+def longest_first(runs: Sequence[Run]) -> list[Run]:
+    """Seed after seed, so that a figure comes early, and within a seed the longest first, so that at the end no worker
+    is left alone with a long one."""
+    cost = cache(lambda configuration: relative_time(first[configuration]))
+    first: dict[str, Run] = {}
+    seen: dict[str, int] = defaultdict(int)
+    keyed = []
+    for run in runs:
+        configuration = configuration_id(run)
+        first.setdefault(configuration, run)
+        keyed.append((seen[configuration], -cost(configuration), run))
+        seen[configuration] += 1
+    return [run for *_, run in sorted(keyed, key=lambda each: each[:2])]

@@ -1,0 +1,1 @@
+"""What the experiments of one paper share: its worlds, scales and numbers."""

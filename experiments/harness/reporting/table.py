@@ -1,0 +1,97 @@
+"""The table of an experiment: one row per run and evaluation row, in an order that keeps git's differences small."""
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.harness.atomic_io import write_text
+from experiments.harness.run import Rows
+from synth.atomic_io import write_bytes
+from synth.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MOST_COLUMNS = 1000  # ours have forty; what is much wider takes minutes to parse
+FIRST = ("run", "experiment", "scale")
+LAST = ("parameters", "tokens", "steps", "train_loss", "git_commit", "device", "seconds")
+# a run id such as 12345e678901 is a number to a careless reader
+TEXT = ("run", "experiment", "scale", "evaluation", "git_commit", "device")
+
+
+def to_table(results: Iterable[Rows], scale: str) -> "DataFrame":
+    """The rows of several runs, in the order given, as a table.
+
+    Columns: run, experiment, scale, the tags, the seeds, the evaluations' settings and metrics in the order in which
+    they first occur, then size, cost and origin. A metric that a row does not have is missing (NaN), never 0. Only
+    where a training diverged there are also diverged, for every row, and diverged_at, the step of those that did.
+    """
+    import pandas
+
+    rows: list[dict[str, Any]] = [{**row, "scale": scale} for rows in results for row in rows]
+    if any("diverged" in row for row in rows):
+        rows = [{"diverged": False, **row} for row in rows]
+    names = dict.fromkeys(name for row in rows for name in row)
+    middle = [name for name in names if name not in FIRST + LAST]
+    return pandas.DataFrame(rows, columns=[*FIRST, *middle, *LAST])
+
+
+def write_table(table: "DataFrame", path: Path) -> None:
+    """Write a table as CSV with every digit of its numbers, and its checksum beside it, each whole or not at all."""
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    write_bytes(path, content)
+    write_text(checksum_path(path), _checksum(content, path))
+
+
+def checksum_path(path: Path) -> Path:
+    """Where a table's checksum lies; `sha256sum -c` reads it too."""
+    return path.with_suffix(".sha256")
+
+
+def _checksum(content: bytes, path: Path) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+
+
+def read_table(path: Path) -> "DataFrame":
+    """Read a table. Raises UserError when it is missing, altered, cut short, or no table of runs."""
+    if not path.is_file():
+        raise UserError(f"no table {path}; run the experiment at this scale first")
+    content, beside = path.read_bytes(), checksum_path(path)
+    try:
+        if not beside.is_file():
+            raise ValueError(f"lacks its checksum {beside.name}")
+        if beside.read_bytes() != _checksum(content, path).encode():
+            raise ValueError("was cut short or edited")
+        return _parsed(content)
+    except ValueError as error:
+        problem = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
+    raise UserError(f"{path} {problem}; run `git checkout -- {path} {beside}` or run the experiment again")
+
+
+def _parsed(content: bytes) -> "DataFrame":
+    """The table that a file holds. Raises ValueError that goes on after the file's name."""
+    import pandas
+
+    text = content.decode()
+    try:
+        widths = {len(row) for row in csv.reader(StringIO(text, newline=""))}
+        if len(widths) != 1:
+            raise ValueError("rows of different lengths" if widths else "nothing in it")
+        if max(widths) > MOST_COLUMNS:
+            raise ValueError(f"more than {MOST_COLUMNS} columns")
+        # a tag may well be called "None" or "NA"
+        table = pandas.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"is no table: {error}") from error
+    if missing := [name for name in FIRST + LAST if name not in table]:
+        raise ValueError(f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    if table.empty:
+        raise ValueError("has a header and no rows")
+    if table[list(FIRST)].isna().any(axis=None):
+        raise ValueError(f"has rows without {', '.join(FIRST)}")
+    if table.duplicated().any():
+        raise ValueError(f"holds a row of run {table['run'][table.duplicated()].iloc[0]} twice")
+    return table

@@ -1,0 +1,1 @@
+"""From documents to training batches: windows, masks for masked language models, counted exposures."""

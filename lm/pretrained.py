@@ -1,0 +1,138 @@
+"""A model on disk: transformers' save_pretrained layout, digests of its files, and logits to hold it to at load."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lm.config import ModelConfig
+from lm.model import Decoder, outline
+from lm.training.checkpoint import BROKEN, digest
+from synth.atomic_io import write_bytes
+from synth.errors import UserError
+
+CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
+MOST_TOKENS = 64  # of a reference
+TOLERANCE = 1e-3  # of the largest reference logit: other machines round differently, another architecture does not
+
+
+def save(model: Decoder, folder: str | Path) -> None:
+    """Write the model; `load` and transformers' AutoModelForCausalLM (after `import lm.hf.modeling`) read it.
+
+    Raises UserError when the folder cannot be written; an older model in it then stays.
+    """
+    from lm.hf.modeling import PhysForCausalLM
+
+    folder = Path(folder)
+    scratch = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        with _no_bars():
+            PhysForCausalLM.of(model).save_pretrained(scratch)
+        tokens = _reference_tokens(model)
+        digests = {name: digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
+        reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
+        write_bytes(scratch / REFERENCE, json.dumps(reference).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, CONFIG, REFERENCE, "generation_config.json"):
+            if (scratch / name).exists():
+                (scratch / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot save the model to {folder} ({error}); free space or use another folder") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load(folder: str | Path) -> Decoder:
+    """The decoder that `save` wrote, in eval mode on the CPU.
+
+    Raises UserError when a file is missing, cut or altered, or when the model no longer computes what it computed.
+    """
+    folder = Path(folder)
+    reference = _parsed(folder, REFERENCE, _read(folder, REFERENCE))
+    config = _parsed(folder, CONFIG, _read(folder, CONFIG, reference))
+    architecture = ModelConfig.read(config.get("architecture"), folder / CONFIG)
+    try:
+        weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
+        _check_parts(architecture, len(weights))
+        model = outline(architecture, config["vocab_size"])
+        model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
+        tokens, wanted = (torch.tensor(reference[name]) for name in ("tokens", "logits"))
+        if tokens.numel() > MOST_TOKENS:
+            raise ValueError("more reference tokens than were ever written")
+        logits = _reference_logits(model, tokens)
+    except UserError:
+        raise
+    except BROKEN as error:
+        raise _damaged(folder, WEIGHTS) from error
+    # not (... <= ...): what is not a number agrees with nothing
+    if wanted.shape != logits.shape or not (logits - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
+        raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
+    return model.requires_grad_(True).eval()
+
+
+def _check_parts(config: ModelConfig, tensors: int) -> None:
+    """Raise ValueError for more blocks or experts than there are tensors: before they are built, as a file may ask for
+    millions."""
+    if config.layers * max(1, config.experts) > tensors:
+        raise ValueError(f"{config.layers} layers of {config.experts} experts in {tensors} tensors")
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _reference_tokens(model: Decoder) -> Tensor:
+    return torch.arange(min(16, model.config.context))[None] * 7919 % model.vocab_size
+
+
+@torch.no_grad()
+def _reference_logits(model: Decoder, tokens: Tensor) -> Tensor:
+    """The last two rows of logits, (2, V) in fp32, or the only one."""
+    was_training = model.training
+    rows = model.eval()(tokens.to(model.embed.weight.device))[0, -2:].float().cpu()
+    model.train(was_training)
+    return rows
+
+
+def _read(folder: Path, name: str, reference: Any = None) -> bytes:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"no model at {folder}: cannot read {name}; check the path or save the model again") from error
+    if reference is not None:
+        digests = reference.get("digests")
+        if not isinstance(digests, dict) or digest(data) != digests.get(name):
+            raise _damaged(folder, name)
+    return data
+
+
+def _parsed(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, name) from error
+    if not isinstance(parsed, dict):
+        raise _damaged(folder, name)
+    return parsed
+
+
+def _damaged(folder: Path, name: str) -> UserError:
+    return UserError(f"{folder / name} is cut or altered; save the model again or copy the whole folder anew")

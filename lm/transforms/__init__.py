@@ -1,0 +1,1 @@
+"""Changes made to a trained model: LoRA adapters and quantization."""

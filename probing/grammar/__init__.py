@@ -1,0 +1,1 @@
+"""What a model knows of a grammar: validity, parse states in its hidden states, attention, embeddings, robustness."""

@@ -1,0 +1,1 @@
+"""What a model knows of people: question answering, extraction, manipulation, prompts, probes of facts."""

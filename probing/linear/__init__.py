@@ -1,0 +1,1 @@
+"""Linear probes of hidden states: position-based, logistic, and with low-rank updates of the embedding."""

@@ -1,0 +1,1 @@
+"""Answers of reasoning tasks, teacher-forced and free-running; norms of queries and keys."""

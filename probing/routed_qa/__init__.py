@@ -1,0 +1,1 @@
+"""A model with a database and written-out steps beside it, and its evaluation."""

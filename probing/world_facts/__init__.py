@@ -1,0 +1,1 @@
+"""Four kinds of questions about real-world facts for any transformers model or chat endpoint."""

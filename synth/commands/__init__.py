@@ -1,0 +1,1 @@
+"""What `python -m synth` does: show, export and score."""

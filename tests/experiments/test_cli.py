@@ -1,0 +1,331 @@
+"""The command lines: one line for bad input, a figure for good input, nothing heavy for --help."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import fake_experiment
+import pytest
+
+from experiments.harness import cli
+from experiments.harness.experiment import Experiment, committed_claims, discover, select
+from experiments.harness.planning.cost import costs
+from experiments.harness.planning.report import report
+from experiments.harness.reporting import ledger
+from experiments.harness.reporting.table import read_table
+from experiments.harness.run import SCALES
+from probing.capacity.planner_report import duration
+from synth import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE = Path(fake_experiment.__file__)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    path = tmp_path / "experiments" / "01_fake.py"
+    path.parent.mkdir()
+    shutil.copy(FAKE, path)
+    monkeypatch.delitem(sys.modules, "experiments.01_fake", raising=False)
+    return path
+
+
+def fails(capsys, call, *arguments):
+    """The one line on standard error of a command that ends with status 2."""
+    with pytest.raises(SystemExit) as end:
+        call(*arguments)
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    line = printed.splitlines()[-1]
+    assert line.startswith("error: ") and "Traceback" not in printed
+    return line
+
+
+def test_an_experiment_from_start_to_figure(script, capsys):
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "2"])
+    printed = capsys.readouterr()  # a first figure, unless all runs ended before the first was looked at
+    folder = script.parents[1] / "results" / "01_fake" / "laptop"
+    expected = [folder / name for name in ("figure.png", "figure.svg", "table.csv", "table.sha256")]
+    expected.append(folder.parents[1] / "README.md")
+    assert [line for line in printed.out.splitlines() if "first figure" not in line] == [str(path) for path in expected]
+    assert not (folder / "so_far").exists()
+    table = read_table(folder / "table.csv")
+    assert list(table.seed_init) == [0] * 4 + [1] * 4 + [2] * 4 and set(table.scale) == {"laptop"}
+    drawn = [path.read_bytes() for path in expected[:2]]
+    cli.main(str(script), ["--scale", "laptop", "--plot-only"])
+    assert [path.read_bytes() for path in expected[:2]] == drawn
+    before = [path.read_bytes() for path in expected]
+    cli.main(str(script), ["--scale", "laptop"])
+    assert [path.read_bytes() for path in expected] == before
+    capsys.readouterr()
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "1"])
+    assert [path.read_bytes() for path in expected] == before
+    assert set(read_table(folder / "so_far" / "table.csv").seed_init) == {0}
+    *paths, last = capsys.readouterr().out.splitlines()
+    assert paths == [str(folder / "so_far" / path.name) for path in expected[:4]]
+    assert f"{folder / 'table.csv'} and the ledger were left as they are" in last
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "4", "--jobs", "1"])
+    first = f"first figure, redrawn after every run: {folder / 'so_far' / 'figure.png'}"
+    assert capsys.readouterr().out.count(first) == 1
+    assert set(read_table(folder / "table.csv").seed_init) == {0, 1, 2, 3} and not (folder / "so_far").exists()
+
+
+def test_fewer_seeds_write_no_table_where_there_was_none(script, capsys):
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "1", "--jobs", "1"])
+    results = script.parents[1] / "results"
+    assert (results / "01_fake/laptop/so_far/figure.png").is_file()
+    assert not (results / "01_fake/laptop/table.csv").exists() and not (results / "README.md").exists()
+
+
+def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, capsys):
+    folder, results = script.parent, script.parents[1] / "results"
+    cli.main(str(script), ["--scale", "smoke", "--jobs", "1"])
+    assert (results / "01_fake/smoke/table.csv").is_file() and not (results / "README.md").exists()
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
+    capsys.readouterr()
+    cli.main_all(["claims", "--check"], folder)
+    cli.main_all(["claims", "--json"], folder)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["id"] for record in records} == {entry.id for entry in ledger.index()}
+    keys = ["id", "exp", "scale", "value", "low", "high", "n", "paper", "verdict"]
+    assert all(list(record) == keys for record in records)
+    laptop, other = records[:2]
+    assert "smoke" not in {record["scale"] for record in records}
+    assert (laptop["value"], laptop["n"], laptop["paper"], laptop["verdict"]) == (91.5, 6, 99.8, "reproduced")
+    assert (other["verdict"], other["value"], other["scale"]) == ("not built", None, None)
+    assert "| 99.8 |" in (results / "README.md").read_text()
+    cli.main_all(["claims"], folder)
+    assert "reproduced" in capsys.readouterr().out
+    shutil.rmtree(results / "01_fake" / "laptop")
+    assert "claims --write" in fails(capsys, cli.main_all, ["claims", "--check"], folder)
+    cli.main_all(["claims", "--write"], folder)
+    assert "| 99.8 |" not in (results / "README.md").read_text()
+
+
+def test_the_ledger_credits_the_experiment_that_made_the_claim(script, monkeypatch, capsys):
+    path = script.rename(script.with_name("25_other.py"))
+    monkeypatch.delitem(sys.modules, "experiments.25_other", raising=False)
+    path.with_name("01_index.py").write_text('"""The experiment that the index names for claim 1.1."""\n')
+    cli.main(str(path), ["--scale", "laptop", "--jobs", "1"])
+    page = (path.parents[1] / "results/README.md").read_text()
+    assert "[25](25_other/laptop/figure.png) | laptop | 99.8" in page and "01_index" not in page
+    capsys.readouterr()
+    cli.main_all(["claims"], path.parent)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].split()[:3] == ["1.1", "25", "laptop"]
+    papers = {claim.paper for _, claim, _ in ledger.ledger(path.parents[1] / "results", path.parent)}
+    start, end = printed[0].index("paper"), printed[0].index("ours")
+    for cut in (line[start:end].strip() for line in printed[1:] if line[start:end].rstrip().endswith(" ...")):
+        assert any(str(paper).startswith(cut.removesuffix("...")) for paper in papers)  # at a space, not in a word
+
+
+def test_a_claim_that_is_not_in_the_index_raises(script, capsys):
+    script.write_text(FAKE.read_text().replace('"1.1"', '"9.9"'))
+    assert "'9.9', which claims_index.csv lacks" in fails(
+        capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1"]
+    )
+
+
+def test_the_index_is_whole():
+    entries = ledger.index()
+    assert len(entries) == len({entry.id for entry in entries}) == 50
+    assert all(entry.claim and entry.paper and entry.measured_by and len(entry.exp) == 2 for entry in entries)
+
+
+def test_plot_can_draw_elsewhere(script, tmp_path):
+    cli.main(str(script), ["--scale", "smoke", "--jobs", "1"])
+    before = (tmp_path / "results/01_fake/smoke/figure.svg").stat().st_mtime_ns
+    cli.main_all(["plot", "--into", str(tmp_path / "drawn")], script.parent)
+    assert (tmp_path / "drawn/01_fake/smoke/figure.png").is_file()
+    assert (tmp_path / "results/01_fake/smoke/figure.svg").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "3"], "unknown argument --seed; did you mean --seeds?"),
+        (["--scale", "huge"], "invalid choice: 'huge'"),
+        (["--seeds", "0"], "'0' is not a whole number of at least 1"),
+        (["--executor", "slurn"], "invalid choice: 'slurn'"),
+        (["--scale", "overnight"], "01_fake has no runs at scale overnight"),
+        (["--scale", "gpu", "--plot-only"], "run the experiment at this scale first"),
+        (["extra"], "unknown argument extra"),
+    ],
+)
+def test_bad_input_is_one_line(script, capsys, arguments, message):
+    line = fails(capsys, cli.main, str(script), arguments)
+    assert message in line
+
+
+def test_commands_over_all_report_bad_input_in_one_line(script, capsys):
+    folder = script.parent
+    assert "did you mean 01_fake?" in fails(capsys, cli.main_all, ["run", "01_fke"], folder)
+    assert "did you mean --results?" in fails(capsys, cli.main_all, ["list", "--result", "x"], folder)
+    assert "invalid choice" in fails(capsys, cli.main_all, ["lst"], folder)
+
+
+def test_a_file_that_lacks_a_function_says_so(script, capsys):
+    script.write_text('"""Title."""\n\ndef runs(scale):\n    return []\n')
+    assert "no function figure(table)" in fails(capsys, cli.main, str(script), [])
+    with pytest.raises(UserError, match="add_an_experiment"):
+        Experiment(script).runs("smoke")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def figure(", "def figure((", "01_fake.py does not import: SyntaxError"),
+        ("STEPS = {", "STEPS = missing | {", "01_fake.py does not import: NameError: name 'missing'"),
+        ("layers=1, ", "layer=1, ", "01_fake.py: runs('smoke') fails: TypeError"),
+        ('x="coin"', 'x="con"', "01_fake.py cannot draw "),
+        ('table.coin == "ones', 'table.con == "ones', "01_fake.py cannot make claims of "),
+    ],
+)
+def test_a_faulty_experiment_is_one_line(script, capsys, old, new, message):
+    assert FAKE.read_text().count(old) == 1
+    script.write_text(FAKE.read_text().replace(old, new))
+    line = fails(capsys, cli.main_all, ["run", "--scale", "smoke", "--jobs", "1"], script.parent)
+    assert message in line and ("smoke/table.csv" in line) == ("cannot" in message)
+    script.with_name("10_later.py").write_text('"""Later."""\n')
+    cli.main_all(["list"], script.parent)
+    assert "Later." in capsys.readouterr().out
+
+
+def test_an_error_names_the_line_of_the_experiment(script, capsys):
+    script.write_text(FAKE.read_text().replace("layers=1, ", "layer=1, "))
+    number = FAKE.read_text()[: FAKE.read_text().index("layers=1, ")].count("\n") + 1
+    assert fails(capsys, cli.main, str(script), ["--dry-run"]).endswith(f"(line {number})")
+
+
+def test_a_run_must_carry_the_name_of_its_file(script):
+    script.write_text(FAKE.read_text().replace("Path(__file__).stem", '"02_other"'))
+    with pytest.raises(UserError, match="it must be '01_fake'"):
+        Experiment(script).runs("smoke")
+
+
+def test_experiments_are_found_by_their_names(script):
+    folder = script.parent
+    for name in ("10_later.py", "helper.py", "1_bad.py"):
+        (folder / name).write_text('"""Later: a title.\n\nMore."""\n')
+    assert [each.name for each in discover(folder)] == ["01_fake", "10_later"]
+    assert [each.title for each in select(["10", "1"], folder)][0] == "Later: a title."
+    assert discover() == [Experiment(path) for path in sorted((ROOT / "experiments").glob("[0-9][0-9]_*.py"))]
+
+
+def test_a_full_disk_is_one_line(script, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/a/file")
+
+    monkeypatch.setattr(cli, "run_all", full)
+    assert "the disk of /a/file is full" in fails(capsys, cli.main, str(script), ["--scale", "smoke"])
+
+
+def test_a_full_disk_of_results_names_the_results(script, capsys, monkeypatch):
+    real = os.fsync
+
+    def full(handle):
+        if "/results/" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = fails(capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1"])
+    assert "the disk of " in line and "/results/01_fake/smoke/so_far/table.csv is full" in line
+
+
+@pytest.mark.parametrize("flag", ["--results", "--runs"])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_is_a_file_is_one_line(script, capsys, tmp_path, flag, below):
+    (tmp_path / "file").write_text("kept")
+    line = fails(
+        capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1", flag, str(tmp_path / "file" / below)]
+    )
+    assert str(tmp_path / "file") in line and f"give {flag} a folder" in line
+    assert (tmp_path / "file").read_text() == "kept"
+    assert not list((script.parents[1] / "runs").glob("*"))  # said before anything is trained
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_may_not_be_written_is_one_line(script, capsys, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    results = script.parents[1] / "out"
+    arguments = ["claims", "--write", "--results", str(results)]
+    assert f"{results / 'README.md'}: {os.strerror(code)}" in fails(capsys, cli.main_all, arguments, script.parent)
+
+
+def test_an_error_about_another_file_is_not_blamed_on_the_folders(script, monkeypatch):
+    def missing(*_):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "/elsewhere/data.txt")
+
+    monkeypatch.setattr(cli, "run_all", missing)
+    with pytest.raises(FileNotFoundError):
+        cli.main(str(script), ["--scale", "smoke"])
+
+
+def test_a_figure_that_needs_all_runs_does_not_end_the_first(script, capsys):
+    broken = "def figure(table):\n    assert len(table) == 12, 'needs all'\n"
+    script.write_text(FAKE.read_text().replace("def figure(table):\n", broken))
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
+    printed = capsys.readouterr().out
+    assert "no figure of 1 runs: " in printed and "so_far/table.csv: AssertionError: needs all (line " in printed
+
+
+def test_dry_runs_of_every_scale_are_quick_and_allocate_nothing(script, capsys):
+    runs = Experiment(script).runs("paper")
+    begin = time.perf_counter()
+    found = costs(runs, script.parents[1] / "runs")
+    assert time.perf_counter() - begin < 3
+    assert [(cost.runs, cost.finished, cost.steps) for cost in found] == [(3, 0, 100_000)] * 2
+    assert found[0].parameters == 5 * 768 + 12 * 768**2 + 9 * 768 + 6 * 768  # tables, matrices, biases, three norms
+    assert found[0].r_max == pytest.approx(1000 / found[0].parameters)
+    assert found[0].memory > 16 * found[0].parameters and found[0].seconds > 0
+    each = found[0].seconds
+    assert f"about {duration(each * 3)} left on this machine with 2 processes at a time" in report("x", "y", found, 2)
+    assert f"about {duration(each)} left on this machine with 6 processes" in report("x", "y", found, 64)
+    assert "R_max" in report("x", "y", found, 2)
+    bare = [replace(cost, r_max=None) for cost in found]
+    assert "R_max" not in report("x", "y", bare, 2)
+    cli.main_all(["cost"], script.parent)
+    printed = capsys.readouterr().out
+    assert all((f"01_fake at scale {scale}" in printed) == (scale != "overnight") for scale in SCALES)
+    cli.main(str(script), ["--scale", "smoke", "--dry-run", "--measure"])
+    assert "left on this machine" in capsys.readouterr().out
+    assert duration(90) == "1.5 min"
+
+
+def test_help_and_list_are_quick_and_do_without_torch():
+    for command in ("--help", "list", "run --help", "calibrate --help"):
+        code = (
+            "import runpy, sys; sys.argv[1:] = sys.argv[1:]\n"
+            "try: runpy.run_module('experiments', run_name='__main__')\n"
+            "except SystemExit: pass\n"
+            "assert not {'torch', 'pandas', 'matplotlib', 'numba'} & sys.modules.keys()"
+        )
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, *command.split()], check=True, cwd=ROOT, capture_output=True)
+        assert time.perf_counter() - begin < 3  # 0.3 s on a machine that does nothing else
+
+
+def test_the_example_of_the_docs_runs(tmp_path, capsys):
+    page = (ROOT / "docs" / "add_an_experiment.md").read_text()
+    path = tmp_path / "experiments" / "25_width.py"
+    path.parent.mkdir()
+    path.write_text(page.split("```python\n")[1].split("```")[0])
+    cli.main(str(path), ["--scale", "smoke", "--jobs", "1"])
+    assert (tmp_path / "results/25_width/smoke/figure.png").is_file()
+
+
+def test_every_experiment_has_a_title_and_claims_in_the_index():
+    for experiment in discover():
+        assert not experiment.title.startswith("(")
+        for claim in committed_claims(experiment, ROOT / "results"):
+            assert ledger.entry_of(claim, experiment).id == claim.id

@@ -1,0 +1,93 @@
+"""A coin and a model of a few hundred weights: an experiment small enough to test the harness with.
+
+Copied into a test's own folder as an experiment. FAKE_LOG names a file that gets a line for every evaluation; while the
+file that FAKE_HANG names exists, an evaluation waits.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from experiments.harness import Claim, Run, interval, judge, main, replicate
+from experiments.harness.reporting import figures
+from lm import ModelConfig, TrainConfig
+from synth import Example, Task, Vocab
+
+
+@dataclass(frozen=True)
+class Coin(Task):
+    """Documents of four throws that show 1 with probability `ones`."""
+
+    ones: float = 0.5
+
+    name: ClassVar[str] = "coin"
+    source: ClassVar[str] = "none"
+
+    def vocab(self) -> Vocab:
+        return Vocab(("0", "1"))
+
+    def sample(self, world: Any, rng: np.random.Generator, split: str) -> Example:
+        tokens = np.array([0, *(1 + (rng.random(4) < self.ones)), 3], np.int32)
+        return Example(tokens, np.arange(6) > 0)
+
+    def score(self, world: Any, example: Example | None, completion: np.ndarray) -> dict[str, float]:
+        return {"ones": float(np.mean(completion == 2))}
+
+    def floors(self, world: Any) -> dict[str, float]:
+        return {"ones": self.ones}
+
+    def facts(self, world: Any) -> Any:
+        return SimpleNamespace(bits=1000.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that depends on the task and the seed alone."""
+
+    draws: int = 10
+
+    def measure(self, model: Any, task: Coin, data_seed: int, seed: int) -> list[dict[str, Any]]:
+        while os.path.exists(os.environ.get("FAKE_HANG", "/nowhere")):
+            time.sleep(0.02)
+        if "FAKE_LOG" in os.environ:
+            with open(os.environ["FAKE_LOG"], "a") as log:
+                log.write(f"{task.ones} {seed}\n")
+        return [{"part": part, "score": np.float64(task.ones * 100 + seed + part)} for part in (0, 1)]
+
+
+STEPS = {"smoke": 20, "laptop": 60, "gpu": 100, "paper": 100_000}
+
+
+def runs(scale: str) -> list[Run]:
+    if scale not in STEPS:
+        return []
+    width = 768 if scale == "paper" else 8
+    model = ModelConfig(layers=1, heads=2, width=width, context=16)
+    steps = int(os.environ.get("FAKE_STEPS", STEPS[scale]))
+    train = TrainConfig(steps=steps, batch=2, window=16)
+    configurations = [
+        Run(Path(__file__).stem, Coin(ones), model, train, (Score(),), tags={"coin": f"ones {ones}"})
+        for ones in (0.5, 0.9)
+    ]
+    return replicate(configurations, seeds=1 if scale == "smoke" else 3)
+
+
+def figure(table):
+    drawing, (axes,) = figures.canvas()
+    figures.points(axes, table, x="coin", y="score", hue="part")
+    figures.paper_line(axes, 80.0)
+    return drawing
+
+
+def claims(table):
+    measured = interval(table[table.coin == "ones 0.9"].score)
+    return [Claim.of("1.1", "score of the coin", measured, 99.8, "> 80", judge(measured, above=80))]
+
+
+if __name__ == "__main__":
+    main(__file__)

@@ -1,0 +1,196 @@
+"""Completions of corrupted prefixes: the instrument against planted writers, and experiment 04 on planted tables."""
+
+import numpy as np
+import pandas
+import pytest
+from planted_tables import parts
+from scipy.stats import binomtest
+
+from experiments.harness.experiment import select
+from experiments.harness.run import SCALES, settings_of
+from lm.config import ModelConfig
+from lm.model import Decoder
+from probing.grammar import robustness
+from probing.grammar.robustness import PREFIXES, Robustness, corrupted, firsts, judged, possible
+from synth import Corpus, UserError, get_task
+from synth.tasks.cfg_perturbed import STRENGTHS
+
+TASK = get_task("cfg3b-random", root="16")
+GRAMMAR, VOCAB = TASK.world(0), TASK.vocab()
+PLAIN = get_task("cfg3b", root="16")
+TRUTH = Corpus(PLAIN, 0, "test").documents(0, 300)
+ASKED = Robustness(300, 20)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, writer, task=TASK) -> dict[tuple[str, float], dict]:
+    """The rows of a model that continues the n-th prefix by writer(n, prefix, temperature)."""
+
+    def generate(model, prompts, room, temperature, eos, seed, progress):
+        return [np.asarray(writer(n, prompt, temperature), np.int32)[:room] for n, prompt in enumerate(prompts)]
+
+    monkeypatch.setattr(robustness, "generate", generate)
+    rows = ASKED.measure(Decoder(ModelConfig(1, 1, 8, context=80), VOCAB.size), task, 0, 0)
+    assert [(row["prefix"], row["temperature"]) for row in rows] == [(p, t) for p in PREFIXES for t in (0.1, 0.2, 1.0)]
+    return {(row["prefix"], row["temperature"]): row for row in rows}
+
+
+def rest(n: int, prefix: np.ndarray) -> np.ndarray:
+    """How sentence n really goes on."""
+    return TRUTH[n].tokens[len(prefix) :]
+
+
+def test_a_writer_that_sees_through_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = measured(monkeypatch, lambda n, prefix, temperature: rest(n, prefix))
+    assert all(row["valid"] == 1 and row["unfinished"] == 0 for row in rows.values())
+    assert rows["none", 0.1]["floor"] == 1 and rows["clean", 0.1]["floor"] == rows["corrupted", 0.1]["floor"] < 0.2
+    assert rows["clean", 0.2]["unchanged"] == rows["clean", 0.2]["possible"] == 1
+
+
+def test_a_writer_that_a_fault_puts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows the sentences, and stops where it reads something else."""
+
+    def writer(n: int, prefix: np.ndarray, temperature: float) -> np.ndarray:
+        return rest(n, prefix) if np.array_equal(prefix, TRUTH[n].tokens[: len(prefix)]) else np.array([VOCAB.eos])
+
+    rows = measured(monkeypatch, writer)
+    assert rows["clean", 1.0]["valid"] == 1
+    row = rows["corrupted", 1.0]
+    assert row["valid"] == row["unchanged"] <= row["possible"] < 0.3
+
+
+def test_noise_scores_nothing_and_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    rows = measured(monkeypatch, lambda n, prefix, temperature: draw.integers(1, 4, 1000))
+    assert all(row["valid"] == 0 and row["unfinished"] == 1 for row in rows.values())
+
+
+def test_what_follows_is_judged_behind_the_true_prefix() -> None:
+    """Right behind the true prefix and behind that alone, whatever the model read."""
+    given = firsts(TRUTH, 20)
+    rests = [rest(n, given[n]) for n in range(len(given))]
+    faulty = corrupted(given, 3, 0.15, np.random.default_rng(0))
+    assert judged(GRAMMAR, given, rests, VOCAB.eos).all()
+    as_read, hit = judged(GRAMMAR, faulty, rests, VOCAB.eos), (faulty != given).any(1)
+    assert as_read[~hit].all() and as_read.mean() < 0.3
+
+
+def test_corruption_is_as_strong_as_asked() -> None:
+    given = firsts(TRUTH, 20)
+    faulty = corrupted(given, 3, 0.15, np.random.default_rng(0))
+    assert (faulty[:, 0] == VOCAB.bos).all() and set(np.unique(faulty[:, 1:])) == {1, 2, 3}
+    changed = int((faulty != given).sum())
+    assert binomtest(changed, given[:, 1:].size, 0.1).pvalue > 1e-4
+    assert np.array_equal(corrupted(given, 3, 0.0, np.random.default_rng(0)), given)
+
+
+def test_possible_prefixes() -> None:
+    given = firsts(TRUTH, 20)
+    assert possible(GRAMMAR, given).all() and possible(GRAMMAR, firsts(TRUTH, 0)).all()
+    wrong = given.copy()
+    wrong[:, 1:4] = 1  # no sentence begins 1 1 1
+    assert not possible(GRAMMAR, wrong).any()
+
+
+def test_all_trainings_are_asked_after_the_same_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for task in (PLAIN, TASK, get_task("cfg3b-terminal", root="16", share=0.3)):
+        read = []
+        measured(monkeypatch, lambda n, prefix, temperature, read=read: read.append(prefix) or rest(n, prefix), task)
+        seen.append(np.concatenate(read))
+    assert np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
+
+
+@pytest.mark.parametrize("settings", [{"samples": 1}, {"cut": 0}, {"temperatures": (0.0,)}, {"corruption": 2.0}])
+def test_bad_settings(settings: dict) -> None:
+    with pytest.raises(UserError, match="needs 2|from 0 to 1"):
+        Robustness(**settings)
+
+
+def test_a_task_that_cannot_be_asked() -> None:
+    model = Decoder(ModelConfig(1, 1, 8, context=80), VOCAB.size)
+    with pytest.raises(UserError, match="smaller cut"):
+        Robustness(4, 30).measure(model, TASK, 0, 0)
+    with pytest.raises(UserError, match="bioD is none"):
+        Robustness(4, 5).measure(model, get_task("bioD"), 0, 0)
+
+
+# ---- experiment 04 ---------------------------------------------------------------------------------------------
+EXPERIMENT = select(["04"])[0]
+BRITTLE = {"none": 0.99, "clean": 0.99, "corrupted": 0.3}
+
+
+def planted(
+    scale: str, robust: float = 0.8, clean: dict | None = None, wrong: float = 0.9, hot: float = 0.4, kept: float = 0.98
+) -> pandas.DataFrame:
+    """A table as the runs of this scale would make it: with faults in training `robust` of the completions of corrupted
+    prefixes are right (`hot` at T=1), `kept` of those of true ones, and from nothing a share gamma * `wrong` is not."""
+    found = []
+    for run in EXPERIMENT.runs(scale):
+        tags, (asked,) = dict(run.tags), run.evaluations
+        common = {**tags, **settings_of(asked), "scale": scale, "seed_init": run.seeds.init, "parameters": 5e4,
+                  "steps": run.steps, "tokens": 1e6, "floor": 0.1, "unchanged": 0.1, "possible": 0.15}  # fmt: skip
+        for prefix, temperature in [(p, t) for p in PREFIXES for t in asked.temperatures]:
+            share = {"none": 1 - wrong * tags["gamma"], "clean": kept, "corrupted": hot if temperature == 1 else robust}
+            value = (share if tags["kind"] != "clean" else clean or BRITTLE)[prefix] + 0.002 * (run.seeds.init - 1)
+            found.append(common | {"prefix": prefix, "temperature": temperature, "valid": value})
+    return pandas.DataFrame(found)
+
+
+def verdicts(table) -> dict[str, str]:
+    return {claim.statement: claim.verdict for claim in EXPERIMENT.module().claims(table)}
+
+
+def about(found: dict[str, str], part: str) -> list[str]:
+    return [verdict for statement, verdict in found.items() if part in statement]
+
+
+GAINED, SPREAD, ERRS, KEPT = "corrupted prefixes, minus clean", "minus T=1", "wrong from nothing", "right after true"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_papers_result_is_reported(scale: str) -> None:
+    found = verdicts(planted(scale))
+    assert len(found) == 2 + 3 * 7
+    assert set(found.values()) == ({"not testable here"} if scale == "smoke" else {"reproduced"})
+
+
+@pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != "smoke"])
+def test_faults_that_do_not_help_contradict(scale: str) -> None:
+    found = verdicts(planted(scale, robust=0.35, hot=0.35))
+    assert about(found, GAINED) == ["contradicted"] * 12 and about(found, SPREAD) == ["undecided"] * 3
+    assert set(about(found, ERRS)) == {"reproduced"} and set(about(found, "clean training, T")) == {"reproduced"}
+
+
+@pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != "smoke"])
+def test_each_part_is_judged_by_itself(scale: str) -> None:
+    assert set(about(verdicts(planted(scale, hot=0.9)), SPREAD)) == {"contradicted"}
+    assert set(about(verdicts(planted(scale, wrong=-0.1)), ERRS)) == {"contradicted"}
+    assert about(verdicts(planted(scale, kept=0.5)), KEPT) == ["reproduced"] * 2 + ["contradicted"] * 3
+    sturdy = verdicts(planted(scale, clean={"none": 0.99, "clean": 0.99, "corrupted": 0.9}))
+    assert about(sturdy, "clean training, T") == ["contradicted"] * 2 and set(about(sturdy, GAINED)) == {"contradicted"}
+
+
+def test_one_seed_decides_nothing() -> None:
+    table = planted("laptop")
+    assert set(verdicts(table[table["seed_init"] == 0]).values()) == {"undecided"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_draws_what_there_is(scale: str) -> None:
+    table, module = planted(scale), EXPERIMENT.module()
+    for part in parts(table):
+        module.figure(part)
+        module.claims(part)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_clean_and_faulty_trainings_differ_by_their_sentences_alone(scale: str) -> None:
+    runs = [run for run in EXPERIMENT.runs(scale) if run.seeds.init == 0]
+    assert len({(run.model, run.train, run.evaluations) for run in runs}) == 1
+    clean, *faulty = runs
+    world = clean.task.world(0)
+    assert clean.evaluations[0].cut < world.min_length and clean.model.context >= world.max_length + 1
+    assert {(run.task.kind, run.task.strength) for run in faulty} == set(STRENGTHS.items())
+    assert all((run.task.grammar, run.task.root) == (clean.task.grammar, clean.task.root) for run in faulty)
+    for run in faulty:
+        run.task.sample_block(world, np.random.default_rng(0), "train", 2)

@@ -1,0 +1,108 @@
+"""Spellings: the same documents in bytes or byte pairs, with prompts spelled as in training."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synth import Corpus, UserError
+from synth.bio.codec import by_bytes, split, train_tokenizer
+from synth.identity import digest
+from synth.tasks.bioqa import BioQuestions
+from synth.tasks.bios import BioS
+from tests.synth.tasks.test_bios import TINY
+
+CODECS = ["byte", "bpe:400", "file"]
+
+
+@pytest.fixture
+def named(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param != "file":
+        return request.param
+    words = TINY.vocab().symbols
+    train_tokenizer([words], 500).save(str(tmp_path / "tokenizer.json"))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("named", CODECS, indirect=True)
+@pytest.mark.parametrize("style", [{}, {"style": "prose"}, {"fullname": True}, {"reverse": 6}])
+def test_documents_say_the_same_in_every_spelling(named: str, style: dict) -> None:
+    task = replace(TINY, **style, codec=named)
+    world = task.world(0)
+    items = np.arange(12)
+    block = task.render_block(world, items, items, ("t",), "train", labels=True)
+    plain = replace(task, codec="word").render_block(world, items, items, ("t",), "train", labels=True)
+    assert task.speller is not None
+    for i in range(12):
+        mine, words = block[i], plain[i]
+        decoded = task.speller.decode(mine.tokens)
+        assert np.array_equal(decoded, words.tokens[1:-1])
+        assert task.read(world, mine.tokens) == (i, {a: task.value_ids(world, i, a) for a in range(6)})
+        assert np.array_equal(task.speller.decode(mine.prompt), words.prompt[1:])
+        assert (~mine.loss_mask).sum() == 1 and task.score(world, None, mine.tokens) == {"facts": 1.0}
+        for a in range(6):
+            value = task.speller.decode(mine.tokens[mine.labels["attribute"] == a])
+            assert tuple(value.tolist()) == task.value_ids(world, i, a)
+
+
+@pytest.mark.parametrize("codec", ["word", "byte", "bpe:400"])
+def test_a_prompt_is_spelled_as_in_training(codec: str) -> None:
+    """Text, ids, text again: and the ids of a question are the beginning of the ids of question and answer."""
+    task = BioQuestions(people=40, templates=2, codec=codec)
+    corpus = Corpus(task, 0)
+    assert task.vocab() == BioS(people=40, templates=2, questions=4, codec=codec).vocab()
+    for i in range(30):
+        example = corpus.documents(i, i + 1)[0]
+        ids = example.tokens[1:-1]
+        words = task.kit.vocab.decode(task.speller.decode(ids) if task.speller else ids)
+        text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" 's", "'s")
+        assert np.array_equal(task.encode(text), ids) and np.array_equal(task.encode(" ".join(words)), ids)
+        question = text[: text.index(":") + 1]
+        assert np.array_equal(task.encode(question), example.prompt[1:])
+        assert task.score(corpus.world, example, example.tokens[example.prompt_length :]) == {"exact": 1.0}
+    with pytest.raises(UserError, match="ends in a space"):
+        task.encode(question + " ")
+    with pytest.raises(UserError, match="'Xyzzy' at position"):
+        task.encode("Who employs Xyzzy ?")
+
+
+def test_splitting() -> None:
+    words = TINY.vocab()
+    assert split("Wade Adell Orr's company, Reno.", words)[-4:] == ["company", ",", "Reno", "."]
+    assert split("", words) == [] and split(".", words) == ["."]
+
+
+def test_a_learned_codec_is_always_the_same() -> None:
+    first, second = (replace(TINY, people=100, codec="bpe:350").vocab() for _ in range(2))
+    assert first == second and first.size < TINY.vocab().size + 350
+    assert digest(first.symbols, 8) == digest(second.symbols, 8)
+
+
+def test_bytes_beyond_ascii() -> None:
+    words = replace(TINY).kit.vocab
+    codec = by_bytes(type(words)((*words.symbols, "Zoë")))
+    assert codec.words.decode(codec.decode(codec.encode("Zoë ."))) == ["Zoë", "."]
+
+
+def test_a_codec_that_merges_words_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, trainers
+
+    merging = Tokenizer(models.BPE())  # without a pre-tokenizer nothing stops it at spaces
+    texts = [TINY.vocab().decode(Corpus(TINY, 0).documents(i, i + 1)[0].tokens[1:-1]) for i in range(12)]
+    merging.train_from_iterator([" " + " ".join(text) for text in texts], trainers.BpeTrainer(show_progress=False))
+    merging.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="otherwise inside a text|cannot spell") as caught:
+        replace(TINY, codec=str(tmp_path)).vocab()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("codec", ["", "bpe:", "bpe:100", "bpe:many"])
+def test_bad_names(codec: str) -> None:
+    with pytest.raises(UserError, match="bpe:SIZE"):
+        replace(TINY, codec=codec)
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(UserError, match="cannot read the tokenizer"):
+        replace(TINY, codec="/nowhere/tokenizer.json").vocab()

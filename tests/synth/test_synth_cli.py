@@ -1,0 +1,281 @@
+"""The command line of synth: a newcomer's commands, the task of docs/add_a_task.md, and bad input."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synth import get_task
+from synth.__main__ import guarded, main
+from synth.errors import UserError
+
+CONTRACT = "tests/contracts/test_task_contract.py"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "synth", *args], capture_output=True, text=True, cwd=ROOT, **kwargs)
+
+
+def test_help_is_fast_and_free_of_torch() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "synth", "--help"]
+    seconds = []
+    for _ in range(3):
+        start = os.times()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        end = os.times()  # processor time: a loaded machine says nothing about the command
+        seconds.append(end.children_user + end.children_system - start.children_user - start.children_system)
+        assert done.returncode == 0 and "python -m synth show" in done.stdout
+    assert not re.search(r"\| +(torch|numba|nltk|pandas|transformers)$", done.stderr, re.M)
+    assert min(seconds) < 1
+
+
+def test_show_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["show", "cfg3f", "--root", "13", "--n", "200"])
+    text = capsys.readouterr().out
+    for word in ("<bos>", "duplicates", "overlap", "length", "floors", "slice length"):
+        assert word in text
+    main(["show", "cfg", "--grammar", "cfg3b", "--n", "50", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["documents"] == 50 and found["length"]["0"] >= 140
+
+
+def test_a_task_from_a_file_is_shown_exported_and_scored(
+    reverse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["show", "--task", reverse, "--length", "3", "--n", "400"])
+    shown = capsys.readouterr().out
+    assert "fresh samples" in shown and "{'1':" in shown  # realised difficulty: how often each length occurs
+    out = tmp_path / "data.jsonl"
+    main(["export", reverse, "--n", "300", "--split", "test", "--out", str(out)])
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 300 and json.loads((tmp_path / "data.jsonl.vocab.json").read_text())["="] == 6
+    answers = [{"index": i, "tokens": r["tokens"][r["prompt_length"] :]} for i, r in enumerate(rows[:20])]
+    answers[7]["tokens"] = answers[7]["tokens"][:-1]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+    capsys.readouterr()
+    main(["score", reverse, "--in", str(tmp_path / "said.jsonl")])
+    scores = [json.loads(line)["accuracy"] for line in capsys.readouterr().out.splitlines()]
+    assert scores == [float(i != 7) for i in range(20)]
+
+
+def test_a_task_from_a_file_keeps_the_contract(reverse: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        CONTRACT,
+        "--task",
+        reverse,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "txt"])
+def test_exports_hold_the_same_documents(to: str, tmp_path: Path) -> None:
+    out = tmp_path / f"x.{to}"
+    main(["export", "cfg3f", "--root", "13", "--n", "300", "--to", to, "--out", str(out), "--labels"])
+    from synth import Corpus
+
+    block = Corpus(get_task("cfg3f", root="13"), 0).documents(0, 300, labels=True)
+    if to == "txt":
+        texts = [[int(t) for t in line.split()] for line in out.read_text().splitlines()]
+        assert all(np.array_equal(t, block[i].tokens[1:-1]) for i, t in enumerate(texts)) and len(texts) == 300
+        return
+    if to == "parquet":
+        import pandas as pd
+
+        rows = pd.read_parquet(out).to_dict("records")
+    else:
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        assert np.array_equal(row["tokens"], block[i].tokens)
+        for name, values in block[i].labels.items():
+            assert np.array_equal(np.stack(row[name]), values)
+
+
+def test_score_of_a_grammar_in_detail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = [int(t) for t in "1 2 3".split()]
+    grammar = tmp_path / "tiny.cfg"
+    grammar.write_text("S -> A B | B A\nA -> '1' '2' | '3'\nB -> '3' | '1' '2'\n")
+    file = tmp_path / "in.jsonl"
+    lines = [{"tokens": truth}, {"tokens": ["<bos>", "1", "2", "3", "<eos>"]}, {"tokens": ["1", "3"]}, {"tokens": []}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main(["score", "cfg", "--grammar", str(grammar), "--in", str(file), "--detail"])
+    first, second, third, empty = map(json.loads, capsys.readouterr().out.splitlines())
+    # S -> A B -> (1 2)(3) and S -> B A -> (1 2)(3): each 1/2 * 1/2 * 1/2
+    assert first == second and first["valid"] is True and first["parses"] == 2
+    assert first["log2_probability"] == pytest.approx(-2) and first["edits"] == 0
+    assert np.allclose(first["next"], [[0.5, 0, 0.5, 0], [0, 1, 0, 0], [0.5, 0, 0.5, 0], [0, 0, 0, 1]])
+    assert third["valid"] is False and third["parses"] == 0 and third["log2_probability"] is None
+    assert third["edits"] == 1 and empty["edits"] is None
+    assert third["next"][2] == [0, 0, 0, 0]
+
+
+BAD = {
+    "unknown verb": (["shew", "cfg"], "choose list"),
+    "no task": (["show"], "which task"),
+    "unknown task": (["show", "cfg3ff"], "did you mean cfg3f"),
+    "unknown grammar": (["show", "cfg", "--grammar", "cfg9"], "cfg9"),
+    "unknown root": (["show", "cfg3f", "--root", "99"], "99"),
+    "unknown flag": (["show", "cfg3f", "--rooot", "13"], "--rooot"),
+    "no such file": (["score", "cfg3f", "--in", "nowhere.jsonl"], "nowhere.jsonl"),
+    "no such task file": (["show", "nowhere.py:Task"], "nowhere.py"),
+    "not a number": (["show", "cfg3f", "--n", "x"], "--n"),
+    "no file named": (["score", "cfg3f"], "--in"),
+    "negative samples": (["show", "cfg3f", "--samples", "-1"], "--samples"),
+    "list of something": (["list", "cfg"], "takes no 'cfg'"),
+    "another format": (["export", "cfg3f", "--to", "txt", "--out", "x.jsonl"], "--to jsonl"),
+    "a file for a folder": (["export", "cfg3f", "--out", "README.md/x"], "cannot write"),
+    "nothing to export": (["export", "cfg3f", "--n", "0"], "at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line(case: str) -> None:
+    args, word = BAD[case]
+    done = run(*args)
+    assert done.returncode == 2 and word in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+
+
+BAD_LINES = {
+    "foreign id": ('{"tokens": [1, 9]}', "token 9 at position 1"),
+    "foreign symbol": ('{"tokens": ["1", "x"]}', "token 'x' at position 1"),
+    "mixed": ('{"tokens": ["1", 2]}', "position 1"),
+    "negative": ('{"tokens": [-1]}', "position 0"),
+    "huge": ('{"tokens": [99999999999999999999]}', "position 0"),
+    "not json": ('{"tokens": [1', "line 2: not JSON"),
+    "no tokens": ('{"text": "1 2"}', 'list "tokens"'),
+    "bad index": ('{"tokens": [1], "index": -1}', '"index"'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_bad_completions_name_the_line_and_leave_results_alone(case: str, tmp_path: Path) -> None:
+    line, word = BAD_LINES[case]
+    (tmp_path / "in.jsonl").write_text('{"tokens": [1, 2]}\n' + line + "\n")
+    (tmp_path / "out.jsonl").write_text("earlier\n")
+    done = run("score", "cfg3f", "--in", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl"))
+    assert done.returncode == 2 and word in done.stderr and "line 2" in done.stderr
+    assert done.stderr.count("\n") == 1 and (tmp_path / "out.jsonl").read_text() == "earlier\n"
+
+
+def test_each_verb_tells_its_options_without_a_task() -> None:
+    done = run("export", "--help")
+    assert done.returncode == 0 and "parquet,jsonl,txt" in done.stdout and not done.stderr
+
+
+def test_a_line_without_its_document_is_named(reverse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"tokens": [1], "index": 0}\n{"tokens": [1]}\n')
+    with pytest.raises(UserError, match='line 2: this task needs "index"'):
+        main(["score", reverse, "--in", str(file)])
+    file.write_text("\n")
+    with pytest.raises(UserError, match="holds no completions"):
+        main(["score", reverse, "--in", str(file)])
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"tokens": [1], "index": 0}\n'))
+    main(["score", reverse, "--in", "-"])
+
+
+def test_bad_fields_of_a_task_are_one_line(reverse: str) -> None:
+    with pytest.raises(UserError, match="length=0"):
+        main(["show", reverse, "--length", "0"])
+
+
+def test_exports_do_not_lose_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--root", "13"]):
+        main(["export", "cfg3f", "--n", "3", *more])
+    assert (tmp_path / "cfg3f.jsonl").exists() and (tmp_path / "cfg3f-root13.jsonl").exists()
+    with pytest.raises(UserError, match="--overwrite"):
+        main(["export", "cfg3f", "--n", "3"])
+    main(["export", "cfg3f", "--n", "4", "--overwrite"])
+    assert len((tmp_path / "cfg3f.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_grammar_of_your_own_is_the_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.cfg").write_text("S -> 'a' | 'b'")
+    main(["show", "cfg", "--grammar", f"{tmp_path}/mine.cfg", "--n", "5", "--samples", "0"])
+    assert "mine.cfg" in re.search("^source: .*$", capsys.readouterr().out, re.M)[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("decorator", ["", "@dataclass\n"])
+def test_a_task_that_is_no_frozen_dataclass_is_refused(decorator: str, reverse: str) -> None:
+    path = Path(reverse.partition(":")[0])
+    path.write_text(path.read_text().replace("@dataclass(frozen=True)\n", decorator))
+    with pytest.raises(UserError, match="frozen"):
+        main(["show", reverse])
+    if not decorator:
+
+        class Bare(type(get_task("cfg3f"))):  # type: ignore[misc]
+            extra: int = 0
+
+        with pytest.raises(UserError, match="Bare"):
+            _ = Bare().key
+
+
+def test_an_unknown_task_of_the_contract_test_is_one_line() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:xdist",
+        CONTRACT,
+        "--task",
+        "no.py:X",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 4 and "ERROR: no file no.py" in done.stderr and "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("command", [["synth", "list"], ["probing", "plan", "--people", "50"], ["experiments", "list"]])
+def test_an_output_that_is_full_is_one_line(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: the output: No space left on device; ")
+
+
+def test_interrupted_commands_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted, "run it again") == 130
+    assert capsys.readouterr().err.strip() == "stopped; run it again"
+
+
+def test_errors_of_the_system_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").write_text("")
+    assert guarded(lambda: print((tmp_path / "a/b").read_text()), "") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path}/a/b: Not a directory; ") and err.count("\n") == 1
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synth.commands import export
+
+    out = tmp_path / "x.jsonl"
+    out.write_text("earlier\n")
+
+    def full(block: object, labels: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "rows", full)
+    with pytest.raises(UserError, match="No space left"):
+        export.export(get_task("cfg3f", root="13"), 10, "jsonl", out)
+    assert out.read_text() == "earlier\n" and list(tmp_path.iterdir()) == [out]
