@@ -39,8 +39,8 @@ test: setup lint ## linters, tests, dry runs, one experiment end to end, figures
 	$(ONE) $(BIN)/python -m pytest -q -n 2
 	$(BIN)/python -m experiments cost
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; set -x; \
-	$(ONE) $(BIN)/python -m experiments run --scale smoke --results $$tmp/results --runs $$tmp/runs; \
-	$(BIN)/python -m experiments plot --into $$tmp/figures; \
+	$(ONE) $(BIN)/python -m experiments run --scale smoke --results-dir $$tmp/results --runs-dir $$tmp/runs; \
+	$(BIN)/python -m experiments plot --output-dir $$tmp/figures; \
 	$(BIN)/python -m experiments claims --check
 
 bench: setup ## speed against the public alternatives

@@ -1,10 +1,9 @@
-"""Speed against the public alternatives.
+"""Speed against public alternatives.
 
-Every file bench_NAME.py here is a benchmark that `python -m benchmarks` finds. It has one function,
-`run(quick)`, which yields a Row for each of its cases.
+Every file bench_NAME.py is a benchmark for `python -m benchmarks`; its function `run(quick)` yields a Row per case.
 """
 
 import os
 
-# numpy's threads are fixed when it is first imported; torch is told its number by each benchmark
+# numpy reads this when it is first imported; each benchmark sets the threads of torch
 os.environ["OPENBLAS_NUM_THREADS"] = "1"

@@ -1,6 +1,6 @@
-"""What Canon layers cost a training step (Physics of Language Models, Part 4.1, section 4), against the model without.
+"""Cost of Canon layers in training (Physics of Language Models, Part 4.1, section 4), against the model without.
 
-Both sides are lm.train as users call it, on the same windows; on a GPU that is bf16 and compiled.
+Both sides are lm.train with its defaults on the same windows; on a GPU that is bf16 and compiled.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,37 +8,37 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.bench_training import Load, ours
+from benchmarks.bench_training import TrainingJob, ours
 from benchmarks.peers import TASK, model_of, threads
-from benchmarks.timing import ROUNDS, Row, compared, interleaved
+from benchmarks.timing import ROUNDS, Row, compare, measure_in_turns
 from lm.model import Decoder, build
 
 BARS = {"cpu": 1 / 1.15, "cuda": 1 / 1.12}  # of the rate without: at most 15 % and 12 % more time for ABCD
 SETS = ("ABCD", "AC")
 
 
-def maker(canon: str, layers: int, width: int, heads: int, window: int) -> Callable[[], Decoder]:
-    """Makes a fresh LLaMA with these Canon layers."""
+def model_factory(canon: str, layers: int, width: int, heads: int, window: int) -> Callable[[], Decoder]:
+    """A function that builds a fresh LLaMA with these Canon layers."""
     config = replace(model_of("llama", layers, width, window, heads).config, canon=canon)
     return lambda: build(config, TASK.vocab().size, seed=0)
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Tokens/s with and without, at laptop size, or with CUDA at the size of the experiments there."""
+    """Tokens/s with and without Canon layers, at laptop size or, with CUDA, at the size of GPU experiments."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape = (2, 32, 2) if quick else (4, 64, 4) if device == "cpu" else (8, 512, 8)
     if quick:
-        loads = [Load(2, 32, 1, 2)]
+        loads = [TrainingJob(2, 32, 1, 2)]
     elif device == "cpu":
-        loads = [Load(64, 128, 1, 4), Load(16, 512, 1, 4)]
+        loads = [TrainingJob(64, 128, 1, 4), TrainingJob(16, 512, 1, 4)]
     else:
-        loads = [Load(96, 512, 20, 60)]
+        loads = [TrainingJob(96, 512, 20, 60)]
     with threads(1):
         for load in loads:
-            makers = [maker(canon, *shape, load.window) for canon in ("", *SETS)]
+            makers = [model_factory(canon, *shape, load.window) for canon in ("", *SETS)]
             sides = [lambda make=make, load=load: ours(make, load) for make in makers]
-            plain, *others = interleaved(*sides, rounds=2 if quick else ROUNDS)
+            plain, *others = measure_in_turns(*sides, rounds=2 if quick else ROUNDS)
             for canon, rates in zip(SETS, others, strict=True):
                 bar = BARS[device] if canon == "ABCD" else None
                 case = f"llama {shape[0]}x{shape[1]} Canon-{canon}, {load.batch} x {load.window}"
-                yield compared(case, "tokens/s", rates, "the same without", plain, threads=1, bar=bar, device=device)
+                yield compare(case, "tokens/s", rates, "the same without", plain, threads=1, bar=bar, device=device)

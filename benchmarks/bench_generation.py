@@ -1,6 +1,6 @@
 """Sampling at temperature 1 (Physics of Language Models, Part 1, section 4), against generate of transformers.
 
-Both have the same weights, begin with <bos>, keep a cache, and go on to the last token, as neither stops at <eos>.
+Both have the same weights, start from <bos>, use a cache and do not stop at <eos>.
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import SIZES, TASK, counterpart, model_of, threads
-from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
+from benchmarks.peers import SIZES, TASK, model_of, threads, to_peer
+from benchmarks.timing import ROUNDS, Row, compare, measure_in_turns, rate_of
 from lm.inference.sampling import generate
 from lm.model import Decoder
 
@@ -17,36 +17,36 @@ BARS = {"0.1M": 4.0, "0.8M": 3.0}
 
 
 def ours(model: Decoder, sequences: int, length: int) -> int:
-    """Draw and count new tokens with lm.inference.sampling."""
+    """Sample with lm.inference.sampling; return the number of new tokens."""
     bos = TASK.vocab().bos
-    drawn = generate(model, [[bos]] * sequences, length, eos=None, progress=lambda *_: None)
-    return sum(map(len, drawn))
+    tokens = generate(model, [[bos]] * sequences, length, eos=None, progress=lambda *_: None)
+    return sum(map(len, tokens))
 
 
 def theirs(peer: Any, sequences: int, length: int) -> int:
-    """The same with transformers: plain multinomial sampling, no truncation of the distribution."""
+    """Sample with transformers from the full distribution; return the number of new tokens."""
     vocab = TASK.vocab()
     prompts = torch.full((sequences, 1), vocab.bos)
     with torch.inference_mode():
-        drawn = peer.generate(
+        tokens = peer.generate(
             prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=length, do_sample=True, temperature=1.0,
             top_k=0, top_p=1.0, eos_token_id=None, pad_token_id=vocab.pad, use_cache=True,
         )  # fmt: skip
-    return drawn[:, 1:].numel()
+    return tokens[:, 1:].numel()
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """New tokens/s of GPT-2 at two sizes, one batch of all sequences."""
+    """New tokens/s of GPT-2 at two sizes, all sequences in one batch."""
     sequences, length, rounds = (4, 8, 2) if quick else (256, 128, ROUNDS)
     count = 1 if quick else 2
     with threads(count):
         for size, (layers, width) in SIZES.items():
-            model = model_of("gpt2", layers, width, context=512)
-            peer = counterpart(model).eval()
-            sides = timed(_side(ours, model, sequences, length)), timed(_side(theirs, peer, sequences, length))
-            mine, other = interleaved(*sides, rounds=rounds)
+            model = model_of("gpt2", layers, width, max_seq_len=512)
+            peer = to_peer(model).eval()
+            sides = rate_of(_side(ours, model, sequences, length)), rate_of(_side(theirs, peer, sequences, length))
+            mine, other = measure_in_turns(*sides, rounds=rounds)
             case = f"gpt2 {size}, {sequences} sequences of {length}"
-            yield compared(case, "tokens/s", mine, "transformers generate", other, threads=count, bar=BARS[size])
+            yield compare(case, "tokens/s", mine, "transformers generate", other, threads=count, bar=BARS[size])
 
 
 def _side(draw: Any, model: Any, sequences: int, length: int) -> Any:

@@ -1,9 +1,8 @@
-"""Many small models at once (lm.ensemble.train_many), against training them in turn (lm.train).
+"""Many small models at once (lm.ensemble.train_many), against training them one by one (lm.train).
 
-Ours is what the harness does on a CPU: two processes of one thread, each with half of the models as one group. The
-peers are lm.train on the same models, one after another with all threads in one process, and in two processes of one
-thread each, which is what stacking itself must beat. With CUDA one process holds all models, and so does the peer.
-Everybody is timed on later steps: processes, kernels and worlds are made in the warm-up.
+Ours is the harness on a CPU: two processes of one thread, each training half of the models as one group. The peers
+train the same models one by one, in one process with all threads, and in two processes of one thread each. With CUDA
+all is in one process. Processes, kernels and worlds are made in the warm-up.
 """
 
 import multiprocessing
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import TASK, model_of, threads
-from benchmarks.timing import ROUNDS, Row, Side, compared, interleaved
+from benchmarks.timing import ROUNDS, RateFunction, Row, compare, measure_in_turns
 from lm.config import TrainConfig
 from lm.ensemble.train_many import train_many
 from lm.training.loop import train
@@ -24,24 +23,24 @@ SIZES = {"20K": (2, 32), "0.1M": (2, 64)}  # layers, width
 BARS = {"20K": 2.0, "0.1M": 1.3}  # at 8 x 64, against all threads in turn
 GPU_SIZES = {"1M": (5, 128)}
 PROCESSES = 2
-TOKENS = 30720  # of every model in a round
+TOKENS = 30720  # per model and round
 Job = tuple[int, int, int, int, int]  # layers, width, batch, window, steps
 
 
 def work(layers: int, width: int, batch: int, window: int, steps: int, seeds: range, at_once: bool) -> int:
-    """Train one rotary model for every seed, and return the tokens."""
+    """Train one rotary model per seed; return the number of tokens."""
     models = [model_of("gpt2 rotary", layers, width, window) for _ in seeds]
-    config = TrainConfig(steps=steps, batch=batch, window=window)
+    config = TrainConfig(steps=steps, batch_size=batch, seq_len=window)
     if at_once:
         train_many(models, [TASK] * len(models), [config] * len(models), seeds, log_every=steps)
     else:
         for model, seed in zip(models, seeds, strict=True):
-            train(model, TASK, config, seed, log_every=steps, progress=lambda *_: None)
+            train(model, TASK, config, seed, log_every=steps, on_step=lambda *_: None)
     return steps * batch * window * len(seeds)
 
 
-def here(job: Job, models: int, at_once: bool) -> Side:
-    """Tokens/s of this process alone."""
+def rate_in_process(job: Job, models: int, at_once: bool) -> RateFunction:
+    """A measurement of tokens/s in this process."""
 
     def side() -> float:
         began = time.perf_counter()
@@ -50,8 +49,8 @@ def here(job: Job, models: int, at_once: bool) -> Side:
     return side
 
 
-def shared(pool: ProcessPoolExecutor, job: Job, models: int, at_once: bool) -> Side:
-    """Tokens/s of the processes, each with its part of the models."""
+def rate_in_pool(pool: ProcessPoolExecutor, job: Job, models: int, at_once: bool) -> RateFunction:
+    """A measurement of tokens/s in the pool, each process with its part of the models."""
     parts = [range(k, models, PROCESSES) for k in range(PROCESSES)]
 
     def side() -> float:
@@ -63,7 +62,7 @@ def shared(pool: ProcessPoolExecutor, job: Job, models: int, at_once: bool) -> S
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Tokens/s at two sizes and two batches, on a GPU at one size."""
+    """Tokens/s at two sizes and two batch shapes, on a GPU at one size."""
     if torch.cuda.is_available():
         for size, (layers, width) in GPU_SIZES.items():
             yield from _case(size, (layers, width, 16, 128, 4 if quick else 300), 4 if quick else 16, quick, 5.0)
@@ -87,13 +86,13 @@ def _case(
     bar: float | None,
     pool: ProcessPoolExecutor | None = None,
 ) -> Iterator[Row]:
-    sides = [here(job, models, True), here(job, models, False)]
+    sides = [rate_in_process(job, models, True), rate_in_process(job, models, False)]
     if pool is not None:
-        sides = [shared(pool, job, models, True), sides[1], shared(pool, job, models, False)]
-    ours, in_turn, *rest = interleaved(*sides, rounds=2 if quick else ROUNDS)
+        sides = [rate_in_pool(pool, job, models, True), sides[1], rate_in_pool(pool, job, models, False)]
+    ours, in_turn, *rest = measure_in_turns(*sides, rounds=2 if quick else ROUNDS)
     case = f"{models} of {size}, {job[2]} x {job[3]}"
     about: dict[str, Any] = {"threads": PROCESSES if pool else 1, "device": "cpu" if pool else "cuda"}
-    yield compared(case, "tokens/s", ours, "lm.train in turn", in_turn, bar=bar, **about)
+    yield compare(case, "tokens/s", ours, "lm.train in turn", in_turn, bar=bar, **about)
     for rates in rest:
         peer = f"lm.train in {PROCESSES} processes"
-        yield compared(f"{case}, beside processes", "tokens/s", ours, peer, rates, **about)
+        yield compare(f"{case}, beside processes", "tokens/s", ours, peer, rates, **about)

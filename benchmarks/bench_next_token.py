@@ -1,6 +1,6 @@
 """Exact next-token distributions after every prefix (Physics of Language Models, Part 1, Figure 4 right).
 
-No public package computes them, so the peer is our own reference for tests: the definitions as dense numpy matrices.
+No public package computes them, so the peer is the reference implementation of our tests, with dense numpy matrices.
 """
 
 from collections.abc import Iterator
@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_chart import typical
-from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
+from benchmarks.bench_chart import sentences_of_mean_length
+from benchmarks.timing import ROUNDS, Row, compare, measure_in_turns, rate_of
 from synth.cfg import Grammar, load, next_token, sample
 from synth.cfg.oracles import naive
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Sentences/s of cfg3f: all rows of whole sentences."""
+    """Sentences/s of cfg3f, with the distributions after all prefixes."""
     count, few, rounds = (20, 1, 2) if quick else (500, 2, ROUNDS)
     grammar = load("cfg3f")
     tokens, offsets, _ = sample(grammar, np.random.default_rng(0), count)
-    sides = timed(_ours(grammar, tokens, offsets)), timed(_theirs(grammar, typical(grammar, tokens, offsets, few)))
-    ours, theirs = interleaved(*sides, rounds=rounds)
+    sides = (
+        rate_of(_ours(grammar, tokens, offsets)),
+        rate_of(_theirs(grammar, sentences_of_mean_length(grammar, tokens, offsets, few))),
+    )
+    ours, theirs = measure_in_turns(*sides, rounds=rounds)
     peer = "our own dense numpy reference (no public one exists)"
     case = "cfg3f, rows of whole sentences"
-    yield compared(case, "sentences/s", ours, peer, theirs, threads=1, bar=200.0, bar_on="value")
+    yield compare(case, "sentences/s", ours, peer, theirs, threads=1, bar=200.0, bar_on="value")
 
 
 def _ours(grammar: Grammar, tokens: np.ndarray, offsets: np.ndarray) -> Any:

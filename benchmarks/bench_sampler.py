@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import ROUNDS, Row, compared, interleaved, timed
+from benchmarks.timing import ROUNDS, Row, compare, measure_in_turns, rate_of
 from synth.cfg import Grammar, load, sample
-from synth.cfg.nltk_format import to_nltk
+from synth.cfg.formats import to_nltk
 
 BARS = {False: 10e6, True: 3e6}  # tokens/s by labels
 
 
 def expand(grammar: Any, symbol: Any, chosen: random.Random) -> list[str]:
-    """A random sentence of an nltk grammar, in the usual few lines of Python: choose a rule, expand its children."""
+    """A random sentence of an nltk grammar, by recursive expansion."""
     if isinstance(symbol, str):
         return [symbol]
     production = chosen.choice(grammar.productions(lhs=symbol))
@@ -22,14 +22,16 @@ def expand(grammar: Any, symbol: Any, chosen: random.Random) -> list[str]:
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Tokens/s without and with labels. The peer draws no labels in either case."""
+    """Tokens/s without and with labels; the peer never makes labels."""
     grammar = load("cfg3f")
     ours, theirs, rounds = (50, 1, 2) if quick else (8000, 40, ROUNDS)
     for labels, bar in BARS.items():
-        rates = interleaved(timed(_ours(grammar, ours, labels)), timed(_theirs(grammar, theirs)), rounds=rounds)
+        rates = measure_in_turns(
+            rate_of(_ours(grammar, ours, labels)), rate_of(_theirs(grammar, theirs)), rounds=rounds
+        )
         case = f"cfg3f, labels {'on' if labels else 'off'}"
         peer = "nltk productions + random.choice, without labels"
-        yield compared(case, "tokens/s", rates[0], peer, rates[1], threads=1, bar=bar, bar_on="value")
+        yield compare(case, "tokens/s", rates[0], peer, rates[1], threads=1, bar=bar, bar_on="value")
 
 
 def _ours(grammar: Grammar, sentences: int, labels: bool) -> Any:

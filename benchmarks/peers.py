@@ -1,4 +1,4 @@
-"""transformers as the public alternative: the same model, and a thread count for a while."""
+"""The models of both sides: ours, and the same in transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ SIZES = {"0.1M": (2, 64), "0.8M": (4, 128)}  # layers, width; parameters of the 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """torch on `number` threads, within one operation."""
+    """Set the intra-op threads of torch for the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -28,17 +28,17 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def model_of(flavour: str, layers: int, width: int, context: int, heads: int = 4) -> Decoder:
-    """Our model for the vocabulary of TASK; "gpt2 rotary" is GPT-2 but for its positions, the papers' GPT_rot."""
+def model_of(flavour: str, layers: int, width: int, max_seq_len: int, heads: int = 4) -> Decoder:
+    """Our model for the vocabulary of TASK; "gpt2 rotary" is GPT-2 with rotary positions, the papers' GPT_rot."""
     make = ModelConfig.llama if flavour == "llama" else ModelConfig.gpt2
-    config = make(layers, heads, width, context=context)
+    config = make(layers, heads, width, max_seq_len=max_seq_len)
     if flavour == "gpt2 rotary":
         config = replace(config, positions="rotary")
     return build(config, TASK.vocab().size, seed=0)
 
 
-def counterpart(model: Decoder) -> Any:
-    """transformers' own GPT2LMHeadModel or LlamaForCausalLM with the same weights, without dropout."""
+def to_peer(model: Decoder) -> Any:
+    """The GPT2LMHeadModel or LlamaForCausalLM of transformers with the same weights, without dropout."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Rows as text, as results/benchmarks/table.csv, and as a figure of the ratios with the bars drawn in."""
+"""Rows as text, as results/benchmarks/table.csv, and as a figure of the ratios."""
 
 import platform
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _short(number: float | None, kind: str = "value") -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Columns that say where and when a row was measured."""
+    """Columns for the machine, software versions, commit and date of a measurement."""
     import torch
 
     here = provenance()
@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor's name, as the system knows it."""
+    """Name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def cpu_model() -> str:
 
 
 def write(rows: Sequence[Row], folder: Path = FOLDER) -> list[Path]:
-    """Put the rows in the table, in place of what it held of the same benchmarks and device, and draw the figure."""
+    """Replace the table's rows of the same benchmarks and devices, draw the figure, and return all paths."""
     import pandas as pd
 
     where = machine()
@@ -70,31 +70,33 @@ def write(rows: Sequence[Row], folder: Path = FOLDER) -> list[Path]:
     if path.exists():
         old = pd.read_csv(path, keep_default_na=False, na_values=[""])
         measured = set(zip(table["name"], table["device"], strict=True))
-        kept = [pair not in measured for pair in zip(old["name"], old["device"], strict=True)]
-        table = pd.concat([old[kept], table]) if any(kept) else table
+        others = [pair not in measured for pair in zip(old["name"], old["device"], strict=True)]
+        table = pd.concat([old[others], table]) if any(others) else table
     table = table.sort_values("name", kind="stable")
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # what a later reader of the table will draw
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # draw what a later reader of the table would
     with figures.style():
         return [path, *figures.save(figure(table), folder, f"{where['cpu']}, commit {where['git_commit']}")]
 
 
 def figure(table: "DataFrame") -> "Figure":
-    """How many times the peer's rate each case reaches: median (dot), range of the rounds, target (tick)."""
+    """Ratio to the peer's rate of each case: median (dot), range of the rounds (line), target (tick)."""
     table = table.dropna(subset=["ratio"]).iloc[::-1].reset_index(drop=True)
     bar = table["bar"].where(table["bar_on"] == "ratio", table["bar"] / table["peer_value"])
-    drawing, (axes,) = figures.canvas(width=10.0, height=1.5 + 0.34 * len(table))
+    drawing, (axes,) = figures.subplots(width=10.0, height=1.5 + 0.34 * len(table))
     hues = dict(zip(sorted(set(table["name"])), figures.colors(table["name"].nunique()), strict=True))
     for y, row in table.iterrows():
         axes.hlines(y, row["low"], row["high"], color=hues[row["name"]], linewidth=2)
         axes.plot(row["ratio"], y, "o", color=hues[row["name"]])
-    axes.plot(bar, table.index, "|", color=figures.PAPER, markersize=14, markeredgewidth=2, label="target")
-    axes.axvline(1, color=figures.FLOOR, linestyle=":")
+    axes.plot(bar, table.index, "|", color=figures.PAPER_COLOR, markersize=14, markeredgewidth=2, label="target")
+    axes.axvline(1, color=figures.BASELINE_COLOR, linestyle=":")
     axes.set_xscale("log")
     names = zip(table["name"], table["case"], table["peer"], strict=True)
     axes.set_yticks(table.index, [f"{name}: {case}\nagainst {peer}" for name, case, peer in names], fontsize=8)
     axes.grid(axis="x")
     axes.set_xlabel("times the rate of what stands after 'against', measured in the same run")
-    figures.title(drawing, "Speed: dots are medians of interleaved rounds, lines their range, ticks what was aimed at")
+    figures.set_title(
+        drawing, "Speed: dots are medians of interleaved rounds, lines their range, ticks what was aimed at"
+    )
     axes.legend(loc="lower right")
     return drawing

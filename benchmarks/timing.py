@@ -1,4 +1,4 @@
-"""Rates of ours and of others, measured in turns, so that a busy machine slows both alike."""
+"""Measuring the rates of several sides in turns, so that a busy machine slows all of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
-Side = Callable[[], float]  # does a piece of work and returns its rate
+RateFunction = Callable[[], float]  # does some work and returns its rate, in units/s
 ROUNDS = 7
 PRINTED = ("name", "case", "value", "unit", "peer", "peer_value", "ratio")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case: medians over the rounds. low and high are the least and greatest round, of the ratio where there is a
-    peer and of the value where there is none. bar is what we hold ourselves to, on the value or on the ratio."""
+    """One case: medians over the rounds; low and high are the extremes, of the ratio (of the value without a peer).
+
+    bar: target for the value or the ratio, as `bar_on` says.
+    """
 
     case: str
     value: float
@@ -32,18 +34,18 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is reached; None without one."""
+        """Whether the bar is reached; None if there is none."""
         reached = self.value if self.bar_on == "value" else self.ratio
         return None if self.bar is None or reached is None else reached >= self.bar
 
-    def printed(self) -> dict[str, Any]:
-        """What --json prints."""
+    def to_json(self) -> dict[str, Any]:
+        """The fields that --json prints."""
         fields = asdict(self)
         return {key: fields[key] for key in PRINTED}
 
 
-def timed(work: Callable[[], float]) -> Side:
-    """The side whose rate is what `work` returns (units done) by the seconds it takes."""
+def rate_of(work: Callable[[], float]) -> RateFunction:
+    """A measurement of the units that `work` returns per second."""
 
     def side() -> float:
         began = time.perf_counter()
@@ -53,18 +55,18 @@ def timed(work: Callable[[], float]) -> Side:
     return side
 
 
-def interleaved(*sides: Side, rounds: int) -> list[list[float]]:
-    """The rates of every side: one warm-up each, then A B A B ... for `rounds` rounds."""
+def measure_in_turns(*sides: RateFunction, rounds: int) -> list[list[float]]:
+    """The rates of each side over the rounds (A B A B ...), after one warm-up each."""
     for side in sides:
         side()
     turns = [[side() for side in sides] for _ in range(rounds)]
     return [list(rates) for rates in zip(*turns, strict=True)]
 
 
-def compared(
+def compare(
     case: str, unit: str, ours: Sequence[float], peer: str | None = None, theirs: Sequence[float] = (), **more: Any
 ) -> Row:
-    """The row of a case from the rates of its rounds; `more` are further fields of Row, threads among them."""
+    """The row of a case from the rates of its rounds; more: further fields of Row, such as threads."""
     value = median(ours)
     if peer is None:
         return Row(case, value, unit, None, None, None, min(ours), max(ours), **more)

@@ -1,15 +1,14 @@
 """Is a grammar learned whose terminals are never seen, only words drawn from their bags? (claim 1.10)
 
-Part 1 (arXiv 2305.13673), result 10: every terminal is a bag of words, and one of them is written in its place; the
+Part 1 (arXiv 2305.13673), result 10: every terminal is a bag of words, one of which is written in its place; the
 released code has bags that are disjoint or overlap, with words equally probable or not. The same GPT is trained on each
-and on the grammar itself. Upper row: valid sentences, beside what shuffled true words reach, which is not nothing where
-bags overlap, as words then allow many readings; divergence of the next-token distribution from the exact one; how many
-words have a word of the same bags for their nearest neighbour; how alike word vectors are, by what their bags share.
-Lower row: the word vectors of one model in the plane of their two principal components, a colour for every set of bags.
+variant and on the grammar itself. Upper row: valid sentences, beside those of shuffled true words (above zero where
+bags overlap, since words then allow many readings); divergence of the next-token distribution from the exact one; the
+share of words whose nearest neighbour is in the same bags; cosines of word vectors by what their bags share. Lower row:
+the word vectors of one model in the plane of their first two principal components, a colour for every set of bags.
 
-What one should see: validity like that of the grammar itself, and embeddings that gather by bag; words of two bags lie
-between those of either. The paper shows it in a figure and gives no number for it; 300 words are its size as far as
-known.
+What one should see: validity like that of the grammar itself, and embeddings that cluster by bag, with words of two
+bags between those of either. The paper shows this in a figure without numbers; 300 words are its size as far as known.
 
 Worlds and cost: smoke, seconds; laptop, cfg3f rooted at 13, ten minutes on two cores; overnight, cfg3f rooted at 16,
 three hours on two cores; gpu, the full cfg3f, equally probable words only, 12 layers of width 384 and a fortieth of the
@@ -26,9 +25,9 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness.papers import part1_grammars
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, decides, weigh
-from experiments.harness.reporting.stats import by_seed, interval_if_any, where, with_columns
-from experiments.harness.run import Run, replicate
+from experiments.harness.reporting.claims import Claim, ClaimList
+from experiments.harness.reporting.stats import mean_by_seed, select_rows, with_columns
+from experiments.harness.run import Run, default_seeds, with_seeds
 from synth.tasks.cfg import Cfg
 from synth.tasks.implicit import ImplicitCfg
 
@@ -40,56 +39,54 @@ VARIANTS: dict[str, dict] = {
     "overlap": {"bags": "overlap"},
     "overlap, uneven": {"bags": "overlap", "uniform": False},
 }
-WORDS = {"smoke": 30}  # elsewhere 300
+NUM_WORDS = {"smoke": 30}  # elsewhere 300
 # Sentences written from nothing and from a prefix, and true ones; the tokens given. Charts of long sentences over
 # overlapping bags are full, so that there are fewer of them.
-EFFORT = {
+EVALUATION_SIZES = {
     "smoke": (32, 32, 2),
     "laptop": (1000, 1000, 6),
     "overnight": (2000, 1000, 15),
     "gpu": (1000, 300, 50),
     "paper": (5000, 500, 50),
 }
-PICTURED = 60  # words of a picture, the first ones
+NUM_PLOTTED_WORDS = 60  # words of a picture, the first ones
 
 
 def runs(scale: str) -> list[Run]:
-    """The grammar itself and behind each kind of bags, and untrained word vectors; three seeds each (one for smoke)."""
+    """The grammar itself, the grammar behind each kind of bags, and untrained word vectors; three seeds each (one at
+    smoke)."""
     names = ("cfg3b", "cfg3f") if scale == "paper" else ("cfg3f",)
-    one = [run for grammar in names for run in on_grammar(scale, grammar)]
-    return replicate(one, 1 if scale == "smoke" else 3)
+    one = [run for grammar in names for run in runs_on_grammar(scale, grammar)]
+    return with_seeds(one, default_seeds(scale))
 
 
-def on_grammar(scale: str, grammar: str) -> list[Run]:
-    """The same training for all."""
-    from probing.grammar.embedding_geometry import (
-        BagGeometry,  # torch comes with these, and --help has no need of torch
-    )
+def runs_on_grammar(scale: str, grammar: str) -> list[Run]:
+    """The runs on one grammar, all with the same training."""
+    # torch comes with these, and --help has no need of torch
+    from probing.grammar.embedding_geometry import BagGeometry
     from probing.grammar.validity import Validity
 
-    samples, sentences, cut = EFFORT[scale]
+    samples, sentences, cut = EVALUATION_SIZES[scale]
     validity = Validity(samples=samples, cuts=(0, cut), kl_sentences=sentences)
-    plain, model, train = (
-        part1_grammars.world(scale, grammar),
-        part1_grammars.model(scale),
-        part1_grammars.training(scale),
-    )
-    tags = {**part1_grammars.tags(scale, grammar), "cut": cut}
+    grammar_task = part1_grammars.make_task(scale, grammar)
+    model = part1_grammars.make_model_config(scale)
+    train = part1_grammars.make_train_config(scale)
+    tags = {**part1_grammars.grammar_tags(scale, grammar), "cut": cut}
 
-    def run(task: Cfg, variant: str, *asked, trained: bool = True) -> Run:
-        named = {**tags, "variant": variant, "state": "trained" if trained else "untrained"}
-        return Run(NAME, task, model, train if trained else None, asked, tags=named)
+    def run(task: Cfg, variant: str, *evaluations, trained: bool = True) -> Run:
+        run_tags = {**tags, "variant": variant, "state": "trained" if trained else "untrained"}
+        return Run(NAME, task, model, train if trained else None, evaluations, tags=run_tags)
 
-    made = [run(plain, EXPLICIT, validity)]
-    for variant, kind in variants(scale).items():
-        task = ImplicitCfg(plain.grammar, plain.root, words=WORDS.get(scale, 300), **kind)
-        made.append(run(task, variant, validity, BagGeometry(PICTURED)))
-        made.append(run(task, variant, BagGeometry(), trained=False))
-    return made
+    runs = [run(grammar_task, EXPLICIT, validity)]
+    for variant, kind in scale_variants(scale).items():
+        task = ImplicitCfg(grammar_task.grammar, grammar_task.root, words=NUM_WORDS.get(scale, 300), **kind)
+        runs.append(run(task, variant, validity, BagGeometry(NUM_PLOTTED_WORDS)))
+        runs.append(run(task, variant, BagGeometry(), trained=False))
+    return runs
 
 
-def variants(scale: str) -> dict[str, dict]:
-    """The kinds of bags; on one gpu there is time for equally probable words only."""
+def scale_variants(scale: str) -> dict[str, dict]:
+    """The kinds of bags; at gpu only those with equally probable words."""
     return {name: kind for name, kind in VARIANTS.items() if scale != "gpu" or "uniform" not in kind}
 
 
@@ -98,92 +95,92 @@ COLUMNS = ("valid_0", "prefix", "kl", "purity", "purity_chance", "same", "shared
            "statistic", "word", "bags", "x", "y", "x_share", "y_share")  # fmt: skip
 
 
-def complete(table):
-    """With the column `prefix`, validity after the scale's own prefix, and with those that no run so far has given."""
+def with_all_columns(table):
+    """The table with the column `prefix` (validity after the scale's own prefix) and the columns of all panels."""
     cut = f"valid_{table['cut'].iloc[0]}"
     table = table.assign(prefix=table[cut] if cut in table else float("nan"))
     return with_columns(table, COLUMNS)
 
 
-def order_of(part) -> list[str]:
-    """The variants from left to right, as far as they have run."""
+def present_variants(part) -> list[str]:
+    """The variants in the table, from left to right."""
     return [name for name in (EXPLICIT, *VARIANTS) if name in set(part["variant"])]
 
 
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
-    """Two rows of panels a grammar: the measures, and the word vectors of each variant."""
-    table = complete(table)
+    """Two rows of panels per grammar: the metrics, and the word vectors of each variant."""
+    table = with_all_columns(table)
     grammars = list(dict.fromkeys(table["grammar"]))
-    fig, panels = figures.canvas(columns=4, rows=2 * len(grammars), width=4.9, height=4.2)
+    fig, panels = figures.subplots(columns=4, rows=2 * len(grammars), width=4.9, height=4.2)
     for row, grammar in enumerate(grammars):
-        part = where(table, grammar=grammar)
+        part = select_rows(table, grammar=grammar)
         here = panels[8 * row : 8 * row + 8]
-        for draw, axes in zip((validity_panel, divergence_panel, purity_panel, likeness_panel), here, strict=False):
+        for draw, axes in zip((plot_validity, plot_divergence, plot_purity, plot_cosines), here, strict=False):
             draw(axes, part)
             axes.tick_params(axis="x", labelsize=7)
         for variant, axes in zip(VARIANTS, here[4:], strict=True):
-            picture(axes, of(part, "word", variant=variant), variant)
+            plot_word_vectors(axes, select_statistic(part, "word", variant=variant), variant)
         here[0].set_ylabel(f"{grammar}: valid sentences, %")
-    figures.title(fig, part1_grammars.title(where(table, state="trained"), "result 10", "grammar", "variant"))
+    trained = select_rows(table, state="trained")
+    figures.set_title(fig, part1_grammars.figure_title(trained, "result 10", "grammar", "variant"))
     return fig
 
 
-def of(part, statistic: str, state: str = "trained", **values):
+def select_statistic(part, statistic: str, state: str = "trained", **values):
     """The rows of one statistic of the word vectors."""
-    return where(part, statistic=statistic, state=state, **values)
+    return select_rows(part, statistic=statistic, state=state, **values)
 
 
-def validity_panel(axes, part) -> None:
-    """Valid shares from nothing and from a prefix, over what shuffled words reach."""
+def plot_validity(axes, part) -> None:
+    """Shares of valid sentences from nothing and after a prefix, above those of shuffled words."""
     names = {"valid_0": "from nothing", "prefix": f"after {part['cut'].iloc[0]} true tokens"}
     long = part.melt(["variant"], list(names), "start", "valid")
-    long["valid"] *= 100
-    figures.points(axes, long.replace({"start": names}), "variant", "valid", "start", order_of(part))
-    chance_marks(axes, part, "chance_valid", "shuffled words", 100)
+    long = long.replace({"start": names}).assign(valid=100 * long["valid"])
+    figures.plot_means_with_ci(axes, long, "variant", "valid", "start", present_variants(part))
+    plot_chance_levels(axes, part, "chance_valid", "shuffled words", 100)
     axes.set(title="Does it write sentences of the grammar?", ylim=(0, 105))
     axes.legend(fontsize=8)
 
 
-def divergence_panel(axes, part) -> None:
+def plot_divergence(axes, part) -> None:
     """Divergence from the exact next-token distribution."""
-    figures.points(axes, part, "variant", "kl", order=order_of(part))
+    figures.plot_means_with_ci(axes, part, "variant", "kl", order=present_variants(part))
     axes.set(title="How far from the true distribution?", ylabel="KL(true || model), nats a token", ylim=(0, None))
 
 
-def purity_panel(axes, part) -> None:
-    """Nearest neighbours of the same bags, trained and untrained."""
-    part = where(part, statistic="geometry")
+def plot_purity(axes, part) -> None:
+    """Share of words whose nearest neighbour is in the same bags, trained and untrained."""
+    part = select_rows(part, statistic="geometry")
     axes.set(title="Are nearest neighbours of the same bags?", ylabel="share of words", ylim=(0, 1.05))
     if len(part):
-        figures.points(axes, part, "variant", "purity", "state", order_of(part))
-        chance_marks(axes, part, "purity_chance", "chance")
+        figures.plot_means_with_ci(axes, part, "variant", "purity", "state", present_variants(part))
+        plot_chance_levels(axes, part, "purity_chance", "chance")
         axes.legend(fontsize=8)
 
 
-def likeness_panel(axes, part) -> None:
-    """Mean cosines of pairs of words by what their bags share."""
+def plot_cosines(axes, part) -> None:
+    """Mean cosine of two words' vectors by what their bags share."""
     names = {"same": "the same bags", "shared": "share a bag", "apart": "share none"}
-    part = of(part, "geometry")
+    part = select_statistic(part, "geometry")
     axes.set(title="How alike are word vectors?", ylabel="cosine about the mean", ylim=(-1.05, 1.05))
-    part1_grammars.zero(axes)
+    part1_grammars.plot_zero_line(axes)
     if len(part):
         long = part.melt(["variant"], list(names), "pairs", "cosine").replace({"pairs": names})
-        figures.points(axes, long, "variant", "cosine", "pairs", order_of(part))
+        figures.plot_means_with_ci(axes, long, "variant", "cosine", "pairs", present_variants(part))
         axes.legend(title="two words", fontsize=8)
 
 
-def chance_marks(axes, part, column: str, label: str, scale: float = 1) -> None:
-    """A dotted line across each variant at its own chance."""
-    order = order_of(part)
-    for variant, value in part.dropna(subset=[column]).groupby("variant")[column].mean().items():
-        place = order.index(variant)
-        axes.hlines(value * scale, place - 0.4, place + 0.4, color=figures.FLOOR, linestyle=":", linewidth=1.5)
-    axes.plot([], [], ":", color=figures.FLOOR, label=label)
+def plot_chance_levels(axes, part, column: str, label: str, scale: float = 1) -> None:
+    """A dotted line across each variant at its own chance level."""
+    order, means = present_variants(part), part.dropna(subset=[column]).groupby("variant")[column].mean()
+    levels = {float(order.index(variant)): value * scale for variant, value in means.items()}
+    figures.plot_chance_marks(axes, levels, linewidth=1.5)
+    axes.plot([], [], ":", color=figures.BASELINE_COLOR, label=label)
 
 
-def picture(axes, words, variant: str) -> None:
-    """The words of the first seed, coloured by the set of bags they stand in; the most bags last, on top."""
+def plot_word_vectors(axes, words, variant: str) -> None:
+    """The words of the first seed, coloured by the set of bags they belong to."""
     words = words[words["seed_init"] == words["seed_init"].min()]
     sets = sorted(set(words["bags"]), key=lambda name: (name.count(" "), name))
     for color, bags in zip(figures.colors(len(sets)), sets, strict=True):
@@ -198,54 +195,47 @@ def picture(axes, words, variant: str) -> None:
 
 # ---- claims ----------------------------------------------------------------------------------------------------
 def claims(table) -> list[Claim]:
-    """Claim 1.10. The paper gives figures and no number here. Its words are "accuracies near the explicit grammar" (we
-    take 0.05 of validity and 0.05 nats for near) and embeddings that gather by bag: nearly all neighbours in disjoint
-    bags, and in overlapping ones the more alike, the more bags are shared."""
-    table, made = complete(table), []
+    """Claim 1.10. The paper gives figures and no numbers.
+
+    Its words are "accuracies near the explicit grammar" (taken as 0.05 of validity and 0.05 nats) and embeddings that
+    cluster by bag: nearly all nearest neighbours in disjoint bags, and in overlapping ones the more similar, the more
+    bags are shared.
+    """
+    table = with_all_columns(table)
+    made = ClaimList(table)
     for grammar in dict.fromkeys(table["grammar"]):
         for variant in VARIANTS:
-            part = where(table, grammar=grammar)
-            made += learned(part, f"{grammar}, {variant}", variant) + gathered(part, f"{grammar}, {variant}", variant)
+            add_variant_claims(made, select_rows(table, grammar=grammar), f"{grammar}, {variant}", variant)
     return made
 
 
-def told(part, name: str, seeds, threshold: str, **limits: float) -> list[Claim]:
-    """The claim on values by seed, none where a partial table has no value; smoke decides nothing."""
-    found = interval_if_any(seeds)
-    return [weigh("1.10", name, found, "figure", threshold, decides(part), **limits)] if found else []
+def add_variant_claims(made: ClaimList, part, kind: str, variant: str) -> None:
+    """Validity and divergence of one variant, compared with those of the grammar itself, and how its word vectors
+    cluster."""
 
-
-def learned(part, kind: str, variant: str) -> list[Claim]:
-    """Validity and divergence of one variant beside those of the grammar itself."""
+    def add(statement: str, seeds, threshold: str, **limits: float) -> None:
+        made.add_if_measured("1.10", f"{kind}: {statement}", seeds, "figure", threshold, **limits)
 
     def gap(column: str):
-        return by_seed(part, column, variant=variant) - by_seed(part, column, variant=EXPLICIT)
-
-    return [
-        *told(part, f"{kind}: valid from nothing, minus explicit", gap("valid_0"), "above -0.05", above=-0.05),
-        *told(part, f"{kind}: valid after a prefix, minus explicit", gap("prefix"), "above -0.05", above=-0.05),
-        *told(part, f"{kind}: KL to the exact next token, minus explicit", gap("kl"), "below 0.05 nats", below=0.05),
-    ]
-
-
-def gathered(part, kind: str, variant: str) -> list[Claim]:
-    """Where the word vectors of one variant lie."""
+        return mean_by_seed(part, column, variant=variant) - mean_by_seed(part, column, variant=EXPLICIT)
 
     def seeds(column: str, state: str = "trained"):
-        return by_seed(part, column, variant=variant, statistic="geometry", state=state)
+        return mean_by_seed(part, column, variant=variant, statistic="geometry", state=state)
 
+    add("valid from nothing, minus explicit", gap("valid_0"), "above -0.05", above=-0.05)
+    add("valid after a prefix, minus explicit", gap("prefix"), "above -0.05", above=-0.05)
+    add("KL to the exact next token, minus explicit", gap("kl"), "below 0.05 nats", below=0.05)
     if VARIANTS[variant]["bags"] == "disjoint":
-        return told(part, f"{kind}: nearest neighbour of the same bag", seeds("purity"), "above 0.95", above=0.95)
-    agreement = seeds("agreement")
-    gain, rule = agreement - seeds("agreement", "untrained"), "above 0"
-    return [
-        *told(part, f"{kind}: correlation of likeness with shared membership", agreement, rule, above=0.0),
-        *told(part, f"{kind}: the same, trained minus untrained", gain, rule, above=0.0),
-        *told(part, f"{kind}: likeness of words of the same bags minus that of words that share some",
-              seeds("same") - seeds("shared"), rule, above=0.0),
-        *told(part, f"{kind}: likeness of words that share some bags minus that of words that share none",
-              seeds("shared") - seeds("apart"), rule, above=0.0),
-    ]  # fmt: skip
+        add("nearest neighbour of the same bag", seeds("purity"), "above 0.95", above=0.95)
+        return
+    agreement, same, shared, apart = (seeds(column) for column in ("agreement", "same", "shared", "apart"))
+    gain = agreement - seeds("agreement", "untrained")
+    add("correlation of likeness with shared membership", agreement, "above 0", above=0.0)
+    add("the same, trained minus untrained", gain, "above 0", above=0.0)
+    name = "likeness of words of the same bags minus that of words that share some"
+    add(name, same - shared, "above 0", above=0.0)
+    name = "likeness of words that share some bags minus that of words that share none"
+    add(name, shared - apart, "above 0", above=0.0)
 
 
 if __name__ == "__main__":

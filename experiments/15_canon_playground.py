@@ -26,21 +26,22 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness.papers import part3_capacity
 from experiments.harness.playground import comparison, scorecard
-from experiments.harness.playground.comparison import Score, gain
-from experiments.harness.playground.task_suite import COST, PLAYGROUND, SCORES, runs_of, skill
+from experiments.harness.playground.comparison import ScoreColumn, paired_gain
+from experiments.harness.playground.task_suite import COST_COLUMN, SCORE_COLUMNS, skill_name, suite_runs
+from experiments.harness.playground.task_suite import PLAYGROUND_TASKS as TASKS
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, decides, weigh
-from experiments.harness.reporting.stats import by_seed, interval_if_any
+from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
+from experiments.harness.reporting.stats import interval_or_none, mean_by_seed
 from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
-QUARTER = {"rotary_fraction": 0.5, "rotary_heads": 0.5}  # half of the heads, half of their dimensions
+QUARTER_ROTARY = {"rotary_fraction": 0.5, "rotary_heads": 0.5}  # half of the heads, half of their dimensions
 ARCHITECTURES: dict[str, dict] = {
     "rotary": {},
     "rotary + Canon": {"canon": "ABCD"},
     "NoPE": {"positions": "none"},
     "NoPE + Canon": {"positions": "none", "canon": "ABCD"},
-    "quarter rotary + Canon": {**QUARTER, "canon": "ABCD"},
+    "quarter rotary + Canon": {**QUARTER_ROTARY, "canon": "ABCD"},
 }
 ALIBI = {"ALiBi": {"positions": "alibi"}, "H-ALiBi": {"positions": "half_alibi"}}  # result 3; at gpu and paper only
 
@@ -55,37 +56,37 @@ PAPER = {
     "cfg": {"rotary": 0.791, "rotary + Canon": 0.867, "NoPE": 0.0, "NoPE + Canon": 0.531,
             "quarter rotary + Canon": 0.789, "ALiBi": 0.236, "H-ALiBi": 0.052},
 }  # fmt: skip
-HOPS = Score("depth by number of steps", "Answers", "correct", "chance", by="difficulty")
-REACHED = 0.5  # so many of the questions right: the model reaches that many steps
+HOP_SCORE = ScoreColumn("depth by number of steps", "Answers", "correct", "chance", part_column="difficulty")
+REACHED_ACCURACY = 0.5  # so many of the questions right: the model reaches that many steps
 
 
 def runs(scale: str) -> list[Run]:
-    """Every architecture on every task at every rate; depth with five seeds, the others with three (smoke: one)."""
+    """Every architecture on every task at every rate; depth with five seeds, the others with three (one at smoke)."""
     more = ALIBI if scale in ("gpu", "paper") else {}
-    return runs_of(NAME, scale, PLAYGROUND, ARCHITECTURES | more)
+    return suite_runs(NAME, scale, TASKS, ARCHITECTURES | more)
 
 
 def figure(table):
     """The score card of five architectures, and depth by number of steps."""
-    scores = {task: SCORES[task] for task in PLAYGROUND}
-    drawing, (beside,) = scorecard.card(
-        table, scores, list(ARCHITECTURES | ALIBI), reference="rotary", paper=PAPER, cost=COST, beside=1
+    scores = {task: SCORE_COLUMNS[task] for task in TASKS}
+    drawing, (beside,) = scorecard.plot_scorecard(
+        table, scores, list(ARCHITECTURES | ALIBI), reference="rotary", paper=PAPER, cost=COST_COLUMN, extra_panels=1
     )
-    hops_panel(beside, hops(table))
-    scorecard.title(drawing, table, f"Part 4.1, results 2 and 3, at scale {table['scale'].iloc[0]}")
+    plot_hops(beside, hop_rows(table))
+    scorecard.set_title(drawing, table, f"Part 4.1, results 2 and 3, at scale {table['scale'].iloc[0]}")
     return drawing
 
 
-def hops(table):
-    """Depth by number of steps at each architecture's best rate, which is that of all steps together."""
+def hop_rows(table):
+    """Depth by number of steps, at each architecture's best rate over all steps together."""
     depo = table[table["task"] == "depo"]
-    best = comparison.chosen(SCORES["depo"].of(depo), ["architecture"])[["architecture", "lr"]].drop_duplicates()
-    parts = HOPS.of(depo)
+    best = comparison.at_best_lr(SCORE_COLUMNS["depo"].select(depo), ["architecture"])
+    best, parts = best[["architecture", "lr"]].drop_duplicates(), HOP_SCORE.select(depo)
     return parts[parts["part"].str.isdigit()].merge(best, on=["architecture", "lr"])
 
 
-def hops_panel(axes, table) -> None:
-    """Share of right answers against the number of steps: a line through the means, a dot per seed."""
+def plot_hops(axes, table) -> None:
+    """Share of right answers over the number of steps: a line through the means, a dot per seed."""
     axes.set_visible(len(table) > 0)
     table = table.assign(steps=table["part"].astype(int))
     order = [name for name in ARCHITECTURES | ALIBI if (table["architecture"] == name).any()]
@@ -94,56 +95,56 @@ def hops_panel(axes, table) -> None:
         means = part.groupby("steps")["score"].mean()
         axes.plot(means.index, means, "-", color=color, label=name)
         axes.plot(part["steps"], part["score"], ".", color=color, alpha=0.5)
-    axes.axhline(REACHED, color=figures.FLOOR, linestyle=":", linewidth=1)
-    axes.set(title=HOPS.title, xlabel="steps asked for", ylabel="right answers", ylim=(-0.03, 1.03))
+    axes.axhline(REACHED_ACCURACY, color=figures.BASELINE_COLOR, linestyle=":", linewidth=1)
+    axes.set(title=HOP_SCORE.title, xlabel="steps asked for", ylabel="right answers", ylim=(-0.03, 1.03))
     axes.xaxis.get_major_locator().set_params(integer=True)
     if order:
         axes.legend(fontsize=8)
 
 
-def depth(table, architecture: str):
-    """For every seed, up to how many steps it answers at least half of the questions; 1 where it does not do even one,
-    so that a ratio to it is never flattered."""
-    part = hops(table)
+def steps_reached(table, architecture: str):
+    """By seed, the number of steps up to which at least half of the answers are right; at least 1, so that ratios stay
+    finite."""
+    part = hop_rows(table)
     part = part[part["architecture"] == architecture].assign(steps=lambda rows: rows["part"].astype(int))
     ordered = part.sort_values("steps")
-    reached = ordered.assign(ok=ordered["score"] >= REACHED).groupby("seed_init")["ok"]
+    reached = ordered.assign(ok=ordered["score"] >= REACHED_ACCURACY).groupby("seed_init")["ok"]
     return reached.agg(lambda ok: max(int(ok.astype(int).cumprod().sum()), 1)).astype(float)
 
 
-def most_hops(table) -> int:
-    """The most steps that were asked for; 0 where every training diverged."""
-    return max(hops(table)["part"].astype(int), default=0)
+def max_hops(table) -> int:
+    """The most steps in the test questions; 0 if every training diverged."""
+    return max(hop_rows(table)["part"].astype(int), default=0)
 
 
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
-HELPED = ("brevo", "mano", "cfg")
-BEST = "quarter rotary + Canon"
+HELPED_TASKS = ("brevo", "mano", "cfg")
+BEST_ARCHITECTURE = "quarter rotary + Canon"
 
 
 def claims(table) -> list[Claim]:
     """Claims 4.1 to 4.4; smoke decides nothing."""
-    testable, best = decides(table), comparison.chosen(comparison.scored(table, SCORES), ["task", "architecture"])
-
-    def one(task: str, a: str, b: str):
-        return gain(best[best["task"] == task], a, b)
+    testable = is_conclusive_scale(table)
+    best = comparison.at_best_lr(comparison.select_scores(table, SCORE_COLUMNS), ["task", "architecture"])
 
     def claim(id: str, statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        return weigh(id, statement, found, paper, threshold, testable, **limits)
+        return make_claim(id, statement, found, paper, threshold, testable, **limits)
 
     def task_claim(id: str, task: str, a: str, b: str, threshold: str, above: float) -> Claim:
-        published = round(PAPER[task][a] - PAPER[task][b], 3)
-        return claim(id, f"{skill(task, table)}: {a} minus {b}", one(task, a, b), published, threshold, above=above)
+        name, published = f"{skill_name(task, table)}: {a} minus {b}", round(PAPER[task][a] - PAPER[task][b], 3)
+        gain = paired_gain(best[best["task"] == task], a, b)
+        return claim(id, name, gain, published, threshold, above=above)
 
-    depths = depth(table, "rotary + Canon") / depth(table, "rotary")
-    room = 2 * depth(table, "rotary").median() <= most_hops(table)  # else twice as deep is deeper than was asked
-    bits = (by_seed(best, "score", task="capacity", architecture=name) for name in ("rotary + Canon", "rotary"))
+    depths = steps_reached(table, "rotary + Canon") / steps_reached(table, "rotary")
+    room = 2 * steps_reached(table, "rotary").median() <= max_hops(table)  # else twice as deep is deeper than was asked
+    bits = (mean_by_seed(best, "score", task="capacity", architecture=name) for name in ("rotary + Canon", "rotary"))
     made = [
-        weigh("4.1", "steps reached (half of the answers right), rotary: with Canon over without",
-              interval_if_any(depths), "2 to 4", "above 1.9: doubled", testable and room, above=1.9),
+        make_claim("4.1", "steps reached (half of the answers right), rotary: with Canon over without",
+              interval_or_none(depths), "2 to 4", "above 1.9: doubled", testable and room, above=1.9),
         task_claim("4.1", "depo", "rotary + Canon", "rotary", "above 0.1: clearly more answers", 0.1),
-        *(task_claim("4.2", task, "rotary + Canon", "rotary", "above 0.02", 0.02) for task in HELPED),
-        claim("4.2", "bits a parameter at 100 exposures, rotary: with Canon over without", part3_capacity.ratio(*bits),
+        *(task_claim("4.2", task, "rotary + Canon", "rotary", "above 0.02", 0.02) for task in HELPED_TASKS),
+        claim("4.2", "bits a parameter at 100 exposures, rotary: with Canon over without",
+        part3_capacity.ratio_interval(*bits),
               "1.10 to 1.15", "above 1.05", above=1.05),
     ]  # fmt: skip
     for task in ("depo", "brevo", "mano"):  # in structure the paper itself finds rotary better
@@ -151,9 +152,9 @@ def claims(table) -> list[Claim]:
     made.append(task_claim("4.3", "depo", "NoPE + Canon", "NoPE", "above 0.1: Canon tells places", 0.1))
     skills = best[best["task"].isin(PAPER)]
     for rival in ("rotary + Canon", "NoPE + Canon", "rotary"):
-        published = sum(PAPER[task][BEST] - PAPER[task][rival] for task in PAPER) / len(PAPER)
-        words = f"mean over depth, breadth, arithmetic, structure: {BEST} minus {rival}"
-        found = gain(skills, BEST, rival)
+        published = sum(PAPER[task][BEST_ARCHITECTURE] - PAPER[task][rival] for task in PAPER) / len(PAPER)
+        words = f"mean over depth, breadth, arithmetic, structure: {BEST_ARCHITECTURE} minus {rival}"
+        found = paired_gain(skills, BEST_ARCHITECTURE, rival)
         made.append(claim("4.4", words, found, round(published, 3), "above 0: best", above=0.0))
     return made
 

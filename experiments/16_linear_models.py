@@ -22,19 +22,26 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.playground import comparison, scorecard
-from experiments.harness.playground.comparison import gain
-from experiments.harness.playground.task_suite import COST, SCORES, fewer_seeds, recurrent, runs_of, skill
-from experiments.harness.reporting.claims import Claim, decides, weigh
+from experiments.harness.playground.comparison import paired_gain
+from experiments.harness.playground.task_suite import (
+    COST_COLUMN,
+    SCORE_COLUMNS,
+    fewer_num_seeds,
+    recurrent_changes,
+    skill_name,
+    suite_runs,
+)
+from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
 from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
 TASKS = ("depo", "brevo", "mano", "cfg")
-BRIEF = {"laptop": ("mano", "cfg"), "overnight": ("mano", "cfg")}  # beside depth, where time is short
+SHORTENED_TASKS = {"laptop": ("mano", "cfg"), "overnight": ("mano", "cfg")}  # beside depth, where time is short
 MIXERS = {"GLA": "gla", "Mamba2": "mamba2", "GDN": "gdn"}
 ATTENTION = "rotary + Canon"
-BARE, WITH = "{} without convolution", "{} + Canon"
-DEEP = (ATTENTION, "Mamba2", *map(WITH.format, MIXERS))  # those that the claims about depth compare
-ORDER = [ATTENTION, *(form.format(name) for name in MIXERS for form in (BARE, "{}", WITH))]
+WITHOUT_CONV, WITH_CANON = "{} without convolution", "{} + Canon"
+DEPTH_ARCHITECTURES = (ATTENTION, "Mamba2", *map(WITH_CANON.format, MIXERS))  # those that claims about depth compare
+ORDER = [ATTENTION, *(form.format(name) for name in MIXERS for form in (WITHOUT_CONV, "{}", WITH_CANON))]
 
 # 12 layers, width 768, largest size. Depo1: mean of K and K/2 steps, K = 4 for linear models and 8 for attention.
 PAPER = {
@@ -49,58 +56,62 @@ def architectures(scale: str) -> dict[str, dict]:
     """Attention with Canon layers, and three forms of each recurrent mixer."""
     made: dict[str, dict] = {ATTENTION: {"canon": "ABCD"}}
     for name, mixer in MIXERS.items():
-        made[BARE.format(name)] = recurrent(scale, mixer, conv=False)
-        made[name] = recurrent(scale, mixer)
-        made[WITH.format(name)] = recurrent(scale, mixer, canon="ACD")
+        made[WITHOUT_CONV.format(name)] = recurrent_changes(scale, mixer, use_short_conv=False)
+        made[name] = recurrent_changes(scale, mixer)
+        made[WITH_CANON.format(name)] = recurrent_changes(scale, mixer, canon="ACD")
     return made
 
 
 def runs(scale: str) -> list[Run]:
-    """Every architecture on the tasks of the scale at every rate, three seeds each (smoke: one; paper: five for depth);
-    at the laptop scale depth is asked of a few."""
+    """Every architecture on the tasks of the scale at every rate; three seeds each (one at smoke, five for depth at
+    paper).
+
+    At laptop only DEPTH_ARCHITECTURES are trained on depth.
+    """
     every = architectures(scale)
-    deep = {name: changes for name, changes in every.items() if name in DEEP or scale != "laptop"}
+    deep = {name: changes for name, changes in every.items() if name in DEPTH_ARCHITECTURES or scale != "laptop"}
     return [
-        *runs_of(NAME, scale, ("depo",), deep, fewer_seeds),
-        *runs_of(NAME, scale, BRIEF.get(scale, TASKS[1:]), every, fewer_seeds),
+        *suite_runs(NAME, scale, ("depo",), deep, fewer_num_seeds),
+        *suite_runs(NAME, scale, SHORTENED_TASKS.get(scale, TASKS[1:]), every, fewer_num_seeds),
     ]
 
 
 def figure(table):
     """The score card of ten architectures."""
-    scores = {task: SCORES[task] for task in TASKS}
-    drawing, _ = scorecard.card(table, scores, ORDER, reference="Mamba2", paper=PAPER, cost=COST)
+    scores = {task: SCORE_COLUMNS[task] for task in TASKS}
+    drawing, _ = scorecard.plot_scorecard(table, scores, ORDER, reference="Mamba2", paper=PAPER, cost=COST_COLUMN)
     what = f"Part 4.1, results 6 to 11, at scale {table['scale'].iloc[0]}; p: paired test against Mamba2"
-    scorecard.title(drawing, table, what)
+    scorecard.set_title(drawing, table, what)
     return drawing
 
 
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
-ALL = "mean over the tasks that were run"
-EQUAL = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with Canon layers stays .2 behind
+ALL_TASKS_LABEL = "mean over the tasks that were run"
+EQUAL_TASKS = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with Canon layers stays .2 behind
 
 
 def claims(table) -> list[Claim]:
     """Claim 4.5 task by task; smoke decides nothing."""
-    scores = {task: SCORES[task] for task in TASKS}
-    testable, best = decides(table), comparison.chosen(comparison.scored(table, scores), ["task", "architecture"])
+    scores = {task: SCORE_COLUMNS[task] for task in TASKS}
+    testable = is_conclusive_scale(table)
+    best = comparison.at_best_lr(comparison.select_scores(table, scores), ["task", "architecture"])
 
     def claim(task: str, a: str, b: str, threshold: str, **limits: float) -> Claim:
         tasks = tuple(name for name in TASKS if name in set(best["task"])) if task == "all" else (task,)
         paper = round(sum(PAPER[name][a] - PAPER[name][b] for name in tasks) / max(len(tasks), 1), 3)
-        found = gain(best[best["task"].isin(tasks)], a, b)
-        words = f"{ALL if task == 'all' else skill(task, table)}: {a} minus {b}"
-        return weigh("4.5", words, found, paper, threshold, testable, **limits)
+        found = paired_gain(best[best["task"].isin(tasks)], a, b)
+        words = f"{ALL_TASKS_LABEL if task == 'all' else skill_name(task, table)}: {a} minus {b}"
+        return make_claim("4.5", words, found, paper, threshold, testable, **limits)
 
     made = [claim("all", "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05)]
-    for task in EQUAL:
+    for task in EQUAL_TASKS:
         made.append(claim(task, "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05))
     for task in ("mano", "cfg"):  # where the paper's Mamba2 has something to lose
         made.append(claim(task, "Mamba2", "Mamba2 without convolution", "above 0.1: falls back", above=0.1))
         made.append(claim(task, "Mamba2 without convolution", "GLA without convolution",
                           "between -0.15 and 0.15: to the level of GLA", above=-0.15, below=0.15))  # fmt: skip
     for name in MIXERS:
-        made.append(claim("depo", ATTENTION, WITH.format(name), "above 0.1: attention reaches deeper", above=0.1))
+        made.append(claim("depo", ATTENTION, WITH_CANON.format(name), "above 0.1: attention reaches deeper", above=0.1))
     return made
 
 

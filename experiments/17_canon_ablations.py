@@ -24,45 +24,45 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.playground import comparison, scorecard
-from experiments.harness.playground.comparison import Score, gain
+from experiments.harness.playground.comparison import ScoreColumn, paired_gain
 from experiments.harness.playground.task_suite import (
-    PLAYS,
-    SCORES,
-    base_of,
+    SCORE_COLUMNS,
+    TASK_SUITE,
+    base_model_config,
+    build_evaluations,
+    build_task,
+    build_train_config,
     configurations,
-    evaluations_of,
-    fewer_seeds,
-    skill,
-    task_of,
-    train_of,
+    fewer_num_seeds,
+    skill_name,
 )  # fmt: skip
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, decides, weigh
-from experiments.harness.reporting.stats import interval_if_any, where, with_columns
-from experiments.harness.run import Run, replicate
+from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
+from experiments.harness.reporting.stats import interval_or_none, select_rows, with_columns
+from experiments.harness.run import Run, with_seeds
 
 NAME = Path(__file__).stem
-FULL = {"canon": "ABCD"}
-NOPE = {"positions": "none", **FULL}
-SETS: dict[str, dict] = {
+FULL_CANON = {"canon": "ABCD"}
+NOPE = {"positions": "none", **FULL_CANON}
+CANON_SETS: dict[str, dict] = {
     "none": {},
     **{places: {"canon": places} for places in ("A", "B", "C", "D", "AC", "BD", "ABC", "ABCD")},
-    "ABCD, kernel 2": {**FULL, "canon_kernel": 2},
-    "ABCD, kernel 3": {**FULL, "canon_kernel": 3},
-    "ABCD, frozen taps": {**FULL, "canon_trained": False},
-    "ABCD, activation": {**FULL, "canon_activation": True},
-    "ABCD, no residual": {**FULL, "canon_residual": False},
+    "ABCD, kernel 2": {**FULL_CANON, "canon_kernel": 2},
+    "ABCD, kernel 3": {**FULL_CANON, "canon_kernel": 3},
+    "ABCD, frozen taps": {**FULL_CANON, "canon_learnable": False},
+    "ABCD, activation": {**FULL_CANON, "canon_activation": True},
+    "ABCD, no residual": {**FULL_CANON, "canon_residual": False},
     "NoPE, ABCD": NOPE,
     "NoPE, ABCD, no residual": {**NOPE, "canon_residual": False},
 }
 TASKS = {"laptop": ("mano",), "paper": ("depo", "brevo", "mano", "cfg")}  # else depth and arithmetic
 # Claim 4.7: what is changed in the base of the copy test, whose width is varied; sizes are not matched, as in Figure 5.
-LAYERS: dict[str, dict] = {"1 layer": {}, "1 layer + Canon": FULL, "2 layers": {"layers": 2}}
+RECALL_ARCHITECTURES: dict[str, dict] = {"1 layer": {}, "1 layer + Canon": FULL_CANON, "2 layers": {"n_layers": 2}}
 WIDTHS = {"smoke": (16,), "laptop": (8, 16, 32), "overnight": (8, 16, 32, 64), "gpu": (16, 64, 128, 256),
           "paper": (16, 32, 64, 128, 256)}  # fmt: skip
 # Claim 4.8: learning rates as multiples of the usual one.
-NORMED: dict[str, dict] = {"plain": {}, "QK-norm": {"qk_norm": True}}
-TIMES = (1, 4, 16)
+QK_NORM_ARCHITECTURES: dict[str, dict] = {"plain": {}, "QK-norm": {"qk_norm": True}}
+LR_FACTORS = (1, 4, 16)
 
 # Figure 27, 12 layers, width 768, largest sizes; Depo1 as the mean of 8 and of 4 steps.
 _NAMES = ("none", "B", "AC", "BD", "ABC", "ABCD")
@@ -75,80 +75,81 @@ PAPER = {
 
 
 def runs(scale: str) -> list[Run]:
-    """The places and forms of Canon layers, the layers that recall takes, and the norm of queries and keys."""
+    """Places and forms of Canon layers, layers needed for recall, and QK-norm."""
     made = []
     for task in TASKS.get(scale, ("depo", "mano")):
-        made += replicate(configurations(NAME, scale, task, SETS, study="places"), fewer_seeds(scale, task))
+        made += with_seeds(configurations(NAME, scale, task, CANON_SETS, study="places"), fewer_num_seeds(scale, task))
     for task in ("copy", "recall"):
-        made += replicate(recalls(scale, task), fewer_seeds(scale, task))
-    return made + replicate(norms(scale), fewer_seeds(scale, "cfg"))
+        made += with_seeds(recall_runs(scale, task), fewer_num_seeds(scale, task))
+    return made + with_seeds(qk_norm_runs(scale), fewer_num_seeds(scale, "cfg"))
 
 
-def recalls(scale: str, task: str) -> list[Run]:
-    """One layer, one with Canon layers, and two, at every width and rate."""
-    base, world = base_of(scale, task), task_of(scale, task)
+def recall_runs(scale: str, task: str) -> list[Run]:
+    """One layer, one with Canon layers, and two layers, at every width and rate."""
+    base, world = base_model_config(scale, task), build_task(scale, task)
     made = []
     for width in WIDTHS[scale]:
-        for name, changes in LAYERS.items():
-            model = replace(base, width=width, **changes)
-            for lr in PLAYS[scale][task].rates:
+        for name, changes in RECALL_ARCHITECTURES.items():
+            model = replace(base, d_model=width, **changes)
+            for lr in TASK_SUITE[scale][task].learning_rates:
                 tags = {"task": task, "architecture": name, "lr": lr, "study": "recall", "width": width}
-                train = train_of(scale, task, lr)
-                made.append(Run(NAME, world, model, train, evaluations_of(scale, task), tags=tags))
+                train = build_train_config(scale, task, lr)
+                made.append(Run(NAME, world, model, train, build_evaluations(scale, task), tags=tags))
     return made
 
 
-def norms(scale: str) -> list[Run]:
-    """With and without the norm of queries and keys, on the grammar, at the usual rate and above it."""
-    from probing.reasoning.qk_norms import Norms
+def qk_norm_runs(scale: str) -> list[Run]:
+    """With and without QK-norm on the grammar, at the usual learning rate and above it."""
+    from probing.reasoning.qk_norms import QKNorms
 
-    base, world, made = base_of(scale, "cfg"), task_of(scale, "cfg"), []
-    for name, changes in NORMED.items():
-        for times in TIMES:
-            lr = PLAYS[scale]["cfg"].rates[-1] * times
+    base, world, made = base_model_config(scale, "cfg"), build_task(scale, "cfg"), []
+    for name, changes in QK_NORM_ARCHITECTURES.items():
+        for times in LR_FACTORS:
+            lr = TASK_SUITE[scale]["cfg"].learning_rates[-1] * times
             tags = {"task": "cfg", "architecture": name, "lr": lr, "study": "norm", "times": times}
-            evaluations = (*evaluations_of(scale, "cfg"), Norms())
-            made.append(Run(NAME, world, replace(base, **changes), train_of(scale, "cfg", lr), evaluations, tags=tags))
+            model, train = replace(base, **changes), build_train_config(scale, "cfg", lr)
+            made.append(Run(NAME, world, model, train, (*build_evaluations(scale, "cfg"), QKNorms()), tags=tags))
     return made
 
 
 # ---- figure ----------------------------------------------------------------------------------------------------
-UNSTABLE = Score("the loss jumps or diverges", "TrainingLog", "unstable", 1.0)
-GROWTH = Score("growth of queries and keys", "Norms", "growth", 1.0)
+UNSTABLE = ScoreColumn("the loss jumps or diverges", "TrainingLog", "unstable", 1.0)
+GROWTH = ScoreColumn("growth of queries and keys", "Norms", "growth", 1.0)
 
 
 def figure(table):
     """Places and forms of Canon layers, a panel a task; copying and recall by width; norms and jumps by rate."""
-    places = where(with_columns(table, ["study"]), study="places")
-    drawing, beside = scorecard.card(
-        places, {task: SCORES[task] for task in PAPER}, list(SETS), "none", PAPER, beside=4
-    )
+    places = select_rows(with_columns(table, ["study"]), study="places")
+    scores = {task: SCORE_COLUMNS[task] for task in PAPER}
+    drawing, beside = scorecard.plot_scorecard(places, scores, list(CANON_SETS), "none", PAPER, extra_panels=4)
     for axes, task in zip(beside, ("copy", "recall"), strict=False):
-        lines(axes, recalled(table, task), "width", LAYERS)
-        axes.set(title=SCORES[task].title, xlabel="width of the model", ylabel="right answers", ylim=(-0.03, 1.03))
+        plot_medians(axes, recall_rows(table, task), "width", RECALL_ARCHITECTURES)
+        axes.set(title=SCORE_COLUMNS[task].title, xlabel="width of the model")
+        axes.set(ylabel="right answers", ylim=(-0.03, 1.03))
     for axes, score, y in ((beside[2], GROWTH, "length at the end / at the beginning"),
                            (beside[3], UNSTABLE, "share of seeds")):  # fmt: skip
-        lines(axes, normed(table, score), "times", NORMED)
+        plot_medians(axes, qk_norm_rows(table, score), "times", QK_NORM_ARCHITECTURES)
         axes.set(title=score.title, xlabel="learning rate over the usual one", ylabel=y)
-    scorecard.title(drawing, table, f"Part 4.1, results 1 and 4, at scale {table['scale'].iloc[0]}; p: against none")
+    what = f"Part 4.1, results 1 and 4, at scale {table['scale'].iloc[0]}; p: against none"
+    scorecard.set_title(drawing, table, what)
     return drawing
 
 
-def recalled(table, task: str):
-    """Copying or recall at each form's best rate."""
-    part = where(with_columns(table, ["study", "width"]), study="recall", task=task)
-    return comparison.chosen(SCORES[task].of(part), ["architecture", "width"]) if len(part) else part
+def recall_rows(table, task: str):
+    """Copying or recall at each architecture's best rate."""
+    part = select_rows(with_columns(table, ["study", "width"]), study="recall", task=task)
+    return comparison.at_best_lr(SCORE_COLUMNS[task].select(part), ["architecture", "width"]) if len(part) else part
 
 
-def normed(table, score: Score):
-    """One number of the runs with and without the norm. Growth is not known of a run that diverged."""
-    part = where(with_columns(table, ["study", "times", "spikes"]), study="norm")
-    found = score.of(part.assign(unstable=(part["spikes"] > 0).astype(float)))
+def qk_norm_rows(table, score: ScoreColumn):
+    """One score of the runs with and without QK-norm; growth is unknown for a run that diverged."""
+    part = select_rows(with_columns(table, ["study", "times", "spikes"]), study="norm")
+    found = score.select(part.assign(unstable=(part["spikes"] > 0).astype(float)))
     return found if score is UNSTABLE else found[~found["diverged"].eq(True)]
 
 
-def lines(axes, table, x: str, order) -> None:
-    """Medians over seeds as a line a form, seeds as dots, x on a scale of doublings."""
+def plot_medians(axes, table, x: str, order) -> None:
+    """Medians over seeds as a line per architecture, a dot per seed, x on a logarithmic axis of base 2."""
     axes.set_xscale("log", base=2)
     for name, color in zip(order, figures.colors(len(order)), strict=True):
         part = table[table["architecture"] == name] if len(table) else table
@@ -164,26 +165,25 @@ def lines(axes, table, x: str, order) -> None:
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
 def claims(table) -> list[Claim]:
     """Claims 4.6 to 4.8; smoke decides nothing."""
-    testable = decides(table)
+    testable = is_conclusive_scale(table)
 
     def claim(id: str, statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        return weigh(id, statement, found, paper, threshold, testable, **limits)
+        return make_claim(id, statement, found, paper, threshold, testable, **limits)
 
-    return [*_places(table, claim), *_recall(table, claim), *_norm(table, claim)]
+    return [*_canon_claims(table, claim), *_recall_claims(table, claim), *_qk_norm_claims(table, claim)]
 
 
-def _places(table, claim) -> list[Claim]:
-    places = where(table, study="places")
-    best = comparison.chosen(
-        comparison.scored(places, {task: SCORES[task] for task in PAPER}), ["task", "architecture"]
-    )
+def _canon_claims(table, claim) -> list[Claim]:
+    places = select_rows(table, study="places")
+    scores = comparison.select_scores(places, {task: SCORE_COLUMNS[task] for task in PAPER})
+    best = comparison.at_best_lr(scores, ["task", "architecture"])
     tasks = [task for task in PAPER if (best["task"] == task).any()]
 
     def one(a: str, b: str, threshold: str, paper=None, **limits: float) -> Claim:
         if paper is None and a in _NAMES and b in _NAMES:
             paper = round(sum(PAPER[task][a] - PAPER[task][b] for task in tasks) / len(tasks), 3)
-        words = f"mean over {', '.join(skill(task, table) for task in tasks)}: Canon {a} minus {b}"
-        return claim("4.6", words, gain(best, a, b), paper, threshold, **limits)
+        words = f"mean over {', '.join(skill_name(task, table) for task in tasks)}: Canon {a} minus {b}"
+        return claim("4.6", words, paired_gain(best, a, b), paper, threshold, **limits)
 
     made = [one(place, "none", "above 0: helps", above=0.0) for place in "ABCD"]
     made += [one("ABCD", less, "above 0: all are better than two", above=0.0) for less in ("AC", "BD")]
@@ -196,35 +196,34 @@ def _places(table, claim) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _recall(table, claim) -> list[Claim]:
+def _recall_claims(table, claim) -> list[Claim]:
     made = []
     for task, words in {"copy": "copies", "recall": "recalls"}.items():
-        part = recalled(table, task)
+        part = recall_rows(table, task)
         narrow = part[part["width"] == part["width"].min()]
-        for name, said, threshold, limits in (
+        for name, paper, threshold, limits in (
             ("1 layer + Canon", "does", "above 0.9: does", {"above": 0.9}),
             ("1 layer", "does not below width 128", "below 0.5: does not", {"below": 0.5}),
             ("2 layers", "does", "above 0.9: does", {"above": 0.9}),
         ):
-            found = interval_if_any(narrow.loc[narrow["architecture"] == name, "score"])
-            said = f"{said} (copy test)" if task == "copy" else "-"
-            made.append(
-                claim("4.7", f"{name} of the least width {words}, share right", found, said, threshold, **limits)
-            )
+            found = interval_or_none(narrow.loc[narrow["architecture"] == name, "score"])
+            paper = f"{paper} (copy test)" if task == "copy" else "-"
+            statement = f"{name} of the least width {words}, share right"
+            made.append(claim("4.7", statement, found, paper, threshold, **limits))
     return made
 
 
-def _norm(table, claim) -> list[Claim]:
-    grown, jumps = normed(table, GROWTH), normed(table, UNSTABLE)
-    usual, high = where(grown, times=1), where(jumps, times=max(TIMES))
-    held = interval_if_any(usual.loc[usual["architecture"] == "QK-norm", "score"])
+def _qk_norm_claims(table, claim) -> list[Claim]:
+    grown, jumps = qk_norm_rows(table, GROWTH), qk_norm_rows(table, UNSTABLE)
+    usual, high = select_rows(grown, times=1), select_rows(jumps, times=max(LR_FACTORS))
+    held = interval_or_none(usual.loc[usual["architecture"] == "QK-norm", "score"])
     return [
         claim("4.8", "queries and keys at the end over the beginning, with QK-norm", held, "-",
               "below 1.5: no growth", below=1.5),
-        claim("4.8", "growth of queries and keys: plain minus QK-norm", gain(usual, "plain", "QK-norm"), "-",
+        claim("4.8", "growth of queries and keys: plain minus QK-norm", paired_gain(usual, "plain", "QK-norm"), "-",
               "above 0.5: only without the norm", above=0.5),
-        claim("4.8", f"share of seeds whose loss jumps at {max(TIMES)} times the rate: plain minus QK-norm",
-              gain(high, "plain", "QK-norm"), "-", "above 0", above=0.0),
+        claim("4.8", f"share of seeds whose loss jumps at {max(LR_FACTORS)} times the rate: plain minus QK-norm",
+              paired_gain(high, "plain", "QK-norm"), "-", "above 0", above=0.0),
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ _HOME = {
     "generate": "lm.inference.sampling",
     "count_parameters": "lm.model_size",
     "flops_per_token": "lm.model_size",
-    "History": "lm.training.train_state",
+    "History": "lm.training.history",
     "train_many": "lm.ensemble.train_many",
     "save": "lm.pretrained",
     "load": "lm.pretrained",

@@ -1,4 +1,4 @@
-"""The first weights of a model: a pure function of its configuration and a seed."""
+"""Initial weights of a model: a pure function of its configuration and a seed."""
 
 import math
 from hashlib import blake2b
@@ -7,58 +7,58 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lm.layers.residual import writes_residual
 from synth.errors import UserError
 
 if TYPE_CHECKING:
     from lm.model import Decoder
 
 
-NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
-
-
 @torch.no_grad()
-def initialise(model: "Decoder", seed: int) -> None:
-    """GPT-2's rule: normal(init_std), what writes to the residual stream smaller by sqrt(2 L), biases 0, norms 1.
+def init_weights(model: "Decoder", seed: int) -> None:
+    """Fill all parameters by GPT-2's rule: matrices normal(0, init_std), divided by sqrt(2 L) in a residual_writer;
+    vectors 1 if they are a `weight` (the gain of a norm), else 0.
 
-    A module with a method `initialise` is asked first, an outer one before those in it (see lm.mixers.base.Mixer).
-    Every parameter has a stream of its own, keyed by its name, so that two models share what they have in common.
+    A module's method `init_parameter` takes precedence, an outer module's first (see lm.mixers.base.Mixer). Every
+    parameter has its own random stream, keyed by its name, so models agree in the parameters they have in common.
 
-    Raises UserError for a buffer that no module fills: a model is made without numbers, so its constructor's are lost.
+    Raises UserError for a buffer that no `init_parameter` fills: models are built on the meta device, where values
+    assigned by a constructor are lost.
     """
     for name, parameter in model.named_parameters():
-        if not _by_its_module(model, name, parameter, _stream(seed, name)):
-            _by_rule(model, name, parameter, _stream(seed, name))
+        if not _init_by_module(model, name, parameter, _generator(seed, name)):
+            _init_by_default(model, name, parameter, _generator(seed, name))
     for name, buffer in model.named_buffers():
-        if not _by_its_module(model, name, buffer, _stream(seed, name)):
+        if not _init_by_module(model, name, buffer, _generator(seed, name)):
             raise UserError(
-                f"nothing fills the buffer {name}, as models are made without numbers; fill it in the mixer's "
-                "`initialise`, or compute it in `forward`"
+                f"nothing fills the buffer {name}, as models are built on the meta device; fill it in the mixer's "
+                "`init_parameter`, or compute it in `forward`"
             )
 
 
-def _stream(seed: int, name: str) -> torch.Generator:
+def _generator(seed: int, name: str) -> torch.Generator:
     key = int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()) >> 1
     return torch.Generator().manual_seed(key)
 
 
-def _by_its_module(model: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
+def _init_by_module(model: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
     path = name.split(".")
     for depth in range(1, len(path)):
         module: Any = model.get_submodule(".".join(path[:depth]))
-        if hasattr(module, "initialise") and module.initialise(".".join(path[depth:]), parameter, generator):
+        if hasattr(module, "init_parameter") and module.init_parameter(".".join(path[depth:]), parameter, generator):
             return True
     return False
 
 
-def _by_rule(model: "Decoder", name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    module, _, own = name.rpartition(".")
+def _init_by_default(model: "Decoder", name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    path, _, own = name.rpartition(".")
+    module = model.get_submodule(path)
     if parameter.ndim == 1:
-        gain = own == "weight" and (isinstance(model.get_submodule(module), NORMS) or module.endswith("norm"))
-        parameter.fill_(1.0 if gain else 0.0)
+        parameter.fill_(1.0 if own == "weight" else 0.0)
         return
     std = model.config.init_std
-    if name.endswith(("mixer.out.weight", ".down.weight")):
-        std /= math.sqrt(2 * model.config.layers)
+    if own == "weight" and writes_residual(module):
+        std /= math.sqrt(2 * model.config.n_layers)
     if name == "positions.weight" and model.config.positions == "position_only":
-        std = 1.0  # scores are products of two tables: with both near zero neither would learn
+        std = 1.0  # scores are products of two tables; with both near zero neither would learn
     parameter.normal_(0.0, std, generator=generator)

@@ -1,4 +1,5 @@
-"""A model on disk: transformers' save_pretrained layout, digests of its files, and logits to hold it to at load."""
+"""Save and load a trained model: transformers' save_pretrained layout, file digests, and reference logits that `load`
+recomputes."""
 
 import json
 import shutil
@@ -13,18 +14,18 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lm.config import ModelConfig
-from lm.model import Decoder, outline
-from lm.training.checkpoint import BROKEN, digest
-from synth.atomic_io import write_bytes
+from lm.model import Decoder, meta_model
+from lm.training.checkpoint import READ_ERRORS
+from synth.atomic_io import content_digest, write_bytes
 from synth.errors import UserError
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
-MOST_TOKENS = 64  # of a reference
-TOLERANCE = 1e-3  # of the largest reference logit: other machines round differently, another architecture does not
+MAX_REFERENCE_TOKENS = 64  # in reference.json
+TOLERANCE = 1e-3  # share of the largest reference logit; machines round differently
 
 
 def save(model: Decoder, folder: str | Path) -> None:
-    """Write the model; `load` and transformers' AutoModelForCausalLM (after `import lm.hf.modeling`) read it.
+    """Write the model; `load` and transformers' AutoModelForCausalLM (after `import lm.hf`) read it.
 
     Raises UserError when the folder cannot be written; an older model in it then stays.
     """
@@ -34,10 +35,10 @@ def save(model: Decoder, folder: str | Path) -> None:
     scratch = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
-        with _no_bars():
-            PhysForCausalLM.of(model).save_pretrained(scratch)
+        with _without_progress_bars():
+            PhysForCausalLM.wrap(model).save_pretrained(scratch)
         tokens = _reference_tokens(model)
-        digests = {name: digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
+        digests = {name: content_digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
         reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
         write_bytes(scratch / REFERENCE, json.dumps(reference).encode())
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,43 +52,43 @@ def save(model: Decoder, folder: str | Path) -> None:
 
 
 def load(folder: str | Path) -> Decoder:
-    """The decoder that `save` wrote, in eval mode on the CPU.
+    """The decoder that `save` wrote, in eval mode, on the CPU.
 
-    Raises UserError when a file is missing, cut or altered, or when the model no longer computes what it computed.
+    Raises UserError when a file is missing, cut short or altered, or when the logits differ from those at saving.
     """
     folder = Path(folder)
-    reference = _parsed(folder, REFERENCE, _read(folder, REFERENCE))
-    config = _parsed(folder, CONFIG, _read(folder, CONFIG, reference))
+    reference = _parse_json(folder, REFERENCE, _read(folder, REFERENCE))
+    config = _parse_json(folder, CONFIG, _read(folder, CONFIG, reference))
     architecture = ModelConfig.read(config.get("architecture"), folder / CONFIG)
     try:
         weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
-        _check_parts(architecture, len(weights))
-        model = outline(architecture, config["vocab_size"])
+        _check_num_tensors(architecture, len(weights))
+        model = meta_model(architecture, config["vocab_size"])
         model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
         tokens, wanted = (torch.tensor(reference[name]) for name in ("tokens", "logits"))
-        if tokens.numel() > MOST_TOKENS:
+        if tokens.numel() > MAX_REFERENCE_TOKENS:
             raise ValueError("more reference tokens than were ever written")
         logits = _reference_logits(model, tokens)
     except UserError:
         raise
-    except BROKEN as error:
+    except READ_ERRORS as error:
         raise _damaged(folder, WEIGHTS) from error
-    # not (... <= ...): what is not a number agrees with nothing
+    # not (... <= ...), so that NaN fails
     if wanted.shape != logits.shape or not (logits - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
         raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
     return model.requires_grad_(True).eval()
 
 
-def _check_parts(config: ModelConfig, tensors: int) -> None:
-    """Raise ValueError for more blocks or experts than there are tensors: before they are built, as a file may ask for
+def _check_num_tensors(config: ModelConfig, tensors: int) -> None:
+    """Raise ValueError for more blocks or experts than tensors, before building what a bad file may number in
     millions."""
-    if config.layers * max(1, config.experts) > tensors:
-        raise ValueError(f"{config.layers} layers of {config.experts} experts in {tensors} tensors")
+    if config.n_layers * max(1, config.n_experts) > tensors:
+        raise ValueError(f"{config.n_layers} layers of {config.n_experts} experts in {tensors} tensors")
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers' own progress bars out of ours."""
+def _without_progress_bars() -> Iterator[None]:
+    """Switch transformers' progress bars off within the block."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -100,12 +101,12 @@ def _no_bars() -> Iterator[None]:
 
 
 def _reference_tokens(model: Decoder) -> Tensor:
-    return torch.arange(min(16, model.config.context))[None] * 7919 % model.vocab_size
+    return torch.arange(min(16, model.config.max_seq_len))[None] * 7919 % model.vocab_size
 
 
 @torch.no_grad()
 def _reference_logits(model: Decoder, tokens: Tensor) -> Tensor:
-    """The last two rows of logits, (2, V) in fp32, or the only one."""
+    """Logits of the last two positions, (2, V) fp32, or of the only one."""
     was_training = model.training
     rows = model.eval()(tokens.to(model.embed.weight.device))[0, -2:].float().cpu()
     model.train(was_training)
@@ -119,12 +120,12 @@ def _read(folder: Path, name: str, reference: Any = None) -> bytes:
         raise UserError(f"no model at {folder}: cannot read {name}; check the path or save the model again") from error
     if reference is not None:
         digests = reference.get("digests")
-        if not isinstance(digests, dict) or digest(data) != digests.get(name):
+        if not isinstance(digests, dict) or content_digest(data) != digests.get(name):
             raise _damaged(folder, name)
     return data
 
 
-def _parsed(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+def _parse_json(folder: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(data)
     except (ValueError, RecursionError) as error:

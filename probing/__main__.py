@@ -1,209 +1,243 @@
-"""python -m probing plan: how large a model and how much training a set of facts needs; show: the tree of a sentence;
-ask: what a model knows of its people, with a database and steps beside it; questions: any language model, about the
-real world.
+"""Plan how large a model must be for a set of facts, look into a trained run, or question any language model.
 
 python -m probing plan --people 10000                 people as in Part 3.3: 47.6 bits each, and their names
-python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens 15 --vocabulary 200
+python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens-per-subject 15 --vocab-size 200
 python -m probing plan --facts table.csv              a line a subject: name, attribute, attribute, ...
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
 python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
 python -m probing ask --run ID "Who was born on October 2, 1996?"    the answer, and which way it was found
-python -m probing questions --model FOLDER            four tasks about real-world facts, put to a model of transformers
-python -m probing questions --endpoint http://localhost:8000/v1 --name MODEL    or to one behind an address
+python -m probing world-facts --model FOLDER          four tasks about real-world facts, put to a model of transformers
+python -m probing world-facts --endpoint http://localhost:8000/v1 --name MODEL    or to one behind an address
 """
 
-import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
+
+import tyro
+
+PROG = "python -m probing"
+TrustedCode = tyro.conf.UseAppendAction[tuple[Path, ...]]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = _Parser("python -m probing", description=__doc__, formatter_class=_Plain)
-    commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    _add_plan(commands)
-    _add_show(commands)
-    _add_ask(commands)
-    _add_questions(commands)
-    return top
+@dataclass
+class Plan:
+    """Say how large a model, how many tokens and how much time a set of facts needs."""
+
+    people: int | None = None
+    """number of people, described as in bioS"""
+    facts: Path | None = None
+    """a .csv or .tsv table, or .jsonl triples, instead of --people"""
+    names: float | None = None
+    """number of names to draw from (bioS: 1.6e8)"""
+    values: tuple[int, ...] | None = None
+    """number of values of each attribute (bioS has six attributes)"""
+    tokens_per_subject: float | None = None
+    """tokens of one document about one subject (bioS: 80)"""
+    vocab_size: int | None = None
+    """distinct tokens (bioS: 3275)"""
+    json: bool = False
+    """print one JSON object instead of the table"""
+
+    def run(self) -> str:
+        from probing.capacity.planner import ModelRequirement, load_scaling_law, people_fact_set, read_fact_set
+        from synth.errors import UserError
+
+        settings: dict[str, Any] = {"tokens_per_subject": self.tokens_per_subject}
+        if self.people is not None and self.facts is None:
+            settings |= {"num_possible_names": self.names, "values_per_attribute": self.values}
+            settings |= {"vocab_size": self.vocab_size}
+            facts = people_fact_set(self.people, **{k: value for k, value in settings.items() if value is not None})
+        elif self.facts is not None and self.people is None:
+            for name in ("values", "vocab_size"):
+                if getattr(self, name) is not None:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise UserError(f"{flag} is counted from the file; leave it out or use --people")
+            facts = read_fact_set(self.facts, self.names, self.tokens_per_subject)
+        else:
+            raise UserError("which facts? give either --people N or --facts FILE")
+        needs = [ModelRequirement(law, facts) for law in load_scaling_law()]
+        if self.json:
+            rows = [need.row() for need in needs]
+            return json.dumps({"bits": facts.bits, "subjects": facts.subjects, "needs": rows})
+        from probing.capacity.planner_report import format_plan
+
+        return format_plan(facts, needs)
 
 
-def _add_plan(commands: Any) -> None:
-    plan = commands.add_parser("plan", help="size, tokens and time for facts")
-    what = plan.add_mutually_exclusive_group(required=True)
-    what.add_argument("--people", type=int, metavar="N", help="so many people, told of as bioS does")
-    what.add_argument("--facts", type=Path, metavar="FILE", help="a .csv or .tsv table, or .jsonl triples")
-    plan.add_argument("--names", type=float, help="how many names there are to draw from (bioS: 1.6e8)")
-    plan.add_argument("--values", type=int, nargs="+", help="how many values each attribute has (bioS: six of them)")
-    plan.add_argument("--tokens", type=float, help="tokens of one telling of one subject (bioS: 80)")
-    plan.add_argument("--vocabulary", type=int, help="distinct tokens (bioS: 3275)")
-    plan.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+@dataclass
+class Show:
+    """Write a web page of one sentence: the trees and the attention of a run on a grammar."""
+
+    run_id: Annotated[str, tyro.conf.arg(name="run")]
+    """the run's id, or the beginning of it, or its folder"""
+    runs_dir: Path = Path("runs")
+    """folder of runs"""
+    sentence: str | None = None
+    """terminals; without it, a sentence is drawn from the test split"""
+    seed: int = 0
+    """which sentence is drawn"""
+    grammar: str | None = None
+    """file of the run's grammar, if it came from a file"""
+    probe_steps: int = 300
+    """optimizer steps of the probes, which are fitted once for each run"""
+    trust_code: TrustedCode = ()
+    """file of your own mixer, where the model has one, one each time; its code runs only if named here"""
+    output: Path = Path("tree.html")
+    """the page to write"""
+
+    def run(self) -> str:
+        from probing.trained_runs import find_grammar_run
+
+        found = find_grammar_run(self.run_id, self.runs_dir, self.grammar)  # fails before torch is loaded
+        _trust(self.trust_code)
+        from lm.pretrained import load
+        from probing.tree_view import html
+        from probing.tree_view.tree_reader import FitConfig, load_or_fit_tree_reader
+
+        html.check_writable(self.output)
+        grammar = found.task.world()
+        words = None if self.sentence is None else html.parse_terminals(self.sentence, grammar)
+        words = words or html.sample_sentence(found.task, found.data_seed, self.seed)
+        model = load(found.model)
+        html.check_length(model, grammar, len(words))
+        weights, cache = found.model / "model.safetensors", found.folder / "probes"
+        config = FitConfig(updates=self.probe_steps)
+        reader = load_or_fit_tree_reader(model, weights, found.task, found.data_seed, config, cache)
+        data = html.build_page_data(found, model, reader, words)
+        html.write_page(self.output, html.html(data))
+        lines = [" ".join(words), f"the page is {self.output}; open it in a browser"]
+        if not data["truth"]:
+            lines.append(f"this is no sentence of {grammar.name}: the page has no true tree to hold it against")
+        return "\n".join(lines)
 
 
-def _add_show(commands: Any) -> None:
-    show = commands.add_parser("show", help="a web page of one sentence: trees and attention")
-    show.add_argument(
-        "--run", required=True, metavar="ID", help="a run on a grammar: its id, or enough of it, or its folder"
-    )
-    show.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
-    show.add_argument("--sentence", metavar="TEXT", help="terminals; without it, one is drawn from the test split")
-    show.add_argument("--seed", type=int, default=0, help="which sentence is drawn (0)")
-    show.add_argument("--grammar", metavar="FILE", help="where the run's grammar is, if it came from a file")
-    show.add_argument("--updates", type=int, default=300, help="of the probes, fitted once for each run (300)")
-    _add_trust(show)
-    show.add_argument("--out", type=Path, default=Path("tree.html"), metavar="FILE", help="the page (tree.html)")
+@dataclass
+class Ask:
+    """Answer questions about the people that a run on bioS has read about."""
+
+    questions: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="QUESTION ...")]]
+    """in words, each in quotes"""
+    run_id: Annotated[str, tyro.conf.arg(name="run")]
+    """the run's id, or the beginning of it, or its folder"""
+    runs_dir: Path = Path("runs")
+    """folder of runs"""
+    trust_code: TrustedCode = ()
+    """file of your own mixer, where the model has one, one each time; its code runs only if named here"""
+    json: bool = False
+    """print a JSON object a line instead of text"""
+
+    def run(self) -> str:
+        from probing.trained_runs import find_people_run
+        from synth.errors import UserError
+
+        if not self.questions:
+            raise UserError('which question? give one in quotes, such as "Who was born in Reno, NV?"')
+        found = find_people_run(self.run_id, self.runs_dir)
+        _trust(self.trust_code)
+        from lm.pretrained import load
+        from probing.routed_qa.system import KnowledgeSystem
+
+        system = KnowledgeSystem(load(found.model), found.task, found.data_seed)
+        answers = list(zip(self.questions, system.answers(self.questions), strict=True))
+        if self.json:
+            return "\n".join(json.dumps({"question": question, **asdict(answer)}) for question, answer in answers)
+        return "\n\n".join(f"{question}\n{answer.formatted}" for question, answer in answers)
 
 
-def _add_ask(commands: Any) -> None:
-    ask = commands.add_parser("ask", help="a question about the people that a model has read about")
-    ask.add_argument("question", nargs="+", help="in words; several, each in quotes, are answered one after another")
-    ask.add_argument("--run", required=True, metavar="ID", help="a run on bioS: its id, or enough of it, or its folder")
-    ask.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where the runs are (runs)")
-    _add_trust(ask)
-    ask.add_argument("--json", action="store_true", help="a JSON object a line instead of text")
+@dataclass
+class WorldFacts:
+    """Put four tasks about real-world facts to any language model."""
+
+    model: Path | None = None
+    """folder of a causal model and its tokenizer, as saved by transformers"""
+    endpoint: str | None = None
+    """address of an OpenAI-compatible endpoint, instead of --model; a key is read from OPENAI_API_KEY"""
+    name: str | None = None
+    """what the endpoint calls the model"""
+    num_examples: int | None = None
+    """questions of each task; if not given, all"""
+    max_new_tokens: int = 64
+    """most tokens of an answer"""
+    batch_size: int | None = None
+    """questions at a time; if not given, 16 for a folder, 4 for an endpoint"""
+    timeout: float = 60.0
+    """seconds to wait for one reply"""
+    output: Path | None = None
+    """file to which answers are written as they come; if not given, answers-NAME.jsonl"""
+    trust_code: TrustedCode = ()
+    """file of your own mixer, where the model has one, one each time; its code runs only if named here"""
+    json: bool = False
+    """print a JSON object a line instead of the table"""
+
+    def run(self) -> str:
+        from probing.world_facts.runner import run_benchmark
+
+        self._check()
+        _trust(self.trust_code)
+        rows, path = run_benchmark(self._backend(), self.num_examples, self.output)
+        if self.json:
+            return "\n".join(json.dumps(row) for row in rows)
+        from probing.world_facts.report import format_table
+
+        return f"{format_table(rows)}\nevery question, answer and verdict: {path}"
+
+    def _check(self) -> None:
+        from synth.errors import UserError
+
+        if (self.model is None) == (self.endpoint is None):
+            raise UserError("which model? give either --model FOLDER or --endpoint URL")
+        for name in ("num_examples", "max_new_tokens", "batch_size", "timeout"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise UserError(f"--{name.replace('_', '-')} {value} must be above 0")
+        if self.timeout > 1e6:
+            raise UserError(f"--timeout {self.timeout:g} is longer than anyone waits; give seconds")
+        if self.endpoint is not None and not self.name:
+            raise UserError("--endpoint needs --name, as the endpoint calls the model")
+        if self.model is not None and self.name:
+            raise UserError("--name is for an --endpoint; a folder has one model")
+
+    def _backend(self) -> Any:
+        from probing.world_facts.hf_backend import HFBackend
+        from probing.world_facts.openai_backend import OpenAIBackend
+
+        if self.model is not None:
+            return HFBackend(self.model, self.max_new_tokens, self.batch_size or 16)
+        concurrency = self.batch_size or 4
+        return OpenAIBackend(
+            self.endpoint or "", self.name or "", self.max_new_tokens, timeout=self.timeout, max_concurrency=concurrency
+        )
 
 
-def _add_questions(commands: Any) -> None:
-    asked = commands.add_parser("questions", help="four tasks about real-world facts, for any language model")
-    who = asked.add_mutually_exclusive_group(required=True)
-    who.add_argument("--model", type=Path, metavar="FOLDER", help="a causal model and its tokenizer, as saved")
-    who.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible; a key is read from OPENAI_API_KEY")
-    _add_trust(asked)
-    asked.add_argument("--name", help="how the endpoint calls the model")
-    asked.add_argument("--n", type=int, help="questions of each task (all)")
-    asked.add_argument("--tokens", type=int, default=64, help="how many an answer may have (64)")
-    asked.add_argument("--batch", type=int, help="questions at a time (16 for a folder, 4 for an endpoint)")
-    asked.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one reply (60)")
-    asked.add_argument(
-        "--out", type=Path, metavar="FILE", help="where answers are kept as they come (answers-NAME.jsonl)"
-    )
-    asked.add_argument("--json", action="store_true", help="a JSON object a line instead of the table")
+def _trust(paths: Sequence[Path]) -> None:
+    from synth.user_code import trust
 
-
-def _add_trust(command: Any) -> None:
-    command.add_argument("--trust", type=Path, action="append", default=[], metavar="FILE.py",
-                         help="your own mixer, where the model has one: its code runs only if named here")  # fmt: skip
-
-
-def _trust(options: argparse.Namespace) -> None:
-    from synth.registry import trust
-
-    for path in options.trust:
+    for path in paths:
         trust(path)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with one-line errors; --help needs nothing of synth, which brings numpy in."""
-
-    def error(self, message: str) -> NoReturn:
-        from synth.commands.command_line import complain
-
-        complain(message)
-        raise SystemExit(2)
+COMMANDS: dict[str, type[Any]] = {"plan": Plan, "show": Show, "ask": Ask, "world-facts": WorldFacts}
 
 
-class _Plain(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description."""
+def run(argv: Sequence[str] | None = None) -> str:
+    """What a command line prints. Raises UserError on bad input."""
+    from synth.commands.command_line import choose_command, parse
 
-
-def show(options: argparse.Namespace) -> str:
-    """Writes the page and says where it is. Raises UserError on a run, sentence or file that will not do."""
-    from probing.trained_runs import find
-
-    found = find(
-        options.run, options.runs, options.grammar
-    )  # what is quickly found wrong is said before torch comes in
-    _trust(options)
-    from lm.pretrained import load
-    from probing.tree_view import html
-    from probing.tree_view.tree_reader import Effort, tree_reader
-
-    html.check_writable(options.out)
-    grammar = found.task.world()
-    words = None if options.sentence is None else html.terminals_of(options.sentence, grammar)
-    words = words or html.drawn(found.task, found.data_seed, options.seed)
-    model = load(found.model)
-    html.check_length(model, grammar, len(words))
-    weights, kept = found.model / "model.safetensors", found.folder / "probes"
-    reader = tree_reader(model, weights, found.task, found.data_seed, Effort(updates=options.updates), kept)
-    data = html.contents(found, model, reader, words)
-    html.write(options.out, html.html(data))
-    note = (
-        ""
-        if data["truth"]
-        else f"\nthis is no sentence of {grammar.name}: the page has no true tree to hold it against"
-    )
-    return f"{' '.join(words)}\nthe page is {options.out}; open it in a browser{note}"
-
-
-def ask(options: argparse.Namespace) -> str:
-    """Each question with its answer, the way and the steps. Raises UserError on a run that will not do."""
-    from probing.trained_runs import find_people
-
-    found = find_people(options.run, options.runs)
-    _trust(options)
-    from dataclasses import asdict
-
-    from lm.pretrained import load
-    from probing.routed_qa.system import KnowledgeSystem
-
-    system = KnowledgeSystem(load(found.model), found.task, found.data_seed)
-    answered = list(zip(options.question, system.answers(options.question), strict=True))
-    if options.json:
-        return "\n".join(json.dumps({"question": question, **asdict(answer)}) for question, answer in answered)
-    return "\n\n".join(f"{question}\n{answer.shown}" for question, answer in answered)
-
-
-def questions(options: argparse.Namespace) -> str:
-    """The table of the four tasks. Raises UserError on settings, a model or an endpoint that will not do."""
-    from probing.world_facts.runner import examine
-
-    _trust(options)
-    found, kept = examine(options)
-    if options.json:
-        return "\n".join(json.dumps(row) for row in found)
-    from probing.world_facts.report import table
-
-    return f"{table(found)}\nevery question, answer and verdict: {kept}"
-
-
-def run(options: argparse.Namespace) -> str:
-    """The plan as text. Raises UserError on facts that cannot be read or cannot be."""
-    from probing.capacity.planner import Need, facts_in, laws, people
-    from synth.errors import UserError
-
-    given = {k: getattr(options, k) for k in ("names", "values", "tokens", "vocabulary")}
-    given = {key: value for key, value in given.items() if value is not None}
-    if options.facts:
-        if extra := given.keys() & {"values", "vocabulary"}:
-            raise UserError(f"--{min(extra)} is counted from the file; leave it out or use --people")
-        holding = facts_in(options.facts, **given)
-    else:
-        holding = people(options.people, **given)
-    needs = [Need(law, holding) for law in laws()]
-    if options.json:
-        return json.dumps({"bits": holding.bits, "subjects": holding.subjects, "needs": [need.row() for need in needs]})
-    from probing.capacity.planner_report import plan_text
-
-    return plan_text(holding, needs)
+    name, rest = choose_command(PROG, __doc__ or "", COMMANDS, argv)
+    return parse(COMMANDS[name], f"{PROG} {name}", rest, config=(tyro.conf.FlagCreatePairsOff,)).run()
 
 
 def main() -> int:
-    options = parser().parse_args()
-    if options.command == "plan":
-        os.environ["OMP_NUM_THREADS"] = "1"  # before numpy comes in: the plan's time is that of one core
-    from synth.__main__ import guarded
-    from synth.commands.command_line import check_arguments
+    if sys.argv[1:2] == ["plan"]:
+        os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported: the plan's time is that of one core
+    from synth.commands.command_line import guarded
 
-    def work() -> None:
-        check_arguments(sys.argv[1:])
-        print({"plan": run, "show": show, "ask": ask, "questions": questions}[options.command](options))
-
-    kept = "the same command goes on" if options.command == "questions" else "nothing was changed"
-    return guarded(work, kept)
+    on_interrupt = "the same command goes on" if sys.argv[1:2] == ["world-facts"] else "nothing was changed"
+    return guarded(lambda: print(run()), on_interrupt)
 
 
 if __name__ == "__main__":

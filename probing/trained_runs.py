@@ -1,8 +1,8 @@
-"""A trained model on disk and the task that it was trained on, found by the id of a run or the path of its folder.
+"""Find a trained model on disk and the task it was trained on, by the id of a run or the path of its folder.
 
-Two kinds of folders hold both: runs/<id>/ of the experiments (run.json names the task, model/ holds the model) and the
-folder of `python -m lm train` (model/task.txt names it). What they say is data: only a grammar, or biographies and
-questions about them, are made of it, and nothing that they name is imported or run.
+Two kinds of folders hold both: runs/<id>/ of the experiments (the task in run.json, by identity names; the model in
+model/) and the output folder of `python -m lm train` (the task in model/task.json). Both files are data: only grammars,
+biographies and questions about people are built from them, and nothing that they name is imported or executed.
 """
 
 import json
@@ -11,24 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from synth.atomic_io import read_at_most
 from synth.errors import UserError
+from synth.identity import fields_by_identity, identity_name
 from synth.mixture import Mixture
-from synth.task import Task
+from synth.task import TrainingData
 from synth.tasks.biomanipulate import BioManipulate
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
 from synth.tasks.cfg import Cfg
 
-ABOUT_PEOPLE: dict[str, type[BioS]] = {cls.__name__: cls for cls in (BioS, BioQuestions, BioManipulate)}
-Kind = TypeVar("Kind", bound=Task)
+PEOPLE_TASKS: dict[str, type[BioS]] = {identity_name(cls): cls for cls in (BioS, BioQuestions, BioManipulate)}
+MAX_TASK_FILE_BYTES = 1_000_000
+TaskT = TypeVar("TaskT", bound=TrainingData)
 
 
 @dataclass(frozen=True)
-class Finished(Generic[Kind]):
-    """folder: of the run; task: what it was trained on; data_seed: of the documents that it was trained on."""
+class TrainedRun(Generic[TaskT]):
+    """folder: of the run; task, data_seed: of the documents that the model was trained on."""
 
     folder: Path
-    task: Kind
+    task: TaskT
     data_seed: int
 
     @property
@@ -37,79 +40,86 @@ class Finished(Generic[Kind]):
         return self.folder / "model"
 
 
-def find(run: str, runs: Path, grammar: str | None = None) -> Finished[Cfg]:
-    """The run with that id or the only one whose id begins so, under `runs`; or a path to its folder.
+def find_grammar_run(run: str, runs: Path, grammar: str | None = None) -> TrainedRun[Cfg]:
+    """Find a run trained on a grammar.
 
-    grammar: the file of a grammar of one's own: a run knows it by its content, not by its place. Raises UserError on a
-    run that is not there, not finished, without a model, not on a grammar, or on another grammar than the file's.
+    run: id, unique prefix of an id under `runs`, or path of the run's folder. grammar: path of the grammar file, needed
+    for a grammar that is not bundled (a run stores its digest, not its path). Raises UserError if there is no such run,
+    it is unfinished or has no model, or it was not trained on a grammar or not on the one in the file.
     """
-    folder = _with_model(run, runs)
+    folder = _find_run_with_model(run, runs)
     if (folder / "run.json").exists():
-        task, seed = _of_record(folder / "run.json", grammar)
+        task, seed = _parse_run_json(folder / "run.json", grammar)
     else:
-        task, seed = _of_note(folder / "model" / "task.txt", grammar)
-    return Finished(folder, task, seed)
+        task, seed = _parse_task_file(folder / "model" / "task.json", grammar)
+    return TrainedRun(folder, task, seed)
 
 
-def find_people(run: str, runs: Path) -> Finished[Task]:
-    """The run, given as for `find`, with its biographies, questions about them or mixture of both; what it was trained
-    on afterwards is not of account. Raises UserError as `find` does, and on a run about no people."""
-    folder = _with_model(run, runs)
+def find_people_run(run: str, runs: Path) -> TrainedRun[TrainingData]:
+    """Find a run (see `find_grammar_run`) pretrained on biographies, questions about them or a mixture of both; later
+    stages of its training are ignored. Raises UserError as `find_grammar_run` does, and for a run on other tasks."""
+    folder = _find_run_with_model(run, runs)
     if not (folder / "run.json").exists():
         raise UserError(f"{folder} does not say who its people are; give a run of an experiment")
-    record, seed = _record(folder / "run.json")
+    record, seed = _read_task_record(folder / "run.json")
     try:
-        return Finished(folder, _about_people(folder, record), seed)
+        return TrainedRun(folder, _parse_people_task(folder, record), seed)
     except UserError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise UserError(
-            f"{folder / 'run.json'} tells of people in fields that this version does not know; use the version of then"
+            f"{folder / 'run.json'} is in fields that this version does not know; use the version that wrote it"
         ) from error
 
 
-def _about_people(folder: Path, record: dict[str, Any]) -> Task:
-    """The task of a record. Raises KeyError or TypeError on unknown fields, UserError where it is no such task."""
+def _parse_people_task(folder: Path, record: dict[str, Any]) -> TrainingData:
+    """Build the recorded task. Raises KeyError or TypeError for unknown fields, UserError for a task not on people."""
+    if record["class"] != identity_name(Mixture):
+        return _parse_single_task(folder, record)
+    settings = fields_by_identity(Mixture, {name: value for name, value in record.items() if name != "class"})
+    return Mixture(**settings | {"parts": tuple(_parse_single_task(folder, part) for part in settings["parts"])})
+
+
+def _parse_single_task(folder: Path, record: dict[str, Any]) -> BioS:
     settings = dict(record)
     kind, version = settings.pop("class"), settings.pop("version", None)
-    if kind == Mixture.__name__:
-        return Mixture(tuple(_about_people(folder, part) for part in settings["parts"]), tuple(settings["shares"]))
-    if kind not in ABOUT_PEOPLE:
+    if kind not in PEOPLE_TASKS:
         raise UserError(f"{folder} was trained on {kind}, which is not about people; choose a run on bioS")
-    if version not in (None, ABOUT_PEOPLE[kind].version):
+    if version not in (None, PEOPLE_TASKS[kind].version):
         raise UserError(f"{folder} is of version {version} of {kind}; run its experiment again")
-    return ABOUT_PEOPLE[kind](**settings)
+    return PEOPLE_TASKS[kind](**fields_by_identity(PEOPLE_TASKS[kind], settings))
 
 
-def _with_model(run: str, runs: Path) -> Path:
-    folder = _folder(run, runs)
+def _find_run_with_model(run: str, runs: Path) -> Path:
+    folder = _find_folder(run, runs)
     if not (folder / "model").is_dir():
         raise UserError(f"{folder} has no model; choose a finished run that trained one")
-    for part in ("model", "run.json", "probes"):  # what is read or written there: links would lead elsewhere
+    for part in ("model", "run.json", "probes"):  # they are read or written: a link could lead out of the folder
         _check_inside(folder / part, folder)
     return folder
 
 
 def _check_inside(path: Path, folder: Path) -> None:
-    """Raise UserError for a link that leads out of a folder."""
+    """Raise UserError if the path is a link that leads out of the folder."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise UserError(f"{path} is a link out of {folder}; give the folder that it leads to, if you trust it")
 
 
-def _folder(run: str, runs: Path) -> Path:
-    there = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-    there = [name for name in there if not name.startswith(".")]
-    begun = [name for name in there if name == run] or [name for name in there if run and name.startswith(run)]
-    if len(begun) == 1 and (begun[0] == run or not begun[0].endswith(".partial")):
-        _check_inside(runs / begun[0], runs)
-        return runs / begun[0]
-    if not begun and _is_folder(run):
+def _find_folder(run: str, runs: Path) -> Path:
+    folders = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+    folders = [name for name in folders if not name.startswith(".")]
+    matches = [name for name in folders if name == run] or [name for name in folders if run and name.startswith(run)]
+    if len(matches) == 1 and (matches[0] == run or not matches[0].endswith(".partial")):
+        _check_inside(runs / matches[0], runs)
+        return runs / matches[0]
+    if not matches and _is_folder(run):
         return Path(run)
-    if len(begun) == 1:
-        raise UserError(f"the run {begun[0]} is not finished; run its experiment again, which goes on with it")
-    if begun:
-        raise UserError(f"{len(begun)} runs in {runs} begin with {run}: {_some(begun)}; give more of the id")
-    raise UserError(f"no run {run!r} in {runs}; there are: {_some(there)}")
+    if len(matches) == 1:
+        raise UserError(f"the run {matches[0]} is not finished; run its experiment again, which goes on with it")
+    if matches:
+        names = _abbreviate_list(matches)
+        raise UserError(f"{len(matches)} runs in {runs} begin with {run}: {names}; give more of the id")
+    raise UserError(f"no run {run!r} in {runs}; there are: {_abbreviate_list(folders)}")
 
 
 def _is_folder(path: str) -> bool:
@@ -119,12 +129,12 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def _some(names: list[str]) -> str:
+def _abbreviate_list(names: list[str]) -> str:
     return " ".join(names[:6]) + (f" ... {len(names)} in all" if len(names) > 6 else "") if names else "none"
 
 
-def _record(path: Path) -> tuple[dict[str, Any], int]:
-    """The fields of the task, "class" among them, and the data seed."""
+def _read_task_record(path: Path) -> tuple[dict[str, Any], int]:
+    """The task's fields by identity name, "class" included, and the data seed."""
     try:
         run = json.loads(path.read_text("utf-8").partition("\n")[2])["run"]  # the first line is a checksum
         fields, seed = dict(run["task"]), int(run["seeds"]["data"])
@@ -134,25 +144,29 @@ def _record(path: Path) -> tuple[dict[str, Any], int]:
     return fields, seed
 
 
-def _of_record(path: Path, grammar: str | None) -> tuple[Cfg, int]:
-    fields, seed = _record(path)
-    kind, name, root = fields.pop("class"), fields.pop("grammar", None), fields.pop("root", None)
-    if kind != "Cfg":
+def _parse_run_json(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+    fields, seed = _read_task_record(path)
+    kind = fields.pop("class")
+    if kind != identity_name(Cfg):
         raise UserError(
             f"{path.parent} was trained on {kind}; only runs on a plain grammar (Cfg) are shown, choose one of those"
         )
-    if fields or not isinstance(name, str) or not isinstance(root, str | None):
-        raise UserError(
-            f"{path} tells of a grammar that this version does not know; use the version of the suite of then"
-        )
-    return _task(path.parent, name, root, grammar), seed
+    return _build_cfg(path.parent, *_read_cfg_fields(fields, path), grammar), seed
 
 
-def _of_note(path: Path, grammar: str | None) -> tuple[Cfg, int]:
+def _read_cfg_fields(fields: dict[str, Any], path: Path) -> tuple[str, str | None]:
+    name, root = fields.get("grammar"), fields.get("root")
+    if fields.keys() - {"grammar", "root"} or not isinstance(name, str) or not isinstance(root, str | None):
+        raise UserError(f"{path} describes a grammar in a way this version cannot read; use the version that wrote it")
+    return name, root
+
+
+def _parse_task_file(path: Path, grammar: str | None) -> tuple[Cfg, int]:
     try:
-        name, *seed = path.read_text("utf-8").splitlines()
-        number = int(seed[0]) if seed else 0
-    except (OSError, ValueError) as error:
+        record = json.loads(read_at_most(path, MAX_TASK_FILE_BYTES))
+        name, fields, seed = str(record["task"]), dict(record["fields"]), int(record["data_seed"])
+        key = str(record["key"])
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"{path} does not name a task; give a run of an experiment or of `python -m lm train`"
         ) from error
@@ -161,14 +175,16 @@ def _of_note(path: Path, grammar: str | None) -> tuple[Cfg, int]:
         raise UserError(
             f"{path.parent.parent} was trained on {name}, which is no grammar known by name; choose another"
         )
-    return _task(path.parent.parent, Cfg(**known[name]).grammar, None, grammar), number
+    settings = {"grammar": Cfg(**known[name]).grammar, "root": None} | fields
+    return _build_cfg(path.parent.parent, *_read_cfg_fields(settings, path), grammar, key), seed
 
 
-def _task(folder: Path, name: str, root: str | None, grammar: str | None) -> Cfg:
-    """name: of a grammar of ours, or the digest of somebody's own."""
+def _build_cfg(folder: Path, name: str, root: str | None, grammar: str | None, key: str = "") -> Cfg:
+    """name: a bundled grammar, or what a run recorded of a grammar file: its digest, or its path if the task's `key` is
+    given."""
     known = Cfg(grammar, root) if grammar else Cfg(name, root)
     if not grammar and name not in {preset["grammar"] for preset in Cfg.presets.values()}:
         raise UserError(f"{folder} was trained on a grammar from a file; give the file with --grammar FILE")
-    if grammar and known.contents().get("grammar", known.grammar) != name:
+    if grammar and (known.key != key if key else known.contents().get("grammar", known.grammar) != name):
         raise UserError(f"{folder} was not trained on the grammar {grammar}; give the file that it was trained on")
     return known

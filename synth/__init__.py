@@ -1,4 +1,4 @@
-"""Worlds whose truth is known exactly: samplers, vocabularies, corpora and oracles. numpy only, no torch."""
+"""Synthetic tasks with exactly known truth: samplers, vocabularies, corpora and oracles. numpy only, no torch."""
 
 from synth.corpus import Batch, Corpus, Cursor
 from synth.errors import UserError

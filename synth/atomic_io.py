@@ -1,8 +1,10 @@
-"""Files that are whole or absent: written under a temporary name beside, forced to disk, then renamed."""
+"""Atomic writes: to a temporary file in the same folder, forced to disk, then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 
@@ -10,7 +12,7 @@ from synth.errors import UserError
 
 
 def sync(path: Path) -> None:
-    """Ask the system to bring a file, or a folder's entries, to the disk."""
+    """Force a file, or the entries of a folder, to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -18,26 +20,25 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def read_at_most(path: Path, most: int) -> bytes:
-    """The content of a file. Raises UserError for one of more than `most` bytes, and for what has no end to be found,
-    such as a device or a pipe; OSError."""
+def read_at_most(path: Path, max_bytes: int) -> bytes:
+    """Content of a file. Raises UserError for more than `max_bytes` and for no regular file (device, pipe); OSError."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no regular file; copy what it holds into one")
     with path.open("rb") as file:
-        content = file.read(most + 1)  # its size may be said to be 0, as under /proc
-    if len(content) > most:
-        raise UserError(f"{path} has more than {most:,} bytes; give a smaller file")
+        content = file.read(max_bytes + 1)  # stat may report size 0, as under /proc
+    if len(content) > max_bytes:
+        raise UserError(f"{path} has more than {max_bytes:,} bytes; give a smaller file")
     return content
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path`, to be written in the block, that takes its place only when the block ends well.
+def atomic_replace(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; replace `path` by that file if the block succeeds.
 
-    A reader finds the old file or the new one, never a part, and a failure leaves the old one. Folders that lack are
-    made. Raises OSError that names `path`, whatever file or disk the system complained about.
+    A reader sees the old or the new file, never a part, and a failure leaves the old one. Missing folders are created.
+    Every OSError names `path`.
     """
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")  # two processes, of two machines, write to two files
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")  # distinct for processes on several machines
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -53,6 +54,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """The same for a file whose content is at hand."""
-    with replacing(path) as temporary:
+    """Write a file atomically (see atomic_replace). Raises OSError."""
+    with atomic_replace(path) as temporary:
         temporary.write_bytes(content)
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Force a folder with everything in it to disk, then rename it to `final`, in place of an older one."""
+    for path in [*partial.rglob("*"), partial]:
+        sync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    sync(final.parent)  # the rename itself must reach the disk
+
+
+def content_digest(data: bytes, size: int = 16) -> str:
+    """BLAKE2b digest of `size` bytes, as hexadecimal characters."""
+    return blake2b(data, digest_size=size).hexdigest()

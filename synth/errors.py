@@ -1,8 +1,8 @@
-"""The one error that a user is meant to read."""
+"""The exception for bad input."""
 
 
 class UserError(ValueError):
-    """Bad input: the message is one line that says what is wrong and names the mend.
+    """Bad input; the message is one line that says what is wrong and how to correct it.
 
     Command lines print it as ``error: MESSAGE`` on standard error and exit with status 2.
     """

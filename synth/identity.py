@@ -1,8 +1,9 @@
-"""The identity of a configuration: equal configurations have equal text, and so the same hash and the same id."""
+"""Canonical form and hash of a configuration: equal configurations have equal hashes."""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,28 @@ _NEVER = object()
 
 
 def identity_name(of: type | dataclasses.Field[Any]) -> str:
-    """The name under which a dataclass or one of its fields enters hashes and tables.
+    """Name of a dataclass or of one of its fields in hashes and tables.
 
-    It is its name in the code, unless a class says otherwise by an attribute `identity_name` of its own (subclasses do
-    not inherit it) or a field by `metadata={"identity": name}`: so a thing can be renamed and old results stay valid.
+    By default its name in the code. After a rename the old one stays as the class attribute `identity_name` (not
+    inherited) or as the field's `metadata={"identity": name}`, so that old results stay valid.
     """
     if isinstance(of, type):
         return vars(of).get("identity_name", of.__name__)
     return of.metadata.get("identity", of.name)
 
 
-def canonical(value: Any) -> Any:
-    """A json-able form of a configuration in which equal values are equal text; dataclasses carry their identity name.
+def fields_by_identity(cls: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a dataclass from values by identity name. Raises KeyError for an unknown name."""
+    names = {identity_name(field): field.name for field in dataclasses.fields(cls)}
+    return {names[name]: value for name, value in recorded.items()}
 
-    A field added to a configuration later is declared with `metadata={"neutral": value}`, the value under which
-    everything is as it was before; while it has that value it is left out, so that the ids of older runs stay. A class
-    or a field that is renamed keeps the name it had here (`identity_name`). A configuration that names a file says what
-    is in it by `contents()`, a dict that replaces the fields it names.
+
+def canonical(value: Any) -> Any:
+    """JSON form of a configuration; a dataclass is a dict of its class and fields by `identity_name`.
+
+    A field that is added later has `metadata={"neutral": value}` and is left out while it has that value, so that the
+    ids of older runs stay. A method `contents()` of a dataclass returns a dict that replaces the fields it names, for
+    example a file's path by its content. Raises TypeError for a value that cannot be hashed so.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         contents = value.contents() if hasattr(value, "contents") else {}
@@ -48,6 +54,6 @@ def canonical(value: Any) -> Any:
 
 
 def digest(value: Any, size: int = 16) -> str:
-    """Hexadecimal hash (``size`` bytes) of a configuration's canonical form."""
+    """BLAKE2b hash of a configuration's canonical form: `size` bytes in hexadecimal."""
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

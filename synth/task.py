@@ -1,13 +1,13 @@
-"""The contract of a task: fixed facts, samples, scores and floors, in one file.
+"""The contract of a task; see docs/add_a_task.md.
 
-A task is a frozen dataclass whose fields are its configuration. The smallest task defines `vocab`, `sample`, `score`
-and `floors`; everything else has a default. See docs/add_a_task.md.
+The smallest task defines `vocab`, `sample`, `score` and `floors`; everything else has a default.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from synth.errors import UserError
 from synth.identity import digest
 from synth.random.rng import rng
+from synth.user_code import load_file
 from synth.vocab import Vocab
 
 SPLITS = ("train", "valid", "test")
@@ -24,9 +25,9 @@ SPLITS = ("train", "valid", "test")
 class Example:
     """One document as a model sees it.
 
-    tokens (T,) int32 ids, special tokens included; loss_mask (T,) bool, True where the token is to be predicted;
-    prompt_length: how many leading tokens are given at test time; slices: columns of result tables (difficulty, ...);
-    labels: probe targets, each (T, ...) and aligned with tokens.
+    tokens (T,) int32 ids, special tokens included; loss_mask (T,) bool, whether the token is a target of the loss;
+    prompt_length: number of leading tokens that a model is given in a test; slices: values by which results are grouped
+    (difficulty, ...); labels: probe targets, each (T, ...) and aligned with tokens.
     """
 
     tokens: np.ndarray
@@ -37,16 +38,16 @@ class Example:
 
     @property
     def prompt(self) -> np.ndarray:
-        """The tokens (c,) that a model is given when it is tested on this example."""
+        """The leading tokens (prompt_length,) that a model is given in a test."""
         return self.tokens[: self.prompt_length]
 
 
 @dataclass(frozen=True)
 class Block:
-    """n documents stored end to end: the ragged batch form of Example.
+    """n concatenated documents of N tokens in all: the ragged batch form of Example.
 
-    tokens (N,) int32, offsets (n+1,) int64 (document i is tokens[offsets[i]:offsets[i+1]]), loss_mask (N,) bool,
-    prompt_lengths (n,), slices: each (n,), labels: each (N, ...).
+    tokens (N,) int32; offsets (n+1,) int64, document i is tokens[offsets[i]:offsets[i+1]]; loss_mask (N,) bool;
+    prompt_lengths (n,); slices, each (n,); labels, each (N, ...).
     """
 
     tokens: np.ndarray
@@ -79,12 +80,12 @@ class Block:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Length of every document (n,), special tokens included."""
+        """Tokens (n,) of each document, special tokens included."""
         return np.diff(self.offsets)
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> "Block":
-        """The block that holds these examples in order. Raises ValueError when their columns differ."""
+    def from_examples(cls, examples: Sequence[Example]) -> "Block":
+        """The examples as one block. Raises ValueError when the names of their slices or labels differ."""
         for example in examples:
             if example.slices.keys() != examples[0].slices.keys() or example.labels.keys() != examples[0].labels.keys():
                 raise ValueError("examples of one block must have the same slices and labels")
@@ -103,82 +104,91 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Task(ABC):
-    """A synthetic world with a known truth. Subclasses are frozen dataclasses: their fields are the configuration.
+class TrainingData(ABC):
+    """A source of training data: a task, or a mixture of tasks (synth.mixture).
 
-    ClassVars: name (unique, on the command line), version (raise it when the same seed no longer gives the same bytes),
-    source (paper, section, figure), presets (short names for field values, e.g. {"cfg3f": {"grammar": "cfg3f"}}).
+    ClassVars: name (unique); version, to be raised when the same seed no longer gives the same bytes; source (paper,
+    section, figure).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     source: ClassVar[str]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    origin: ClassVar[str | None] = None  # the file a task was loaded from when it lies outside the installed packages
 
     @abstractmethod
     def vocab(self) -> Vocab:
-        """The closed vocabulary."""
+        """The vocabulary of all documents."""
+
+    def world(self, seed: int) -> Any:
+        """Facts that all splits share (people, a grammar), drawn with `seed`; None if every sample is fresh."""
+        return None
+
+    def num_items(self, world: Any) -> int | None:
+        """Number of fixed items (people, facts) in the world; None if every sample is fresh."""
+        return None
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of name, version and all fields, which seeds all random streams and enters run ids."""
+        check_class(type(self))
+        return digest([self.name, self.version, self])
+
+    def citation(self) -> str:
+        """Source of this configuration, for reports; by default `source`."""
+        return self.source
+
+
+@dataclass(frozen=True)
+class Task(TrainingData):
+    """A synthetic data set with known truth. Subclasses are frozen dataclasses whose fields are the configuration.
+
+    presets (ClassVar): field values by short name, such as {"cfg3f": {"grammar": "cfg3f"}}.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    origin: ClassVar[str | None] = None  # FILE.py:Class, for a task loaded from a file
 
     @abstractmethod
     def sample(self, world: Any, rng: np.random.Generator, split: str) -> Example:
-        """One fresh document, drawn with `rng` alone. Not called for a task with fixed items (see `items`)."""
+        """One fresh document, drawn with `rng` only. Not called for a task with fixed items (see `num_items`)."""
 
     @abstractmethod
     def score(self, world: Any, example: Example | None, completion: np.ndarray) -> dict[str, float]:
-        """Judge a completion (C,) of ids that follows the example's prompt.
+        """Metrics of a completion (C,) of ids that follows the example's prompt.
 
-        With example None the completion is a whole document; a task that cannot judge one raises UserError, or may
-        simply use the example: `synth score` then names the line and asks for its "index".
+        With example None the completion is a whole document; a task that cannot score one raises UserError, or fails
+        on the None: `synth score` then names the line and its missing "index".
         """
 
     @abstractmethod
     def floors(self, world: Any) -> dict[str, float]:
-        """What knows-nothing and knows-everything score: chance per metric, the entropy floor of the loss, bits."""
-
-    def world(self, seed: int) -> Any:
-        """The fixed facts that training and evaluation share (people, a grammar); None where every sample is fresh."""
-        return None
-
-    def items(self, world: Any) -> int | None:
-        """How many fixed items (people, facts) the world has; None where every sample is fresh."""
-        return None
+        """Reference values: chance of each metric, entropy floor of the loss (nats a token), bits of information."""
 
     def render(self, world: Any, item: int, rng: np.random.Generator, split: str) -> Example:
-        """One document about fixed item number `item`; a task whose `items` is not None must define it."""
+        """One document about fixed item number `item`; must be defined if `num_items` is not None."""
         raise NotImplementedError(f"task {self.name} has fixed items and so must define render()")
 
     def render_block(
         self, world: Any, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
         labels: bool = False,
     ) -> Block:  # fmt: skip
-        """One document about each of items (n,) as it is worded in its epoch of epochs (n,); override for speed.
+        """One document about each of items (n,), worded as in its epoch of epochs (n,); override for speed.
 
-        The wording may depend on the keys of `stream`, the epoch and the item, but not on the order or the number of
-        the items, so that a document is the same in whatever block it is asked for (`streams.words` draws such words).
+        The wording may depend on the keys of `stream`, the epoch and the item, but not on the other items, so that a
+        document is the same in every block (see `synth.random.rng.random_uint64`).
         """
         keys = zip(epochs.tolist(), items.tolist(), strict=True)
-        return Block.of([self.render(world, item, rng(*stream, epoch, item), split) for epoch, item in keys])
+        return Block.from_examples([self.render(world, item, rng(*stream, epoch, item), split) for epoch, item in keys])
 
     def sample_block(self, world: Any, rng: np.random.Generator, split: str, n: int, labels: bool = False) -> Block:
         """n fresh documents; override for speed. The first m of n documents must not depend on n."""
-        keys = rng.bit_generator.random_raw((n, 2))  # a generator of its own for each, whatever n is
+        keys = rng.bit_generator.random_raw((n, 2))  # one generator a document, so that a document does not depend on n
         children = (np.random.Generator(np.random.Philox(key=key)) for key in keys)
-        return Block.of([self.sample(world, child, split) for child in children])
+        return Block.from_examples([self.sample(world, child, split) for child in children])
 
     def detail(self, world: Any, example: Example | None, completion: np.ndarray) -> dict[str, Any]:
-        """Everything an exact oracle can say of a completion, json-able; by default its scores."""
+        """All that an exact oracle knows about a completion, as JSON values; by default its scores."""
         return dict(self.score(world, example, completion))
-
-    @cached_property
-    def key(self) -> str:
-        """Hash of name, version and all fields: part of every random stream and of every run's identity."""
-        check_class(type(self))
-        return digest([self.name, self.version, self])
-
-    def cited(self) -> str:
-        """Where the data of this very configuration come from, for reports; by default `source`."""
-        return self.source
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A task from a file outside the packages cannot be found again by module name in a worker process.
@@ -187,16 +197,17 @@ class Task(ABC):
 
 
 def rebuild(origin: str | type[Task], values: dict[str, Any]) -> Task:
-    """Make a pickled task again, from its class or from the file it was loaded from."""
+    """Unpickle a task, from its class or from the file it was loaded from."""
     if isinstance(origin, str):
-        from synth.registry import task_class
-
-        origin = task_class(origin)[0]
+        path, _, name = origin.rpartition(":")
+        cls = getattr(load_file(Path(path)), name)
+        cls.origin = origin
+        return cls(**values)
     return origin(**values)
 
 
-def check_class(cls: type[Task]) -> None:
-    """Raise UserError unless a task is a frozen dataclass of its own: else its fields are not in its identity."""
+def check_class(cls: type[TrainingData]) -> None:
+    """Raise UserError unless a class is itself a frozen dataclass: otherwise its own fields are not hashed."""
     own = vars(cls).get("__dataclass_params__")
     if own is None or not own.frozen:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Closed integer vocabularies: every task names its own symbols, nothing is ever out of vocabulary."""
+"""Closed vocabularies: every task names its own symbols, and there is no unknown token."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,10 @@ BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
 @dataclass(frozen=True)
 class Vocab:
-    """Symbols of a task in a fixed order, with three special tokens around them.
+    """K symbols of a task in a fixed order, and three special tokens.
 
-    Ids: ``<bos>`` is 0, the K symbols are 1..K in their order, ``<eos>`` is K+1 and ``<pad>`` is K+2. A grammar
-    whose terminals are 1, 2, 3 therefore has ids 1, 2, 3, and an exported file reads like the paper.
-
-    Raises UserError when a symbol is repeated or takes the name of a special token.
+    Ids: ``<bos>`` is 0, the symbols are 1..K in order, ``<eos>`` is K+1 and ``<pad>`` is K+2. So a grammar with the
+    terminals 1, 2, 3 has the ids 1, 2, 3, as in the paper. Raises UserError for a name that occurs twice.
     """
 
     symbols: tuple[str, ...]
@@ -31,14 +29,17 @@ class Vocab:
 
     @property
     def bos(self) -> int:
+        """Id of ``<bos>``."""
         return 0
 
     @property
     def eos(self) -> int:
+        """Id of ``<eos>``."""
         return len(self.symbols) + 1
 
     @property
     def pad(self) -> int:
+        """Id of ``<pad>``."""
         return len(self.symbols) + 2
 
     @property
@@ -48,25 +49,27 @@ class Vocab:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of every id, in order of id."""
+        """Names in the order of their ids."""
         return (BOS, *self.symbols, EOS, PAD)
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """From name to id."""
+        """Ids by name."""
         return {name: i for i, name in enumerate(self.names)}
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
-        """Ids (T,) int32 of symbol names. Raises UserError that names the first unknown symbol and its position."""
+        """Ids (T,) int32 of names. Raises UserError with the first unknown name and its position."""
         names = list(names)
         try:
             return np.array([self.index[name] for name in names], dtype=np.int32)
         except (KeyError, TypeError):
             at = next(i for i, name in enumerate(names) if not isinstance(name, str) or name not in self.index)
-            raise UserError(f"token {names[at]!r} at position {at} is not in the vocabulary ({self.shown()})") from None
+            raise UserError(
+                f"token {names[at]!r} at position {at} is not in the vocabulary ({self.preview()})"
+            ) from None
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """Names of ids (T,). Raises UserError that names the first id outside the vocabulary."""
+        """Names of ids (T,). Raises UserError with the first unknown id and its position."""
         self.check(ids)
         names = self.names
         return [names[i] for i in ids]
@@ -79,10 +82,10 @@ class Vocab:
         bad = np.flatnonzero((array < 0) | (array >= self.size)) if array.dtype.kind in "iu" else np.arange(array.size)
         if bad.size:
             raise UserError(
-                f"token {array.flat[bad[0]]!s} at position {bad[0]} is not in the vocabulary ({self.shown()})"
+                f"token {array.flat[bad[0]]!s} at position {bad[0]} is not in the vocabulary ({self.preview()})"
             )
 
-    def shown(self, most: int = 12) -> str:
-        """The symbols in a few words, for messages."""
-        head = " ".join(self.symbols[:most])
-        return f"symbols: {head}" + (f" ... {len(self.symbols)} in all" if len(self.symbols) > most else "")
+    def preview(self, max_symbols: int = 12) -> str:
+        """The first symbols as one line, for messages."""
+        head = " ".join(self.symbols[:max_symbols])
+        return f"symbols: {head}" + (f" ... {len(self.symbols)} in all" if len(self.symbols) > max_symbols else "")

@@ -17,7 +17,7 @@ from synth import UserError
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(pictures.__path__)))
 
 
-def drawn(name: str) -> Figure:
+def draw_picture(name: str) -> Figure:
     """The picture of this name, in the suite's style. Raises UserError on a name that none has."""
     if name not in NAMES:
         raise UserError(f"no picture of {name!r}; there are {', '.join(NAMES)}")
@@ -28,7 +28,7 @@ def drawn(name: str) -> Figure:
 def main(names: list[str]) -> None:
     """Write the pictures of these names beside this file, of all of them without any."""
     for name in names or NAMES:
-        figure = drawn(name)
+        figure = draw_picture(name)
         path = Path(__file__).with_name(f"{name}.png")
         figure.savefig(path, dpi=150, metadata={"Software": None})
         print(path)

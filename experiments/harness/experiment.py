@@ -1,4 +1,4 @@
-"""Experiments as files: find them by name, load them, plan their runs, and draw what their tables hold.
+"""Experiments as files: find them by name, load them and list their runs.
 
 An experiment is experiments/NN_name.py with a docstring and three functions, runs(scale), figure(table) and
 claims(table); there is no list of experiments to edit.
@@ -11,53 +11,51 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
-from experiments.harness.reporting.claims import Claim
-from experiments.harness.reporting.table import read_table
-from experiments.harness.run import SCALES, Run, in_order, replicate
+from experiments.harness.run import SCALES, Run, seed_major_order, with_seeds
 from synth.errors import UserError
 
-FOLDER = Path(__file__).resolve().parents[1]
+EXPERIMENTS_DIR = Path(__file__).resolve().parents[1]
 FUNCTIONS = {"runs": "runs(scale)", "figure": "figure(table)", "claims": "claims(table)"}
-TABLE = "table.csv"
+TABLE_NAME = "table.csv"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment's file; its module is loaded when it is asked for."""
+    """An experiment in a file; its module is loaded on first use."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The file's name without ending, e.g. 01_cfg_generation."""
+        """The file's name without its ending, e.g. 01_cfg_generation."""
         return self.path.stem
 
     @property
     def number(self) -> str:
-        """Its two digits."""
+        """First two characters of the name: digits for an experiment of the suite."""
         return self.name[:2]
 
     @property
     def numbered(self) -> bool:
-        """Whether it is one of the suite's, whose claims enter the ledger."""
+        """Whether it belongs to the suite; only such claims enter the ledger."""
         return self.number.isdigit()
 
     @property
     def title(self) -> str:
-        """The first line of its docstring, read without importing it; what is wrong with a file that does not parse."""
+        """First line of its docstring, read without importing it; the error if the file does not parse."""
         try:
             doc = ast.get_docstring(ast.parse(self.path.read_bytes(), self.path.name)) or "(no docstring)"
         except (SyntaxError, ValueError) as error:
             return f"(does not import: {type(error).__name__}: {error})"
         return doc.splitlines()[0]
 
-    def module(self) -> ModuleType:
-        """Its module. Raises UserError when it does not import or one of the three functions is missing."""
+    def load_module(self) -> ModuleType:
+        """Import the file. Raises UserError if the import fails or one of the three functions is missing."""
         module = _load(f"experiments.{self.name}", self.path)
         for function, signature in FUNCTIONS.items():
             if not callable(getattr(module, function, None)):
@@ -65,26 +63,25 @@ class Experiment:
         return module
 
     def runs(self, scale: str, seeds: int | None = None) -> list[Run]:
-        """Its runs at a scale, seed 0 of every configuration first; empty where it has none.
+        """Its runs at a scale, seed 0 of every configuration first; empty if it has none at this scale.
 
-        seeds: the number of seeds of every configuration instead of the scale's own. Raises UserError when the
-        experiment's own function fails.
+        seeds: seeds per configuration, None for the experiment's own number. Raises UserError for an unknown scale, and
+        if runs(scale) fails.
         """
         if scale not in SCALES:
             raise UserError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}")
-        module = self.module()
-        with _blaming(self.path, f"{self.path}: runs({scale!r}) fails"):
+        module = self.load_module()
+        with as_user_error(self.path, f"{self.path}: runs({scale!r}) fails"):
             runs = module.runs(scale)
         if seeds is not None:
-            runs = replicate(runs, seeds)
-        strangers = {run.experiment for run in runs} - {self.name}
-        if strangers:
-            raise UserError(f"{self.path}: runs say experiment={strangers.pop()!r}; it must be {self.name!r}")
-        return in_order(runs)
+            runs = with_seeds(runs, seeds)
+        if others := {run.experiment for run in runs} - {self.name}:
+            raise UserError(f"{self.path}: runs say experiment={others.pop()!r}; it must be {self.name!r}")
+        return seed_major_order(runs)
 
     def scales_with_tables(self, results: Path) -> list[str]:
-        """The scales whose table lies under `results`."""
-        return [scale for scale in SCALES if (results / self.name / scale / TABLE).is_file()]
+        """The scales that have a table under `results`."""
+        return [scale for scale in SCALES if (results / self.name / scale / TABLE_NAME).is_file()]
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -94,7 +91,7 @@ def _load(name: str, path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
-        with _blaming(path, f"{path} does not import"):
+        with as_user_error(path, f"{path} does not import"):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -103,8 +100,8 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 @contextmanager
-def _blaming(path: Path, what: str) -> Iterator[None]:
-    """Turn an error of the experiment's own code into a UserError: what failed, the line of its file, the error."""
+def as_user_error(path: Path, what: str) -> Iterator[None]:
+    """Turn any error but OSError in the block into a UserError: `what` failed, the error, and its line in `path`."""
     try:
         yield
     except UserError as error:
@@ -114,52 +111,26 @@ def _blaming(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
         place = f" (line {lines[-1]})" if lines else ""
-        said = " ".join(str(error).split())
-        raise UserError(f"{what}: {type(error).__name__}: {said}{place}") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"{what}: {type(error).__name__}: {message}{place}") from error
 
 
-def discover(folder: Path = FOLDER) -> list[Experiment]:
-    """Every experiment in a folder, by number."""
+def discover(folder: Path = EXPERIMENTS_DIR) -> list[Experiment]:
+    """The experiments in a folder (files NN_name.py), sorted by number."""
     return [Experiment(path) for path in sorted(folder.glob("*.py")) if re.fullmatch(r"\d\d_\w+", path.stem)]
 
 
-def select(names: Sequence[str], folder: Path = FOLDER) -> list[Experiment]:
-    """The experiments called by number or name, all without any. Raises UserError with the nearest name."""
-    found = discover(folder)
-    known = {key: experiment for experiment in found for key in (experiment.number, experiment.name)}
+def select(names: Sequence[str], folder: Path = EXPERIMENTS_DIR) -> list[Experiment]:
+    """The experiments with these numbers or names; all if `names` is empty. Raises UserError for an unknown name."""
+    experiments = discover(folder)
+    known = {key: experiment for experiment in experiments for key in (experiment.number, experiment.name)}
     chosen = []
     for name in names:
         key = name.zfill(2) if name.isdigit() else Path(name).stem
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}? " if near else ""
-            there = ", ".join(experiment.name for experiment in found) or "none"
-            raise UserError(f"no experiment {name!r}; {hint}there are: {there}")
+            names_there = ", ".join(experiment.name for experiment in experiments) or "none"
+            raise UserError(f"no experiment {name!r}; {hint}there are: {names_there}")
         chosen.append(known[key])
-    return chosen or found
-
-
-def draw(experiment: Experiment, source: Path, folder: Path, note: str = "") -> list[Path]:
-    """Draw the experiment's figure of the table `source` into a folder; note: a line under it.
-
-    Raises UserError that names the table when it is damaged or the experiment cannot draw it.
-    """
-    from experiments.harness.reporting import figures
-
-    table, module = read_table(source), experiment.module()
-    with figures.style(), _blaming(experiment.path, f"{experiment.path.name} cannot draw {source}"):
-        return figures.save(module.figure(table), folder, note)
-
-
-def claims_of(experiment: Experiment, scale: str, results: Path) -> list[Claim]:
-    """The claims that the table of one scale supports. Raises UserError that names the table, as `draw`."""
-    source = results / experiment.name / scale / TABLE
-    table, module = read_table(source), experiment.module()
-    with _blaming(experiment.path, f"{experiment.path.name} cannot make claims of {source}"):
-        return [replace(claim, exp=experiment.number, scale=scale) for claim in module.claims(table)]
-
-
-def committed_claims(experiment: Experiment, results: Path) -> list[Claim]:
-    """The claims of every scale that has a table, but for smoke, which shows that the code works and nothing else."""
-    scales = [scale for scale in experiment.scales_with_tables(results) if scale != "smoke"]
-    return [claim for scale in scales for claim in claims_of(experiment, scale, results)]
+    return chosen or experiments

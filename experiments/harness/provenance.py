@@ -1,4 +1,4 @@
-"""Where a number comes from: code, machine and library versions, as they stand when a run begins."""
+"""Provenance of a result: commit, machine and library versions."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ CODE = ("synth", "lm", "probing", "experiments")
 
 @cache
 def git_commit() -> str:
-    """Twelve characters of the commit, "-dirty" appended when the code differs from it; "unknown" outside git."""
+    """First 12 characters of the commit, with "-dirty" if the code differs from it; "unknown" outside git."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD").strip()
         return commit + ("-dirty" if _git("status", "--porcelain", "--", *CODE).strip() else "")
@@ -30,7 +30,7 @@ def _git(*arguments: str) -> str:
 
 @cache
 def device_name() -> str:
-    """The model of the GPU where there is one, else of the processor."""
+    """Model name of the GPU if there is one, else of the processor."""
     import torch
 
     if torch.cuda.is_available():
@@ -43,7 +43,7 @@ def device_name() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Code, machine, threads, library versions and date (UTC)."""
+    """Commit, device, threads, library versions and date (UTC, ISO 8601) of this process."""
     import torch
 
     return {
@@ -64,5 +64,5 @@ def _version(package: str) -> str | None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

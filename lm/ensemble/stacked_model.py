@@ -1,8 +1,8 @@
-"""Several models of one shape as one: every parameter once, with the models as its first dimension.
+"""Several models of one shape as one module: every parameter is stacked, with the model as its first dimension.
 
-Their rows stand in one batch, model after model. Linear, normalising and embedding layers become one product or pass
-over all models; what has no parameters takes the longer batch as it is; a layer of any other kind that has parameters
-is asked model by model. The optimizer's memory is one table, a row for each model.
+The batch holds the rows of all models, model after model. Linear, normalisation and embedding layers run once for all
+models; layers without parameters take the longer batch as it is; any other layer with parameters runs model by model.
+The optimizer's state is one table with a row for each model.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lm.config import ModelConfig, TrainConfig
-from lm.data.mlm import IGNORED
-from lm.layers.positions import Places
+from lm.data.mlm import IGNORE_INDEX
+from lm.layers.context import SequenceContext
 from lm.model import Decoder
 from synth.errors import UserError
 
-SHARED = ("relative", "position_only")  # positions whose table goes from the decoder to all layers
+SHARED_TABLE_POSITIONS = ("relative", "position_only")  # positions whose table the decoder passes to all layers
 
 
 class Unstackable(UserError):
-    """Models that cannot be trained together; one after another they can."""
+    """Models that cannot be trained together, only one by one."""
 
 
-def stackable(config: ModelConfig) -> bool:
-    """Whether such models can be trained together: not where rows or layers share more than weights."""
-    return not config.experts and config.positions not in SHARED
+def is_stackable(config: ModelConfig) -> bool:
+    """Whether models of this configuration can be stacked: not with experts or shared position tables."""
+    return not config.n_experts and config.positions not in SHARED_TABLE_POSITIONS
 
 
-class Linears(nn.Module):
+class StackedLinear(nn.Module):
     """M linear layers: weight (M, out, in), bias (M, out) or None."""
 
     def __init__(self, like: Any, weight: nn.Parameter, bias: nn.Parameter | None = None) -> None:
@@ -49,7 +49,7 @@ class Linears(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
 
-class Norms(nn.Module):
+class StackedNorm(nn.Module):
     """M layer norms or RMS norms with gains (M, D), biases (M, D) or None."""
 
     def __init__(self, like: Any, weight: nn.Parameter, bias: nn.Parameter | None = None) -> None:
@@ -63,7 +63,7 @@ class Norms(nn.Module):
         return (rows * gain if self.bias is None else torch.addcmul(self.bias[:, None], rows, gain)).view(x.shape)
 
 
-class Embeddings(nn.Module):
+class StackedEmbedding(nn.Module):
     """M tables (M, N, D)."""
 
     def __init__(self, like: Any, weight: nn.Parameter) -> None:
@@ -77,12 +77,12 @@ class Embeddings(nn.Module):
         return F.embedding(ids + first[:, None], self.weight.flatten(0, 1))
 
 
-class Each(nn.Module):
-    """M modules of any other kind, each asked for its own rows."""
+class PerModelModule(nn.Module):
+    """M modules of any other kind, called one by one on their own rows."""
 
     def __init__(self, modules: Sequence[nn.Module], stacked: dict[str, nn.Parameter]) -> None:
         super().__init__()
-        self.originals = list(modules)  # a plain list: their own parameters are not the ones that are trained
+        self.originals = list(modules)  # a plain list, so that their own parameters are not registered
         self.names = list(stacked)
         self.stacked = nn.ParameterList(stacked.values())
 
@@ -91,80 +91,81 @@ class Each(nn.Module):
         unbound = [each.unbind() for each in self.stacked]
         for number, module in enumerate(self.originals):
             weights = {name: each[number] for name, each in zip(self.names, unbound, strict=True)}
-            own = tuple(_of_model(value, number, models) for value in inputs)
-            more = {name: _of_model(value, number, models) for name, value in named.items()}
+            own = tuple(_slice_model(value, number, models) for value in inputs)
+            more = {name: _slice_model(value, number, models) for name, value in named.items()}
             out.append(functional_call(module, weights, own, more))
         return torch.cat(out)
 
 
-def _of_model(value: Any, number: int, models: int) -> Any:
-    """The part of an argument that belongs to one model: its rows, and of the places those that differ by row."""
+def _slice_model(value: Any, number: int, models: int) -> Any:
+    """Slice one model's rows from an argument."""
     if isinstance(value, Tensor):
         return value.chunk(models)[number]
-    if not isinstance(value, Places) or value.index.ndim == 1:
+    if not isinstance(value, SequenceContext) or value.index.ndim == 1:
         return value
     rows = len(value.index)
 
     def part(held: Any) -> Any:
         if isinstance(held, tuple):
             return tuple(part(each) for each in held)
-        return _of_model(held, number, models) if isinstance(held, Tensor) and len(held) == rows else held
+        return _slice_model(held, number, models) if isinstance(held, Tensor) and len(held) == rows else held
 
     return replace(value, **{field.name: part(getattr(value, field.name)) for field in fields(value)})
 
 
-KINDS: dict[type[nn.Module], Any] = {
-    nn.Linear: Linears,
-    nn.LayerNorm: Norms,
-    nn.RMSNorm: Norms,
-    nn.Embedding: Embeddings,
+STACKED_KINDS: dict[type[nn.Module], Any] = {
+    nn.Linear: StackedLinear,
+    nn.LayerNorm: StackedNorm,
+    nn.RMSNorm: StackedNorm,
+    nn.Embedding: StackedEmbedding,
 }
 
 
-class Together(Decoder):
-    """M decoders of one configuration, that take the rows of all of them, model after model.
+class StackedDecoder(Decoder):
+    """M decoders of one configuration; inputs are the rows of all of them, model after model.
 
-    `table` (M, P) holds all weights, those that decay first; the parameters are views of it. The decoders themselves
-    are left alone.
+    `table` (M, P) holds all weights, those with weight decay first; the parameters are views of it. The original
+    decoders are not changed.
     """
 
     def __init__(self, models: Sequence[Decoder]) -> None:
         first = models[0]
-        if not stackable(first.config):
-            what = "experts" if first.config.experts else f"positions={first.config.positions}"
+        if not is_stackable(first.config):
+            what = "experts" if first.config.n_experts else f"positions={first.config.positions}"
             raise Unstackable(f"models with {what} cannot be trained together; train them one by one")
         with torch.device("meta"):
             super().__init__(first.config, first.vocab_size)
-        for name, child in deepcopy(first).named_children():  # as they are, whatever was changed after `build`
+        for name, child in deepcopy(first).named_children():  # with whatever was changed after `build`
             setattr(self, name, child)
         self.models = len(models)
-        names = in_order(first)
-        self.table = torch.stack([torch.cat([p.detach().flatten() for p in in_order(m).values()]) for m in models])
+        names = parameters_in_optimizer_order(first)
+        weights = (parameters_in_optimizer_order(model).values() for model in models)
+        self.table = torch.stack([torch.cat([p.detach().flatten() for p in each]) for each in weights])
         ends = torch.tensor([p.numel() for p in names.values()]).cumsum(0).tolist()
-        self.leaves = {
+        self.stacked_parameters = {
             name: nn.Parameter(self.table[:, end - p.numel() : end].view(self.models, *p.shape))
             for (name, p), end in zip(names.items(), ends, strict=True)
         }
-        self.decayed = sum(p.numel() for p in names.values() if p.ndim > 1)
+        self.num_decayed = sum(p.numel() for p in names.values() if p.ndim > 1)
         self._replace("", models)
 
     def _replace(self, prefix: str, models: Sequence[nn.Module]) -> None:
-        """Put one module for all in the place of every module that has parameters or buffers of its own."""
+        """Replace every module that has parameters or buffers of its own by one stacked module."""
         for name, module in list(models[0].named_children()):
             path = f"{prefix}{name}"
             peers = [getattr(model, name) for model in models]
-            own = {key: self.leaves[f"{path}.{key}"] for key, _ in module.named_parameters()}
-            if type(module) in KINDS:
-                new = KINDS[type(module)](module, **own)
+            own = {key: self.stacked_parameters[f"{path}.{key}"] for key, _ in module.named_parameters()}
+            if type(module) in STACKED_KINDS:
+                new = STACKED_KINDS[type(module)](module, **own)
             elif any(True for _ in [*module.parameters(recurse=False), *module.buffers(recurse=False)]):
-                new = Each(peers, own)
+                new = PerModelModule(peers, own)
             else:
                 self._replace(f"{path}.", peers)
                 continue
             parent, _, last = path.rpartition(".")
             setattr(self.get_submodule(parent), last, new)
 
-    def embedded(self, inputs: Tensor, index: Tensor | int) -> Tensor:
+    def embed_tokens(self, inputs: Tensor, index: Tensor | int) -> Tensor:
         x = self.embed(inputs)
         if self.config.positions != "learned":
             return x
@@ -172,21 +173,21 @@ class Together(Decoder):
         return x + self.positions(index.expand(inputs.shape))
 
     def logits(self, x: Tensor) -> Tensor:
-        weight = self.embed.weight if self.config.tied else self.head.weight
+        weight = self.embed.weight if self.config.tie_embeddings else self.head.weight
         x = self.norm(x)
         return torch.bmm(x.reshape(self.models, -1, x.shape[-1]), weight.mT).view(*x.shape[:-1], -1)
 
 
-def in_order(model: nn.Module) -> dict[str, Tensor]:
-    """Its parameters as lm.training.loop.make_optimizer numbers them: those that decay first."""
+def parameters_in_optimizer_order(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters in the order of lm.training.loop.make_optimizer: those with weight decay first."""
     named = dict(model.named_parameters())
     return dict(sorted(named.items(), key=lambda item: item[1].ndim <= 1))
 
 
-class Objectives(nn.Module):
-    """The loss of every model, summed over the targets that count, (M,) nats: lm.training.step.Objective of several."""
+class StackedObjective(nn.Module):
+    """lm.training.step.Objective of M models: cross-entropy of each, summed over its targets, (M,) nats."""
 
-    def __init__(self, model: Together) -> None:
+    def __init__(self, model: StackedDecoder) -> None:
         super().__init__()
         self.model = model
 
@@ -194,38 +195,38 @@ class Objectives(nn.Module):
         self, inputs: Int[Tensor, "MB T"], targets: Int[Tensor, "MB T"], documents: Int[Tensor, "MB T"] | None
     ) -> Float[Tensor, " M"]:
         logits = self.model(inputs, documents).flatten(0, 1)
-        losses = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
+        losses = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         return losses.view(self.model.models, -1).sum(1)
 
 
-class AdamWs:
-    """AdamW and clipping for every row of a table by itself: the numbers of torch.optim.AdamW, model by model.
+class StackedAdamW:
+    """AdamW and gradient clipping for every row of the table: the numbers of torch.optim.AdamW, model by model.
 
-    mean, square (M, P): its memory; `step` steps have been taken.
+    mean, square (M, P): running averages of gradients and of their squares.
     """
 
-    def __init__(self, model: Together, configs: Sequence[TrainConfig], mean: Tensor, square: Tensor) -> None:
+    def __init__(self, model: StackedDecoder, configs: Sequence[TrainConfig], mean: Tensor, square: Tensor) -> None:
         self.model, self.mean, self.square = model, mean, square
         self.configs = configs
         self.beta1, self.beta2 = (self._column([c.betas[k] for c in configs]) for k in (0, 1))
         self.eps = self._column([c.eps for c in configs])
-        self.clip = self._column([c.clip or torch.inf for c in configs])
+        self.clip = self._column([c.max_grad_norm or torch.inf for c in configs])
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.model.table.device)[:, None]
 
     @torch.no_grad()
     def step(self, number: int, rates: Sequence[float]) -> None:
-        """Take step 0, 1, ... with these learning rates and the gradients of the parameters, which are then gone."""
+        """Take step 0, 1, ... with one learning rate a model; consumes the gradients."""
         table, count = self.model.table, number + 1
-        leaves = self.model.leaves.values()
+        leaves = self.model.stacked_parameters.values()
         grads = torch.cat([leaf.grad.reshape(len(table), -1) for leaf in leaves], 1)  # type: ignore[union-attr]
         for leaf in leaves:
             leaf.grad = None
         norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
         grads *= (self.clip / (norms + 1e-6)).clamp(max=1.0)
         each = list(zip(rates, self.configs, strict=True))
-        table[:, : self.model.decayed] *= self._column([1 - rate * c.weight_decay for rate, c in each])
+        table[:, : self.model.num_decayed] *= self._column([1 - rate * c.weight_decay for rate, c in each])
         self.mean.lerp_(grads, 1 - self.beta1)
         self.square.mul_(self.beta2).addcmul_(grads, grads * (1 - self.beta2))
         below = self.square.sqrt().mul_(self._column([(1 - c.betas[1] ** count) ** -0.5 for c in self.configs]))

@@ -24,27 +24,27 @@ from lm.model import Decoder, require_causal
 
 
 class PhysConfig(PretrainedConfig):
-    """A ModelConfig (as the dict `architecture`) and a vocabulary size, in transformers' clothes."""
+    """A ModelConfig (as the dict `architecture`) and a vocabulary size as a transformers PretrainedConfig."""
 
     model_type = "physics-lm"
 
     def __init__(self, architecture: dict[str, Any] | None = None, vocab_size: int = 6, **others: Any) -> None:
-        # what stands here was read from a file, or is that of a model whose code runs already
+        # may come from a file, so it is validated like one; a mixer's code runs only if the user named it
         self.architecture = asdict(ModelConfig.read(architecture or {}, "the model's config.json"))
         self.vocab_size = vocab_size
-        # names under which transformers' tools look for sizes
-        self.hidden_size = self.architecture["width"]
-        self.num_hidden_layers = self.architecture["layers"]
-        self.num_attention_heads = self.architecture["heads"]
+        # the names by which transformers' tools look for sizes
+        self.hidden_size = self.architecture["d_model"]
+        self.num_hidden_layers = self.architecture["n_layers"]
+        self.num_attention_heads = self.architecture["n_heads"]
         super().__init__(**{"use_cache": False, "tie_word_embeddings": False, **others})
 
 
 class PhysForCausalLM(PreTrainedModel, GenerationMixin):
-    """A Decoder behind transformers' interface. Its cache is not transformers': `lm.generate` is the fast sampler."""
+    """A Decoder as a transformers PreTrainedModel, without its KV cache: `lm.generate` is the fast sampler."""
 
     config_class = PhysConfig
     main_input_name = "input_ids"
-    accepts_loss_kwargs = False  # the loss is a mean; else Trainer would take it for one over the accumulated batch
+    accepts_loss_kwargs = False  # the loss is the mean over this batch, not over the accumulated one
     _supports_sdpa = True
 
     def __init__(self, config: PhysConfig) -> None:
@@ -53,7 +53,7 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @classmethod
-    def of(cls, model: Decoder) -> "PhysForCausalLM":
+    def wrap(cls, model: Decoder) -> "PhysForCausalLM":
         """Wrap a decoder; the weights are shared, not copied."""
         with torch.device("meta"):
             wrapped = cls(PhysConfig(asdict(model.config), model.vocab_size))
@@ -70,27 +70,23 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
         self.decoder.embed = value
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **_: Any,
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
     ) -> CausalLMOutput:
-        """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean loss of predicting the next label; in
-        an encoder of predicting the label itself, which -100 leaves out where nothing was hidden.
+        """Logits (B, T, V) and, with labels (B, T; -100 is ignored), the mean cross-entropy in nats: of the next label
+        in a causal model, of the label itself in an encoder.
 
-        Padding (attention_mask 0, on either side) is taken as a document of its own, which no other token sees; give it
-        the label -100 to leave it out of the loss.
+        Padding (attention_mask 0, on either side) is a document of its own that no other token sees; give it the label
+        -100 to leave it out of the loss.
         """
         padded = attention_mask is not None and not bool(attention_mask.all())
         logits = self.decoder(input_ids, attention_mask if padded else None)
         loss = None
         if labels is not None:
             if self.decoder.config.causal:
-                said, labels = logits[:, :-1], labels[:, 1:]
+                predicted, labels = logits[:, :-1], labels[:, 1:]
             else:
-                said = logits
-            loss = F.cross_entropy(said.flatten(0, 1).float(), labels.flatten())
+                predicted = logits
+            loss = F.cross_entropy(predicted.flatten(0, 1).float(), labels.flatten())
         return CausalLMOutput(loss=loss, logits=logits)
 
     def prepare_inputs_for_generation(  # type: ignore[override]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lm.config import ModelConfig
-from lm.model import EPSILON, Decoder, outline
+from lm.model import EPSILON, Decoder, meta_model
 from synth.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,16 +17,15 @@ Weights = dict[str, Tensor]
 
 
 def to_transformers(model: Decoder) -> "PreTrainedModel":
-    """The same model as transformers' GPT-2 (learned positions) or LLaMA (rotary), on the CPU in eval mode.
-
-    Raises UserError that names the switch for which neither has a place.
+    """The model as transformers' GPT2LMHeadModel (learned positions) or LlamaForCausalLM (rotary), on the CPU, in eval
+    mode. Raises UserError that names a switch which that class does not have.
     """
     flavour = "gpt2" if model.config.positions == "learned" else "llama"
     _require(model.config, flavour)
     make, rename = (_gpt2_model, _gpt2_names) if flavour == "gpt2" else (_llama_model, _llama_names)
     theirs = make(model.config, model.vocab_size)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    missing, unexpected = theirs.load_state_dict(_outward(weights, rename(model.config)), strict=False)
+    missing, unexpected = theirs.load_state_dict(_to_their_names(weights, rename(model.config)), strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     theirs.tie_weights()
     return theirs.eval()
@@ -42,16 +41,16 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
         raise UserError(f"a transformers model of type {kind!r} cannot be read; give a gpt2 or llama model")
     config = (_gpt2_config if kind == "gpt2" else _llama_config)(theirs.config)
     rename = (_gpt2_names if kind == "gpt2" else _llama_names)(config)
-    model = outline(config, theirs.config.vocab_size)
+    model = meta_model(config, theirs.config.vocab_size)
     weights = {name: tensor.detach().cpu().float() for name, tensor in theirs.state_dict().items()}
-    model.load_state_dict(_inward(weights, rename), assign=True)
+    model.load_state_dict(_to_our_names(weights, rename), assign=True)
     return model.requires_grad_(True)
 
 
-PLAIN = {"causal": True, "mixer": "attention", "experts": 0, "canon": "", "qk_norm": False}
+REQUIRED_BY_BOTH = {"causal": True, "mixer": "attention", "n_experts": 0, "canon": "", "qk_norm": False}
 REQUIRED: dict[str, dict[str, Any]] = {
-    "gpt2": PLAIN | {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},
-    "llama": PLAIN
+    "gpt2": REQUIRED_BY_BOTH | {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},
+    "llama": REQUIRED_BY_BOTH
     | {"positions": "rotary", "norm": "rms", "mlp": "swiglu", "rotary_fraction": 1.0, "rotary_heads": 1.0},
 }
 
@@ -65,34 +64,34 @@ def _require(config: ModelConfig, flavour: str) -> None:
             )
 
 
-# A row of a renaming: our name, their names (several are joined along the output dimension), whether theirs is
-# transposed. GPT-2 stores its matrices as (in, out).
-Rename = list[tuple[str, tuple[str, ...], bool]]
+# Rows: our name, their names (several are concatenated along the output dimension), whether theirs is transposed:
+# GPT-2 stores matrices as (in, out).
+NameMap = list[tuple[str, tuple[str, ...], bool]]
 
 
-def _gpt2_names(config: ModelConfig) -> Rename:
-    rows: Rename = [("embed.weight", ("transformer.wte.weight",), False)]
+def _gpt2_names(config: ModelConfig) -> NameMap:
+    rows: NameMap = [("embed.weight", ("transformer.wte.weight",), False)]
     rows.append(("positions.weight", ("transformer.wpe.weight",), False))
     pairs = {"mixer_norm": "ln_1", "mixer.qkv": "attn.c_attn", "mixer.out": "attn.c_proj", "mlp_norm": "ln_2"}
     pairs |= {"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
-    for layer in range(config.layers):
+    for layer in range(config.n_layers):
         for ours, name in pairs.items():
             for part in ("weight", "bias"):
                 turned = part == "weight" and "norm" not in ours
                 rows.append((f"blocks.{layer}.{ours}.{part}", (f"transformer.h.{layer}.{name}.{part}",), turned))
     rows += [(f"norm.{part}", (f"transformer.ln_f.{part}",), False) for part in ("weight", "bias")]
-    return rows + ([] if config.tied else [("head.weight", ("lm_head.weight",), False)])
+    return rows + ([] if config.tie_embeddings else [("head.weight", ("lm_head.weight",), False)])
 
 
-def _llama_names(config: ModelConfig) -> Rename:
-    rows: Rename = [("embed.weight", ("model.embed_tokens.weight",), False)]
+def _llama_names(config: ModelConfig) -> NameMap:
+    rows: NameMap = [("embed.weight", ("model.embed_tokens.weight",), False)]
     groups = {
         "mixer.qkv": tuple(f"self_attn.{x}_proj" for x in "qkv"),
         "mixer.out": ("self_attn.o_proj",),
         "mlp.up": ("mlp.gate_proj", "mlp.up_proj"),
         "mlp.down": ("mlp.down_proj",),
     }
-    for layer in range(config.layers):
+    for layer in range(config.n_layers):
         ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
         rows.append((f"{ours}.mixer_norm.weight", (f"{theirs}.input_layernorm.weight",), False))
         rows.append((f"{ours}.mlp_norm.weight", (f"{theirs}.post_attention_layernorm.weight",), False))
@@ -100,10 +99,10 @@ def _llama_names(config: ModelConfig) -> Rename:
             for part in ("weight", "bias") if config.bias else ("weight",):
                 rows.append((f"{ours}.{name}.{part}", tuple(f"{theirs}.{p}.{part}" for p in parts), False))
     rows.append(("norm.weight", ("model.norm.weight",), False))
-    return rows + ([] if config.tied else [("head.weight", ("lm_head.weight",), False)])
+    return rows + ([] if config.tie_embeddings else [("head.weight", ("lm_head.weight",), False)])
 
 
-def _outward(weights: Weights, rename: Rename) -> Weights:
+def _to_their_names(weights: Weights, rename: NameMap) -> Weights:
     out: Weights = {}
     for ours, theirs, turned in rename:
         parts = weights[ours].chunk(len(theirs), 0)
@@ -111,7 +110,7 @@ def _outward(weights: Weights, rename: Rename) -> Weights:
     return out
 
 
-def _inward(weights: Weights, rename: Rename) -> Weights:
+def _to_our_names(weights: Weights, rename: NameMap) -> Weights:
     def one(theirs: tuple[str, ...], turned: bool) -> Tensor:
         joined = torch.cat([weights[name] for name in theirs])
         return (joined.T if turned else joined).contiguous().clone()
@@ -122,11 +121,11 @@ def _inward(weights: Weights, rename: Rename) -> Weights:
 def _gpt2_model(config: ModelConfig, vocab_size: int) -> "PreTrainedModel":
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    return _silent(
+    return _keep_rng_state(
         lambda: GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=vocab_size, n_positions=config.context, n_embd=config.width, n_layer=config.layers,
-                n_head=config.heads, n_inner=config.hidden_width, tie_word_embeddings=config.tied,
+                vocab_size=vocab_size, n_positions=config.max_seq_len, n_embd=config.d_model, n_layer=config.n_layers,
+                n_head=config.n_heads, n_inner=config.mlp_hidden_dim, tie_word_embeddings=config.tie_embeddings,
                 activation_function="gelu_new", layer_norm_epsilon=EPSILON["layer"],
                 resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=None,
             )
@@ -137,12 +136,13 @@ def _gpt2_model(config: ModelConfig, vocab_size: int) -> "PreTrainedModel":
 def _llama_model(config: ModelConfig, vocab_size: int) -> "PreTrainedModel":
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return _silent(
+    return _keep_rng_state(
         lambda: LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=vocab_size, hidden_size=config.width, intermediate_size=config.hidden_width,
-                num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.heads,
-                max_position_embeddings=config.context, rms_norm_eps=EPSILON["rms"], tie_word_embeddings=config.tied,
+                vocab_size=vocab_size, hidden_size=config.d_model, intermediate_size=config.mlp_hidden_dim,
+                num_hidden_layers=config.n_layers, num_attention_heads=config.n_heads,
+                num_key_value_heads=config.n_heads, max_position_embeddings=config.max_seq_len,
+                rms_norm_eps=EPSILON["rms"], tie_word_embeddings=config.tie_embeddings,
                 rope_parameters={"rope_type": "default", "rope_theta": config.rotary_base},
                 attention_bias=config.bias, mlp_bias=config.bias, bos_token_id=0, eos_token_id=None,
             )
@@ -150,8 +150,8 @@ def _llama_model(config: ModelConfig, vocab_size: int) -> "PreTrainedModel":
     )  # fmt: skip
 
 
-def _silent(make: Callable[[], Any]) -> Any:
-    """Build without touching the caller's random numbers: transformers draws weights that are then replaced."""
+def _keep_rng_state(make: Callable[[], Any]) -> Any:
+    """Build without advancing the global random state: transformers draws weights that are then replaced."""
     with torch.random.fork_rng(devices=[]):
         return make()
 
@@ -166,8 +166,8 @@ def _gpt2_config(theirs: Any) -> ModelConfig:
             raise UserError(f"{switch}={not value} is not built; only {value} is")
     hidden = theirs.n_inner if theirs.n_inner != 4 * theirs.n_embd else None
     return ModelConfig.gpt2(
-        theirs.n_layer, theirs.n_head, theirs.n_embd, context=theirs.n_positions, mlp_width=hidden,
-        tied=theirs.tie_word_embeddings,
+        theirs.n_layer, theirs.n_head, theirs.n_embd, max_seq_len=theirs.n_positions, d_ff=hidden,
+        tie_embeddings=theirs.tie_word_embeddings,
     )  # fmt: skip
 
 
@@ -185,6 +185,6 @@ def _llama_config(theirs: Any) -> ModelConfig:
     hidden = theirs.intermediate_size if theirs.intermediate_size != 8 * theirs.hidden_size // 3 else None
     return ModelConfig.llama(
         theirs.num_hidden_layers, theirs.num_attention_heads, theirs.hidden_size,
-        context=theirs.max_position_embeddings, mlp_width=hidden, bias=theirs.attention_bias,
-        tied=theirs.tie_word_embeddings, rotary_base=rope["rope_theta"],
+        max_seq_len=theirs.max_position_embeddings, d_ff=hidden, bias=theirs.attention_bias,
+        tie_embeddings=theirs.tie_word_embeddings, rotary_base=rope["rope_theta"],
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""A trained model at work: sampling, activations by name, hooks, ablation of layers."""
+"""Inference: sampling, activations by name, hooks, ablation of blocks."""

@@ -1,4 +1,4 @@
-"""A model without one of its blocks: what the residual stream carries past it anyway."""
+"""Ablation: a model without one of its blocks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from synth.errors import UserError
 
 @contextmanager
 def without_block(model: Decoder, number: int) -> Iterator[None]:
-    """While this is open, the residual stream passes block `number` (from 0) unchanged, also when going on token by
-    token; no weight is touched. Raises UserError for a block that is not there."""
+    """Context in which block `number` (from 0) returns its input, in `forward` and in `step`. Raises UserError if the
+    model has no such block."""
     if not 0 <= number < len(model.blocks):
         raise UserError(f"there is no block {number} to leave out; the model has 0 to {len(model.blocks) - 1}")
     block = model.blocks[number]
-    block.forward = block.step = _past
+    block.forward = block.step = _identity
     try:
         yield
     finally:
         del block.forward, block.step
 
 
-def _past(x: Any, *_: Any) -> Any:
+def _identity(x: Any, *_: Any) -> Any:
     return x

@@ -1,15 +1,14 @@
-"""The inside of a model by name: what every layer computes for given documents, streamed in batches.
+"""Activations of a model by name, for given documents, streamed in batches.
 
-    embed              what the first block reads (B, T, D)
-    block.i.attn       what the mixer of block i adds to the residual stream (B, T, D)
-    block.i.mlp        what its MLP adds (B, T, D)
-    block.i            the residual stream after block i (B, T, D)
-    block.i.weights    its attention weights (B, H, T, T): how much of each key (last) goes to each query
-    final              after the last norm, what the output embedding reads (B, T, D)
+    embed              input of the first block (B, T, D)
+    block.i.attn       output of the mixer of block i, added to the residual stream (B, T, D)
+    block.i.mlp        output of its MLP, added to the residual stream (B, T, D)
+    block.i            residual stream after block i (B, T, D)
+    block.i.weights    attention weights of block i (B, H, query T, key T)
+    final              output of the last norm, input of the output embedding (B, T, D)
 
-Blocks count from 0. The names are the same for our decoders and for the language models of transformers. What a
-model does not have is not there: nothing but attention has weights, and `attn` and `mlp` are left out where they are
-not what is added to the stream (where a norm follows them, say).
+Blocks count from 0. The names are the same for a Decoder and for language models of transformers. Only attention has
+weights; `attn` and `mlp` exist only where they are added to the stream unchanged (no norm follows them, for example).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,19 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lm.inference.batching import padded, ragged_batches
-from lm.inference.hooks import Inside, evaluating, is_weights, look_inside, recording
+from lm.inference.batching import pad_documents, ragged_batches
+from lm.inference.hooks import HookPoints, eval_mode, find_hook_points, is_weights, record_outputs
 from synth.errors import UserError
 
-MOST = 1 << 25  # numbers that a batch may take, with what the forward pass itself needs: 128 MiB in fp32
+MAX_NUMBERS = 1 << 25  # numbers per batch, those of the forward pass included: 128 MiB in fp32
 
 
 @dataclass(frozen=True)
 class Activations:
-    """A batch: rows (B,), the numbers of its documents; lengths (B,), their lengths; tensors by name, padded on the
-    right to the longest, on the model's device. What stands at padding means nothing.
+    """Activations of one batch of documents.
 
-    The tensors are of inference mode: to train on them, copy them into tensors of your own.
+    rows (B,): indices of the documents; lengths (B,): their lengths; tensors: activations by name, on the model's
+    device, undefined at the padding on the right. They are inference tensors: clone them to train on them.
     """
 
     rows: np.ndarray
@@ -43,77 +42,78 @@ class Activations:
         return self.tensors[name]
 
 
-def names(model: nn.Module) -> tuple[str, ...]:
-    """The names of all that can be read from a model."""
-    return tuple(look_inside(model).points)
+def activation_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of all activations of a model."""
+    return tuple(find_hook_points(model).points)
 
 
-def read(
-    model: nn.Module, documents: Sequence[np.ndarray], wanted: str | Sequence[str], most: int = MOST
+def iter_activations(
+    model: nn.Module, documents: Sequence[np.ndarray], patterns: str | Sequence[str], max_numbers: int = MAX_NUMBERS
 ) -> Iterator[Activations]:
-    """Batches that hold every document once, like lengths together, with the tensors asked for.
+    """Batches covering every document once, sorted by length, with the activations that match.
 
-    documents: ids (T,) each; wanted: names or patterns, in which a * stands for anything between two dots, so that
-    "block.*" is every block's residual stream and "block.*.weights" all attention; most: numbers a batch may take.
-    The model is frozen, in eval mode while it runs and afterwards as it was. Raises UserError, before anything is read,
-    for a name or pattern that matches nothing, a document that is empty or longer than the context, a foreign token.
+    documents: token ids (T,) each. patterns: names in which * matches anything between two dots: "block.*" is every
+    block's residual stream, "block.*.weights" all attention weights. max_numbers: limit of numbers per batch.
+    The model runs in eval mode, without gradients. Raises UserError, before the model runs, for a pattern that matches
+    nothing, a document that is empty or too long for the model, and a token outside the vocabulary.
     """
-    inside = look_inside(model)
-    chosen = matching([wanted] if isinstance(wanted, str) else wanted, tuple(inside.points))
+    hook_points = find_hook_points(model)
+    names = match_activations([patterns] if isinstance(patterns, str) else patterns, tuple(hook_points.points))
     lengths = np.array([len(document) for document in documents], np.int64)
-    _check(inside, documents, lengths)
-    return _stream(model, inside, documents, lengths, chosen, most)
+    _check(hook_points, documents, lengths)
+    return _stream(model, hook_points, documents, lengths, names, max_numbers)
 
 
-def matching(wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names `there` that are wanted, in their order. Raises UserError that names what matches nothing."""
-    for pattern in wanted:
-        if not any(_matches(name, pattern) for name in there):
-            raise UserError(f"no activation is called {pattern!r}; there are: {', '.join(there)}")
-    return tuple(name for name in there if any(_matches(name, pattern) for pattern in wanted))
+def match_activations(patterns: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The names that match any of the patterns, in their order. Raises UserError for a pattern that matches nothing."""
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in names):
+            raise UserError(f"no activation is called {pattern!r}; there are: {', '.join(names)}")
+    return tuple(name for name in names if any(_matches(name, pattern) for pattern in patterns))
 
 
 def _matches(name: str, pattern: str) -> bool:
-    parts, wanted = name.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+    parts, patterns = name.split("."), pattern.split(".")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def _check(inside: Inside, documents: Sequence[np.ndarray], lengths: np.ndarray) -> None:
+def _check(hook_points: HookPoints, documents: Sequence[np.ndarray], lengths: np.ndarray) -> None:
     if not len(lengths):
         return
     if not lengths.min():
         raise UserError(f"document {lengths.argmin()} is empty; leave it out")
-    inside.check_length(int(lengths.max()))
+    hook_points.check_length(int(lengths.max()))
     for i, document in enumerate(documents):
-        if document.min() < 0 or document.max() >= inside.vocab_size:
+        if document.min() < 0 or document.max() >= hook_points.vocab_size:
             raise UserError(
                 f"document {i} has tokens from {document.min()} to {document.max()} and the model knows 0 to "
-                f"{inside.vocab_size - 1}; encode it with the vocabulary that the model was trained on"
+                f"{hook_points.vocab_size - 1}; encode it with the vocabulary that the model was trained on"
             )
 
 
 def _stream(
     model: nn.Module,
-    inside: Inside,
+    hook_points: HookPoints,
     documents: Sequence[np.ndarray],
     lengths: np.ndarray,
-    chosen: tuple[str, ...],
-    most: int,
+    names: tuple[str, ...],
+    max_numbers: int,
 ) -> Iterator[Activations]:
-    matrices = sum(map(is_weights, chosen))
-    # an MLP's hidden layer, the logits and one layer's scores are there whatever is asked for
-    line = inside.width * (8 + len(chosen) - matrices) + inside.vocab_size
-    for rows in ragged_batches(lengths, most, lambda length: length * (line + length * inside.heads * (1 + matrices))):
-        tokens = padded(documents, rows)
-        yield Activations(rows, lengths[rows], _forward(model, inside, tokens, lengths[rows], chosen))
+    # a forward pass itself holds an MLP's hidden layer, the logits and one layer's scores
+    matrices = sum(map(is_weights, names))
+    per_token = hook_points.d_model * (8 + len(names) - matrices) + hook_points.vocab_size
+    per_pair = hook_points.n_heads * (1 + matrices)
+    for rows in ragged_batches(lengths, max_numbers, lambda length: length * (per_token + length * per_pair)):
+        tokens = pad_documents(documents, rows)
+        yield Activations(rows, lengths[rows], _forward(model, hook_points, tokens, lengths[rows], names))
 
 
 @torch.inference_mode()
 def _forward(
-    model: nn.Module, inside: Inside, tokens: np.ndarray, lengths: np.ndarray, chosen: tuple[str, ...]
+    model: nn.Module, hook_points: HookPoints, tokens: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Tensor]:
     device = next(model.parameters()).device
-    real = torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None])
-    with evaluating(model), recording({name: inside.points[name] for name in chosen}) as found:
-        inside.run(torch.from_numpy(tokens).to(device), real.to(device), any(map(is_weights, chosen)))
-    return {name: found[name] for name in chosen}
+    is_token = torch.from_numpy(np.arange(tokens.shape[1]) < lengths[:, None])
+    with eval_mode(model), record_outputs({name: hook_points.points[name] for name in names}) as outputs:
+        hook_points.run(torch.from_numpy(tokens).to(device), is_token.to(device), any(map(is_weights, names)))
+    return {name: outputs[name] for name in names}

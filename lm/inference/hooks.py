@@ -1,5 +1,4 @@
-"""Where a model computes what lm.inference.activations names: the modules to listen to, ours and those of
-transformers."""
+"""Modules that compute the activations of lm.inference.activations, for Decoder and for models of transformers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,26 +11,27 @@ from torch import Tensor, nn
 from lm.model import Decoder
 from synth.errors import UserError
 
-# from the arguments and the output of a module to one of its tensors
-Take = Callable[[tuple[Any, ...], dict[str, Any], Any], Tensor]
-Points = dict[str, tuple[nn.Module, Take]]
-ATTENTION, MLP = ("attn", "attention"), ("mlp", "ffn", "feed_forward")  # parts of what transformers calls them
+# from positional arguments, keyword arguments and output of a module to a tensor
+Extract = Callable[[tuple[Any, ...], dict[str, Any], Any], Tensor]
+Points = dict[str, tuple[nn.Module, Extract]]
+ATTENTION, MLP = ("attn", "attention"), ("mlp", "ffn", "feed_forward")  # suffixes of their names in transformers
 
 
 @dataclass(frozen=True)
-class Inside:
-    """A model as a reader of its activations needs it.
+class HookPoints:
+    """Where and how to record the activations of a model.
 
-    points: the module behind each name and how to take the tensor from it; run: a forward pass over tokens (B, T) of
-    which some are real (B, T), with or without attention weights; check_length raises UserError on one too long.
+    points: the module that computes each activation, and how to extract the tensor from its call. run(tokens (B, T),
+    is_token (B, T), weights): a forward pass, padding where is_token is False; weights: with attention weights.
+    check_length raises UserError for a length beyond the model's positions.
     """
 
     points: Points
     run: Callable[[Tensor, Tensor, bool], None]
     check_length: Callable[[int], None]
     vocab_size: int
-    heads: int
-    width: int
+    n_heads: int
+    d_model: int
 
 
 def is_weights(name: str) -> bool:
@@ -40,8 +40,8 @@ def is_weights(name: str) -> bool:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode while this is open."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Context in which the model is in eval mode."""
     training = model.training
     model.eval()
     try:
@@ -51,25 +51,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def recording(points: Points) -> Iterator[dict[str, Tensor]]:
-    """What passes the points while this is open, by name."""
-    found: dict[str, Tensor] = {}
+def record_outputs(points: Points) -> Iterator[dict[str, Tensor]]:
+    """Context that yields a dict of the latest tensor at each point, filled by forward passes."""
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str, take: Take) -> Callable[..., None]:
+    def make_hook(name: str, extract: Extract) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            found[name] = take(args, kwargs, output)
+            outputs[name] = extract(args, kwargs, output)
 
         return hook
 
     with ExitStack() as stack:
-        for name, (module, take) in points.items():
-            stack.callback(module.register_forward_hook(keep(name, take), with_kwargs=True).remove)
-        yield found
+        for name, (module, extract) in points.items():
+            stack.callback(module.register_forward_hook(make_hook(name, extract), with_kwargs=True).remove)
+        yield outputs
 
 
-def look_inside(model: nn.Module) -> Inside:
-    """A model's points. Raises UserError for one that is neither ours nor a language model of transformers."""
-    for ours in (model, getattr(model, "decoder", None)):  # the second in transformers' clothes (lm.hf.modeling)
+def find_hook_points(model: nn.Module) -> HookPoints:
+    """The hook points of a Decoder or a language model of transformers. Raises UserError for any other module."""
+    for ours in (model, getattr(model, "decoder", None)):  # the second: wrapped by lm.hf.modeling
         if isinstance(ours, Decoder):
             return _of_decoder(ours)
     from transformers import PreTrainedModel
@@ -81,7 +81,7 @@ def look_inside(model: nn.Module) -> Inside:
     )
 
 
-def _of_decoder(model: Decoder) -> Inside:
+def _of_decoder(model: Decoder) -> HookPoints:
     points: Points = {"embed": (model.blocks[0], _first_input)}
     for i, block in enumerate(model.blocks):
         points[f"block.{i}.attn"] = (block.mixer, _output)
@@ -93,33 +93,33 @@ def _of_decoder(model: Decoder) -> Inside:
     points["final"] = (model.norm, _output)
     config = model.config
 
-    def run(tokens: Tensor, real: Tensor, weights: bool) -> None:
-        # padding stands on the right, where no causal model looks; an encoder must be told that it is no document
-        model(tokens, None if config.causal else real.long())
+    def run(tokens: Tensor, is_token: Tensor, weights: bool) -> None:
+        # a causal model never sees the padding on its right; in an encoder it is a document of its own
+        model(tokens, None if config.causal else is_token.long())
 
-    return Inside(points, run, model.check_length, model.vocab_size, config.heads, config.width)
+    return HookPoints(points, run, model.check_length, model.vocab_size, config.n_heads, config.d_model)
 
 
-def _of_transformers(model: Any) -> Inside:
-    config, body = model.config, model.base_model  # without the head, whose logits nobody asks for
-    room = getattr(config, "max_position_embeddings", None)
+def _of_transformers(model: Any) -> HookPoints:
+    config, body = model.config, model.base_model  # without the language-model head
+    max_length = getattr(config, "max_position_embeddings", None)
 
-    def run(tokens: Tensor, real: Tensor, weights: bool) -> None:
-        with _weights_shown(model, weights):
-            body(input_ids=tokens, attention_mask=real.long(), use_cache=False, output_attentions=weights)
+    def run(tokens: Tensor, is_token: Tensor, weights: bool) -> None:
+        with _eager_attention(model, weights):
+            body(input_ids=tokens, attention_mask=is_token.long(), use_cache=False, output_attentions=weights)
 
     def check_length(length: int) -> None:
-        if room is not None and length > room:
-            raise UserError(f"{length} tokens do not fit the {room} positions of {type(model).__name__}; cut them")
+        if max_length is not None and length > max_length:
+            raise UserError(f"{length} tokens exceed the {max_length} positions of {type(model).__name__}; cut them")
 
     points = _points(model, run)
     heads = getattr(config, "num_attention_heads", 1)
-    return Inside(points, run, check_length, config.vocab_size, heads, config.hidden_size)
+    return HookPoints(points, run, check_length, config.vocab_size, heads, config.hidden_size)
 
 
 @contextmanager
-def _weights_shown(model: Any, weights: bool) -> Iterator[None]:
-    """Attention that computes its weights while this is open: the fast kinds never hold them."""
+def _eager_attention(model: Any, weights: bool) -> Iterator[None]:
+    """Context with eager attention if `weights`: the fast implementations do not return attention weights."""
     fast = model.config._attn_implementation
     if weights:
         model.set_attn_implementation("eager")
@@ -132,13 +132,13 @@ def _weights_shown(model: Any, weights: bool) -> Iterator[None]:
 
 @torch.inference_mode()
 def _points(model: Any, run: Callable[[Tensor, Tensor, bool], None]) -> Points:
-    """What a model of any make offers, found from its parts and from what they do with three tokens."""
+    """The points that a forward pass over three tokens confirms among the candidates."""
     candidates = _candidates(model)
     tokens = torch.arange(3, device=next(model.parameters()).device)[None] % model.config.vocab_size
-    with evaluating(model), recording(candidates) as found:
+    with eval_mode(model), record_outputs(candidates) as outputs:
         run(tokens, torch.ones_like(tokens, dtype=torch.bool), True)
-    halves = {name for name in found if name.endswith((".attn", ".mlp")) and not _adds_up(found, name)}
-    return {name: point for name, point in candidates.items() if found[name] is not None and name not in halves}
+    changed = {name for name in outputs if name.endswith((".attn", ".mlp")) and not _adds_up(outputs, name)}
+    return {name: point for name, point in candidates.items() if outputs[name] is not None and name not in changed}
 
 
 def _candidates(model: Any) -> Points:
@@ -154,12 +154,12 @@ def _candidates(model: Any) -> Points:
     return points
 
 
-def _adds_up(found: dict[str, Any], name: str) -> bool:
-    """Whether the block of a half is its input plus what both halves gave back: else these are not what is added."""
+def _adds_up(outputs: dict[str, Any], name: str) -> bool:
+    """Whether the output of a block is its input plus the outputs of both halves, up to rounding."""
     block = name.rpartition(".")[0]
     number = int(block.split(".")[1])
-    before, after = found[f"block.{number - 1}" if number else "embed"], found[block]
-    halves = [found[half].float() for half in (f"{block}.attn", f"{block}.mlp") if half in found]
+    before, after = outputs[f"block.{number - 1}" if number else "embed"], outputs[block]
+    halves = [outputs[half].float() for half in (f"{block}.attn", f"{block}.mlp") if half in outputs]
     rounding = torch.finfo(after.dtype).eps * after.float().norm()
     error = (after.float() - before.float() - sum(halves)).norm()
     return bool(error <= 1e-2 * sum(halves).norm() + 4 * rounding)
@@ -170,12 +170,12 @@ def _blocks(model: Any) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
             return module
     raise UserError(
-        f"no list of {model.config.num_hidden_layers} blocks in {type(model).__name__}; its inside is foreign"
+        f"no list of {model.config.num_hidden_layers} blocks in {type(model).__name__}; activations need one"
     )
 
 
 def _child(block: nn.Module, kinds: tuple[str, ...]) -> Any:
-    """The part of a block whose name ends like one of the kinds, None without one: a norm's begins so."""
+    """First child whose name ends with one of `kinds` (names of norms begin with them), else None."""
     return next((part for name, part in block.named_children() if name.endswith(kinds)), None)
 
 
@@ -191,13 +191,13 @@ def _last_state(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> T
     return output.last_hidden_state
 
 
-def _attention(layer: int) -> Take:
-    def take(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        shown = getattr(output, "attentions", None)
-        return shown[layer] if shown else None  # a model may have none, or keep them to itself
+def _attention(layer: int) -> Extract:
+    def extract(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        attentions = getattr(output, "attentions", None)
+        return attentions[layer] if attentions else None  # some models return none
 
-    return take
+    return extract
 
 
-def _weights(mixer: Any) -> Take:
+def _weights(mixer: Any) -> Extract:
     return lambda args, kwargs, output: mixer.weights(args[0], args[1])

@@ -1,6 +1,6 @@
-"""Sampling: many sequences at once, one token of all of them a step, with the mixers' memories as cache.
+"""Batched sampling with the mixers' caches: one token of every sequence per step.
 
-Protocol of Part 1 (arXiv 2305.13673, section 4): multinomial sampling at temperature 1, no beam.
+Protocol of Part 1 (arXiv 2305.13673, section 4): multinomial sampling at temperature 1, no beam search.
 """
 
 import sys
@@ -27,19 +27,19 @@ def generate(
     batch: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[np.ndarray]:
-    """Continue every prompt; returns the new tokens of each (n_i,) int32, the prompt not included, `eos` included.
+    """Continue every prompt; returns the new tokens (n_i,) int32 of each, `eos` included, prompt excluded.
 
-    prompts: (B, c) ids or a list of id sequences of any lengths >= 1. A sequence ends with `eos` or after
-    max_new_tokens. temperature 0 takes the most likely token. Sequence i draws from a stream of its own, keyed by
-    (seed, first + i, position), so a set cut in pieces (give each its `first`) is the set drawn at once, up to the
-    rounding of logits. `batch` sequences are sampled together; progress(done, all) is called after each such group, and
-    without it a terminal shows a bar.
+    prompts: token ids (B, c), or a list of sequences of any lengths >= 1. A sequence ends with `eos` or after
+    max_new_tokens. temperature: 0 takes the most likely token. Sequence i has its own random stream, keyed by (seed,
+    first + i), so prompts split over several calls, each with its `first`, give the same samples up to rounding of
+    logits. batch: sequences sampled together; progress(done, total) is called after each batch; None: a bar on a
+    terminal.
 
-    Raises UserError for an empty prompt, an id outside the vocabulary, or sequences longer than the model's context.
+    Raises UserError for an empty prompt, an id outside the vocabulary, and sequences too long for the model.
     """
     ids = _checked(model, prompts, max_new_tokens, temperature)
     report = progress or _bar(len(ids))
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: more is read in one pass
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # a batch prefills its shortest length
     done: list[np.ndarray] = [np.zeros(0, np.int32)] * len(ids)
     was_training = model.training
     model.eval()
@@ -53,6 +53,10 @@ def generate(
             report(start + len(group), len(ids))
     model.train(was_training)
     return done
+
+
+def no_progress(done: int, total: int) -> None:
+    """Progress callback that shows nothing."""
 
 
 def _checked(model: Decoder, prompts: Prompts, max_new_tokens: int, temperature: float) -> list[np.ndarray]:
@@ -87,7 +91,7 @@ def _bar(total: int) -> Callable[[int, int], None]:
 
 
 class _Sampler:
-    """One group of sequences, all at the same position t. A row still inside its prompt takes the prompt's token."""
+    """One batch of sequences, all at the same position t; a row still in its prompt takes the prompt's token."""
 
     def __init__(
         self, model: Decoder, prompts: list[np.ndarray], numbers: np.ndarray,
@@ -102,44 +106,44 @@ class _Sampler:
             tokens[row, : len(prompt)] = prompt
         self.tokens = torch.from_numpy(tokens).to(device)
         self.prompt = torch.from_numpy(self.lengths).to(device)
-        self.rows = torch.arange(len(prompts), device=device)  # the row of `tokens` behind every row still alive
+        self.rows = torch.arange(len(prompts), device=device)  # row of `tokens` of every unfinished sequence
         draws = np.stack([np.random.Generator(np.random.Philox(key=[seed, n])).random(budget) for n in numbers])
         self.draws = torch.from_numpy(draws).float().to(device)
 
     def run(self) -> list[np.ndarray]:
         common = int(self.lengths.min())
-        states = self.model.states(len(self.rows), self.last)
-        logits = self.model(self.tokens[:, :common], states=states)[:, -1]
+        caches = self.model.empty_caches(len(self.rows), self.last)
+        logits = self.model(self.tokens[:, :common], caches=caches)[:, -1]
         for t in range(common, self.last + 1):
             alive = self._take(logits, t)
             if t == self.last or not len(self.rows):
                 break
             if alive is not None:
-                for state in states:
-                    state.keep(alive)
-            logits = self.model.step(self.tokens[self.rows, t], states, t)
+                for cache in caches:
+                    cache.select_rows(alive)
+            logits = self.model.step(self.tokens[self.rows, t], caches, t)
         return self._cut()
 
     def _take(self, logits: Tensor, t: int) -> Tensor | None:
-        """Write token t of every living row; returns the rows to keep when some have ended."""
-        new = self._choose(logits, t)
-        inside = self.prompt[self.rows] > t
-        self.tokens[self.rows, t] = torch.where(inside, self.tokens[self.rows, t], new)
+        """Write token t of every unfinished row; returns the rows to keep, None for all."""
+        new = self._sample(logits, t)
+        in_prompt = self.prompt[self.rows] > t
+        self.tokens[self.rows, t] = torch.where(in_prompt, self.tokens[self.rows, t], new)
         ended = t + 1 - self.prompt[self.rows] >= self.budget
         if self.eos is not None:
-            ended |= (new == self.eos) & ~inside
+            ended |= (new == self.eos) & ~in_prompt
         if not bool(ended.any()):
             return None
         alive = (~ended).nonzero()[:, 0]
         self.rows = self.rows[alive]
         return alive
 
-    def _choose(self, logits: Tensor, t: int) -> Tensor:
+    def _sample(self, logits: Tensor, t: int) -> Tensor:
         if self.temperature == 0:
             return logits.argmax(-1)
         draw = self.draws[self.rows, (t - self.prompt[self.rows]).clamp_min(0)]
         total = (logits.float() / self.temperature).softmax(-1).cumsum(-1)
-        # against the sum as it was rounded: an id without probability is never drawn
+        # relative to the rounded total, so that an id of probability 0 is never drawn
         return (total < draw[:, None] * total[:, -1:]).sum(-1)
 
     def _cut(self) -> list[np.ndarray]:

@@ -1,1 +1,1 @@
-"""What a block is made of beside its token mixer: MLPs, experts, Canon convolutions; positions and caches."""
+"""Parts of a block other than its token mixer: MLPs, experts, Canon layers; positions and caches."""

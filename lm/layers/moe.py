@@ -1,7 +1,7 @@
-"""Mixture of experts in place of an MLP: each token goes to the MLPs that a router chooses for it.
+"""Mixture of experts: a router sends each token to top_k of E MLPs.
 
-Routing, capacity and balance loss as in Switch Transformers (arXiv 2101.03961, section 2), for the experiment of Part
-3.3 (arXiv 2404.05405, result 9): 32 experts of D -> D -> D, top 1, capacity 2 in training and 8 in tests.
+Routing, capacity and load-balancing loss as in Switch Transformers (arXiv 2101.03961, section 2). Part 3.3 (arXiv
+2404.05405, result 9) has 32 experts of D -> D -> D, top_k 1, and capacity factors 2 in training and 8 in tests.
 """
 
 from math import ceil
@@ -12,60 +12,59 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
-from lm.layers.mlp import Costs, make_mlp
+from lm.layers.mlp import AuxLosses, make_mlp
 
 
-class Experts(nn.Module):
-    """E MLPs, of which every token gets the sum of top_k, weighted by the router.
+class MixtureOfExperts(nn.Module):
+    """Sum of the outputs of each token's top_k experts, weighted by the router's probabilities.
 
-    A token takes the next free place of its expert, in the order of the batch, and an expert has only as many as its
-    capacity gives it; a token without a place gets nothing from that expert. So what a token gets depends on earlier
-    tokens of its row and on earlier rows, never on later ones, and on no other once capacity >= experts / top_k.
-    Parameters: E times those of the MLP, and E D of the router.
+    Tokens fill their expert's capacity in the order of the batch; a token beyond it gets 0 from that expert. So outputs
+    depend on earlier tokens and earlier rows of the batch, never on later ones, and on no other token if the capacity
+    factor is at least E / top_k. Parameters: E MLPs and E D for the router.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.router = nn.Linear(config.width, config.experts, bias=False)
-        self.experts = nn.ModuleList(make_mlp(config) for _ in range(config.experts))
+        self.router = nn.Linear(config.d_model, config.n_experts, bias=False)
+        self.experts = nn.ModuleList(make_mlp(config) for _ in range(config.n_experts))
 
-    def forward(self, x: Float[Tensor, "*B D"], costs: Costs | None = None) -> Float[Tensor, "*B D"]:
-        flat = x.flatten(0, -2)
-        weights, chosen = self._route(flat, costs)
-        slots, filled = self._slots(chosen)
-        spare = sum(filled)  # a row of its own, for all that found no place
-        room = flat.new_zeros(spare + 1, flat.shape[1]).index_put((slots,), flat.repeat(self.config.top_k, 1))
-        done = [expert(part) for expert, part in zip(self.experts, room[:-1].split(filled), strict=True)]
-        found = torch.cat([*done, done[0].new_zeros(1, flat.shape[1])])[slots]
-        return (found.unflatten(0, (-1, len(flat))) * weights.T[..., None]).sum(0).to(x.dtype).view_as(x)
+    def forward(self, x: Float[Tensor, "*B D"], aux_losses: AuxLosses | None = None) -> Float[Tensor, "*B D"]:
+        flat = x.flatten(0, -2)  # (N, D)
+        weights, experts = self._route(flat, aux_losses)
+        slots, sizes = self._assign_slots(experts)
+        inputs = flat.new_zeros(sum(sizes) + 1, flat.shape[1])  # the last slot takes all dropped tokens
+        inputs = inputs.index_put((slots,), flat.repeat(self.config.top_k, 1))
+        outputs = [expert(part) for expert, part in zip(self.experts, inputs[:-1].split(sizes), strict=True)]
+        per_choice = torch.cat([*outputs, outputs[0].new_zeros(1, flat.shape[1])])[slots]  # (k N, D)
+        return (per_choice.unflatten(0, (-1, len(flat))) * weights.T[..., None]).sum(0).to(x.dtype).view_as(x)
 
     def _route(
-        self, flat: Float[Tensor, "N D"], costs: Costs | None
+        self, flat: Float[Tensor, "N D"], aux_losses: AuxLosses | None
     ) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
-        """Weights and numbers of the experts of each token; the loss of an uneven load goes to `costs`."""
-        with torch.autocast(flat.device.type, enabled=False):  # bf16 would make ties of near choices
-            shares = self.router(flat.float()).softmax(-1)
-        weights, chosen = shares.topk(self.config.top_k, -1)
-        if costs is not None:
-            load = F.one_hot(chosen, self.config.experts).float().mean((0, 1))
-            costs.append(self.config.balance * self.config.experts * (load @ shares.mean(0)))
-        if self.config.top_k > 1:  # a single weight stays as it is: from it the router learns
+        """Weights and indices of each token's experts; appends the load-balancing loss to `aux_losses`."""
+        with torch.autocast(flat.device.type, enabled=False):  # in bf16 close probabilities would tie
+            probs = self.router(flat.float()).softmax(-1)
+        weights, experts = probs.topk(self.config.top_k, -1)
+        if aux_losses is not None:
+            load = F.one_hot(experts, self.config.n_experts).float().mean((0, 1))
+            aux_losses.append(self.config.aux_loss_weight * self.config.n_experts * (load @ probs.mean(0)))
+        if self.config.top_k > 1:  # a single weight is not normalized: it gives the router its gradient
             weights = weights / weights.sum(-1, keepdim=True)
-        return weights, chosen
+        return weights, experts
 
-    def _slots(self, chosen: Int[Tensor, "N k"]) -> tuple[Int[Tensor, " kN"], list[int]]:
-        """The place of each choice (all first choices, then all second) among the places of all experts, and how many
-        places each expert has. Those in use, or all of them where a compiler needs shapes that no datum decides."""
-        experts, order = self.config.experts, chosen.T.flatten()
-        factor = self.config.capacity if self.training else self.config.test_capacity
-        most = min(len(chosen), ceil(factor * len(order) / experts))
-        one_hot = F.one_hot(order, experts)
-        rank = (one_hot.cumsum(0) - 1).gather(1, order[:, None])[:, 0]
+    def _assign_slots(self, experts: Int[Tensor, "N k"]) -> tuple[Int[Tensor, " kN"], list[int]]:
+        """Slot of each choice (all first choices, then all second) and number of slots per expert: those in use, or
+        under torch.compile, which needs static shapes, the whole capacity. Dropped choices get slot sum(sizes)."""
+        n_experts, choices = self.config.n_experts, experts.T.flatten()
+        factor = self.config.capacity_factor if self.training else self.config.eval_capacity_factor
+        capacity = min(len(experts), ceil(factor * len(choices) / n_experts))
+        one_hot = F.one_hot(choices, n_experts)
+        rank = (one_hot.cumsum(0) - 1).gather(1, choices[:, None])[:, 0]
         if torch.compiler.is_compiling():
-            filled, used = [most] * experts, torch.full_like(one_hot[0], most)
+            sizes, used = [capacity] * n_experts, torch.full_like(one_hot[0], capacity)
         else:
-            used = one_hot.sum(0).clamp_max(most)
-            filled = used.tolist()
+            used = one_hot.sum(0).clamp_max(capacity)
+            sizes = used.tolist()
         starts = F.pad(used.cumsum(0), (1, 0))
-        return torch.where(rank < most, starts[order] + rank, starts[-1]), filled
+        return torch.where(rank < capacity, starts[choices] + rank, starts[-1]), sizes

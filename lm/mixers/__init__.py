@@ -1,4 +1,4 @@
-"""Token mixers other than attention, one file each, found by themselves; or a file of your own, given by its path."""
+"""Token mixers: one file each under lm/mixers, found by `name`, or a user's file given by its path."""
 
 import difflib
 import importlib
@@ -11,7 +11,7 @@ from types import ModuleType
 
 from lm.mixers.base import Mixer
 from synth.errors import UserError
-from synth.registry import is_file, load_file
+from synth.user_code import is_file_spec, load_file
 
 
 def _defined_in(module: ModuleType) -> Iterator[type[Mixer]]:
@@ -22,18 +22,18 @@ def _defined_in(module: ModuleType) -> Iterator[type[Mixer]]:
 
 @cache
 def installed_mixers() -> dict[str, type[Mixer]]:
-    """The mixers under lm/mixers/ by name. Raises UserError when two have one name."""
+    """The mixers under lm/mixers/ by name. Raises UserError if two have the same name."""
     mixers: dict[str, type[Mixer]] = {}
     for info in pkgutil.iter_modules(__path__):
         for cls in _defined_in(importlib.import_module(f"{__name__}.{info.name}")):
-            if cls.name and mixers.setdefault(cls.name, cls) is not cls:  # without a name: what others share
+            if cls.name and mixers.setdefault(cls.name, cls) is not cls:  # base classes have no name
                 raise UserError(f"two mixers are named {cls.name!r} ({mixers[cls.name]!r} and {cls!r}); rename one")
     return mixers
 
 
 def mixer_class(spec: str) -> type[Mixer]:
-    """The class that a name or ``path.py:Class`` stands for. Raises UserError with the nearest."""
-    if is_file(spec):
+    """The mixer class of a name or a ``path.py:Class`` spec. Raises UserError, with the nearest name, if unknown."""
+    if is_file_spec(spec):
         path, _, name = spec.partition(":")
         classes = {cls.__name__: cls for cls in _defined_in(load_file(Path(path), "mixer"))}
         if not name and len(classes) == 1:

@@ -1,56 +1,56 @@
-"""The contract that every token mixer keeps."""
+"""The interface of token mixers."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lm.config import ModelConfig
-from lm.layers.cache import State
-from lm.layers.positions import Places
+from lm.layers.cache import LayerCache
+from lm.layers.context import SequenceContext
+
+if TYPE_CHECKING:
+    from lm.config import ModelConfig
 
 
 class Mixer(nn.Module):
-    """A layer that moves information between tokens, made from a ModelConfig. A subclass defines `forward` and may
-    define the other methods.
+    """Layer that moves information between tokens. A subclass takes a ModelConfig, defines `forward`, marks its output
+    layer by lm.layers.residual.residual_writer, and may define the other methods.
 
-    forward: all positions at once, (B, T, D) to (B, T, D); `places` says where each token sits in its document. One
-    that also defines `step` takes a third argument, `state`, and when it is given remembers there what `step` needs;
-    state: an empty memory for `rows` sequences of at most `length` tokens;
-    step: one more token (B, D), the t-th (from 0), of every sequence;
-    initialise: fills a parameter and returns True, or leaves it to the model's rule and returns False; `name` is the
-    parameter's within the mixer.
+    forward(x, context): (B, T, D) to (B, T, D); see lm.layers.context. With `step` it takes a third argument, `cache`,
+    and fills it, if not None, with what `step` needs.
+    empty_cache: cache of `rows` sequences of at most `length` tokens.
+    step: output (B, D) for one more token (B, D) of every sequence, at position t.
+    init_parameter: fill the parameter or buffer `name` of the mixer and return True; False: lm.initialization fills it.
+    weights(x, context): attention weights (B, H, T, T), if the output is out(weights @ values) per head; for analysis.
 
-    Without `state` and `step` the inputs are remembered and `forward` is computed anew at every token: slow and right.
-    One whose output is out(weights @ values), head by head, also defines weights(x, places), (B, H, T, T): nothing that
-    trains or generates needs them, so the other methods may never hold them.
+    Without `empty_cache` and `step`, generation stores the inputs and recomputes `forward` for every token.
     """
 
-    name: ClassVar[str] = ""  # what a configuration calls it, for those under lm/mixers/
-    encodes: ClassVar[bool] = False  # whether it can see both sides, as causal=False asks
-    attention_flops: ClassVar[float] = 0  # matmul FLOPs of one token and layer in the forward pass: this times D T
+    name: ClassVar[str] = ""  # value of ModelConfig.mixer; mixers under lm/mixers/ only
+    supports_bidirectional: ClassVar[bool] = False  # whether it supports causal=False
+    attention_flops: ClassVar[float] = 0  # forward matmul FLOPs per token and layer, divided by D T
 
     @classmethod
-    def mixing_flops(cls, config: ModelConfig, window: int) -> float:
-        """Matmul FLOPs of one token and layer in the forward pass, beside those of the parameters."""
-        return cls.attention_flops * config.width * window
+    def mixing_flops(cls, config: "ModelConfig", window: int) -> float:
+        """Forward matmul FLOPs per token and layer, excluding parameters, for sequences of `window` tokens."""
+        return cls.attention_flops * config.d_model * window
 
-    def forward(self, x: Tensor, places: Places, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: SequenceContext, cache: LayerCache | None = None) -> Tensor:
         raise NotImplementedError
 
-    def initialise(self, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
+    def init_parameter(self, name: str, parameter: Tensor, generator: torch.Generator) -> bool:
         return False
 
-    def remembering(self, x: Tensor, places: Places, state: State) -> Tensor:
-        """`forward`, which leaves in `state` what `step` needs to go on."""
+    def prefill(self, x: Tensor, context: SequenceContext, cache: LayerCache) -> Tensor:
+        """`forward`, filling `cache` with what `step` needs."""
         if type(self).step is not Mixer.step:
-            return self(x, places, state)
-        state["inputs"] = x
-        return self(x, places)
+            return self(x, context, cache)
+        cache["inputs"] = x
+        return self(x, context)
 
-    def state(self, rows: int, length: int, places: Places) -> State:
-        return State({}, {"places": places})
+    def empty_cache(self, rows: int, length: int, context: SequenceContext) -> LayerCache:
+        return LayerCache({}, {"context": context})
 
-    def step(self, x: Tensor, state: State, t: int, places: Places) -> Tensor:
-        state["inputs"] = torch.cat((state["inputs"], x[:, None]), 1) if "inputs" in state else x[:, None]
-        return self(state["inputs"], state.fixed["places"].upto(t + 1))[:, -1]
+    def step(self, x: Tensor, cache: LayerCache, t: int, context: SequenceContext) -> Tensor:
+        cache["inputs"] = torch.cat((cache["inputs"], x[:, None]), 1) if "inputs" in cache else x[:, None]
+        return self(cache["inputs"], cache.fixed["context"].truncate(t + 1))[:, -1]

@@ -5,31 +5,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
-from lm.mixers.recurrent import Local, Recurrent, Terms
+from lm.mixers.recurrent import LocalConv, RecurrenceInputs, RecurrentMixer
 
-EPSILON = 1e-6  # of the normaliser
+EPSILON = 1e-6  # added to the sum of weights
 
 
-class LinearAttention(Recurrent):
-    """Values averaged with weights f(q) . f(k) > 0, f = elu + 1. Parameters: 4 D^2 (+ 4 D).
+class LinearAttention(RecurrentMixer):
+    """Average of the values with weights f(q) . f(k), f = elu + 1. Parameters: 4 D^2 (+ 4 D biases).
 
-    The sum of the weights is one more channel of the values, 1 in every token.
+    An additional value channel that is always 1 sums the weights.
     """
 
     name = "linear"
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config, 3 * config.width, 3 * config.width, config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
+        super().__init__(config, 3 * config.d_model, 3 * config.d_model, config.d_model)
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=config.bias)
 
     @classmethod
-    def shape(cls, config: ModelConfig) -> tuple[int, int, int]:
-        return config.heads, config.head_width, config.head_width + 1
+    def state_shape(cls, config: ModelConfig) -> tuple[int, int, int]:
+        return config.n_heads, config.d_head, config.d_head + 1
 
-    def read(self, x: Float[Tensor, "*B D"], local: Local) -> tuple[Terms, None]:
-        qkv = local(self.conv, local(self.canon_b, self.qkv(x)))
+    def project_inputs(self, x: Float[Tensor, "*B D"], local_conv: LocalConv) -> tuple[RecurrenceInputs, None]:
+        qkv = local_conv(self.conv, local_conv(self.canon_b, self.qkv(x)))
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        return Terms(F.elu(q) + 1, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0), None), None
+        return RecurrenceInputs(F.elu(q) + 1, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0), None), None
 
-    def write(self, mixed: Float[Tensor, "*B H V"], besides: None) -> Float[Tensor, "*B D"]:
+    def project_output(self, mixed: Float[Tensor, "*B H V"], residue: None) -> Float[Tensor, "*B D"]:
         return self.out((mixed[..., :-1] / (mixed[..., -1:] + EPSILON)).flatten(-2))

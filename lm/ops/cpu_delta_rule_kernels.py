@@ -1,23 +1,22 @@
-"""The loops of lm.ops.cpu_delta_rule: the gated delta rule forward and backward, many sequences in the lanes of vector
-registers."""
+"""numba kernels of lm.ops.cpu_delta_rule: forward and backward over LANES sequences and heads at a time."""
 
 from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
 
-from lm.ops.gated_delta_rule import EPS
+from lm.ops.chunked_delta_rule import EPS
 
-LANES = 64  # sequences and heads that go together; a constant, so that the innermost loops become vector instructions
-SPAN = 8  # tokens between two kept states
-# the type checker of the tests would wrap what numba is to compile, hence no_type_check beside each
+LANES = 64  # sequences and heads at a time; constant, so that the innermost loops are vectorised
+CHECKPOINT_EVERY = 8  # tokens between states stored for the backward pass
+# no_type_check: the tests' runtime type checker must not wrap functions that numba compiles
 compiled = njit(fastmath={"contract", "reassoc", "nsz"}, nogil=True, cache=True, error_model="numpy")
 
 
 @compiled
 @no_type_check
-def _read(source: Any, rows: Any, t: int, into: Any) -> None:
-    """Token t of the rows (b, h) of source (B, T, H, d), into (d, LANES); lanes without a row stay as they are."""
+def _load(source: Any, rows: Any, t: int, into: Any) -> None:
+    """Copy token t of the rows (b, h) of source (B, T, H, d) into (d, LANES); lanes without a row are unchanged."""
     for lane in range(len(rows)):
         line = source[rows[lane, 0], t, rows[lane, 1]]
         for i in range(len(into)):
@@ -26,7 +25,7 @@ def _read(source: Any, rows: Any, t: int, into: Any) -> None:
 
 @compiled
 @no_type_check
-def _write(lanes: Any, rows: Any, t: int, into: Any) -> None:
+def _store(lanes: Any, rows: Any, t: int, into: Any) -> None:
     for lane in range(len(rows)):
         line = into[rows[lane, 0], t, rows[lane, 1]]
         for i in range(len(lanes)):
@@ -35,8 +34,8 @@ def _write(lanes: Any, rows: Any, t: int, into: Any) -> None:
 
 @compiled
 @no_type_check
-def _shorten(x: Any, scale: Any) -> None:
-    """Every lane's vector of x (d, LANES) at unit length, and what it was multiplied by."""
+def _normalize(x: Any, scale: Any) -> None:
+    """Normalize every lane's vector of x (d, LANES) in place; scale (LANES,) gets the factors."""
     scale[:] = EPS
     for i in range(len(x)):
         for r in range(LANES):
@@ -50,8 +49,8 @@ def _shorten(x: Any, scale: Any) -> None:
 
 @compiled
 @no_type_check
-def _lengthen(unit: Any, scale: Any, grad: Any, along: Any) -> None:
-    """The gradient with respect to what `_shorten` was given, in place of that of its result."""
+def _normalize_backward(unit: Any, scale: Any, grad: Any, along: Any) -> None:
+    """Replace `grad` of the normalized vectors by the gradient of the input of `_normalize`."""
     along[:] = 0
     for i in range(len(unit)):
         for r in range(LANES):
@@ -63,55 +62,55 @@ def _lengthen(unit: Any, scale: Any, grad: Any, along: Any) -> None:
 
 @compiled
 @no_type_check
-def _correct(memory: Any, k: Any, v: Any, decay: Any, missed: Any) -> None:
-    """How far the values are from what the memory (K, V, LANES) holds for their keys, (V, LANES)."""
-    missed[:] = 0
-    for i in range(memory.shape[0]):
-        for j in range(memory.shape[1]):
+def _prediction_error(state: Any, k: Any, v: Any, decay: Any, error: Any) -> None:
+    """error (V, LANES) = v - decay * state^T k, for state (K, V, LANES)."""
+    error[:] = 0
+    for i in range(state.shape[0]):
+        for j in range(state.shape[1]):
             for r in range(LANES):
-                missed[j, r] += k[i, r] * memory[i, j, r]
-    for j in range(memory.shape[1]):
+                error[j, r] += k[i, r] * state[i, j, r]
+    for j in range(state.shape[1]):
         for r in range(LANES):
-            missed[j, r] = v[j, r] - decay[r] * missed[j, r]
+            error[j, r] = v[j, r] - decay[r] * error[j, r]
 
 
 @compiled
 @no_type_check
-def _advance(memory: Any, k: Any, decay: Any, u: Any, after: Any) -> None:
-    """The memory after a token that wrote u for its key; `after` may be `memory` itself."""
-    for i in range(memory.shape[0]):
-        for j in range(memory.shape[1]):
+def _update_state(state: Any, k: Any, decay: Any, u: Any, after: Any) -> None:
+    """after = decay * state + k u^T; `after` may be `state` itself."""
+    for i in range(state.shape[0]):
+        for j in range(state.shape[1]):
             for r in range(LANES):
-                after[i, j, r] = decay[r] * memory[i, j, r] + k[i, r] * u[j, r]
+                after[i, j, r] = decay[r] * state[i, j, r] + k[i, r] * u[j, r]
 
 
 @compiled
 @no_type_check
-def _ask(memory: Any, q: Any, answer: Any) -> None:
-    answer[:] = 0
-    for i in range(memory.shape[0]):
-        for j in range(memory.shape[1]):
+def _query(state: Any, q: Any, out: Any) -> None:
+    out[:] = 0
+    for i in range(state.shape[0]):
+        for j in range(state.shape[1]):
             for r in range(LANES):
-                answer[j, r] += q[i, r] * memory[i, j, r]
+                out[j, r] += q[i, r] * state[i, j, r]
 
 
 @compiled
 @no_type_check
-def _asked(after: Any, grad: Any, q: Any, k: Any, asked: Any, dq: Any, du: Any) -> None:
-    """Back through `_ask`: adds to `grad`, that of the memory after the token; du (V, LANES) is what of it k meets."""
+def _query_backward(after: Any, grad: Any, q: Any, k: Any, dout: Any, dq: Any, du: Any) -> None:
+    """Backward of `_query`: adds to `grad` of the state after the token; du (V, LANES) = grad^T k."""
     dq[:], du[:] = 0, 0
     for i in range(grad.shape[0]):
         for j in range(grad.shape[1]):
             for r in range(LANES):
-                dq[i, r] += after[i, j, r] * asked[j, r]
-                grad[i, j, r] += q[i, r] * asked[j, r]
+                dq[i, r] += after[i, j, r] * dout[j, r]
+                grad[i, j, r] += q[i, r] * dout[j, r]
                 du[j, r] += grad[i, j, r] * k[i, r]
 
 
 @compiled
 @no_type_check
-def _advanced(before: Any, grad: Any, k: Any, decay: Any, u: Any, dv: Any, dk: Any, ddecay: Any) -> None:
-    """Back through `_advance` and `_correct`: `grad` becomes that of the memory before the token."""
+def _update_backward(before: Any, grad: Any, k: Any, decay: Any, u: Any, dv: Any, dk: Any, ddecay: Any) -> None:
+    """Backward of `_update_state` and `_prediction_error`: `grad` becomes that of the state before the token."""
     dk[:], ddecay[:] = 0, 0
     for i in range(grad.shape[0]):
         for j in range(grad.shape[1]):
@@ -125,7 +124,7 @@ def _advanced(before: Any, grad: Any, k: Any, decay: Any, u: Any, dv: Any, dk: A
 @compiled
 @no_type_check
 def _groups(batch: int, heads: int) -> Any:
-    """The (b, h) of all rows, and how many groups of LANES they fill."""
+    """Rows (b, h), and the number of groups of LANES rows."""
     rows = np.empty((batch * heads, 2), np.int64)
     for row in range(len(rows)):
         rows[row] = row // heads, row % heads
@@ -134,86 +133,90 @@ def _groups(batch: int, heads: int) -> Any:
 
 @compiled
 @no_type_check
-def _memories(source: Any, rows: Any, into: Any) -> None:
+def _load_states(source: Any, rows: Any, into: Any) -> None:
     for lane in range(len(rows)):
         into[:, :, lane] = source[rows[lane, 0], rows[lane, 1]]
 
 
 @compiled
 @no_type_check
-def forward(q: Any, k: Any, v: Any, decay: Any, rate: Any, initial: Any, out: Any, final: Any, marks: Any) -> None:
+def forward(
+    q: Any, k: Any, v: Any, decay: Any, beta: Any, initial_state: Any, out: Any, final: Any, checkpoints: Any
+) -> None:
     (batch, length, heads, key), value = q.shape, v.shape[3]
-    memory = np.zeros((key, value, LANES), np.float32)
+    state = np.zeros((key, value, LANES), np.float32)
     key_now, value_now = np.zeros((2, key, LANES), np.float32), np.zeros((3, value, LANES), np.float32)
     gates, scale = np.zeros((2, 1, LANES), np.float32), np.zeros(LANES, np.float32)
-    every, groups = _groups(batch, heads)
+    all_rows, groups = _groups(batch, heads)
     for group in range(groups):
-        rows = every[group * LANES : (group + 1) * LANES]
-        _memories(initial, rows, memory)
+        rows = all_rows[group * LANES : (group + 1) * LANES]
+        _load_states(initial_state, rows, state)
         for t in range(length):
-            if marks.shape[1] and t % SPAN == 0:
-                marks[group, t // SPAN] = memory
-            _read(q, rows, t, key_now[0])
-            _read(k, rows, t, key_now[1])
-            _read(v, rows, t, value_now[0])
-            _read(decay, rows, t, gates[0])
-            _read(rate, rows, t, gates[1])
-            _shorten(key_now[0], scale)
-            _shorten(key_now[1], scale)
-            _correct(memory, key_now[1], value_now[0], gates[0, 0], value_now[1])
+            if checkpoints.shape[1] and t % CHECKPOINT_EVERY == 0:
+                checkpoints[group, t // CHECKPOINT_EVERY] = state
+            _load(q, rows, t, key_now[0])
+            _load(k, rows, t, key_now[1])
+            _load(v, rows, t, value_now[0])
+            _load(decay, rows, t, gates[0])
+            _load(beta, rows, t, gates[1])
+            _normalize(key_now[0], scale)
+            _normalize(key_now[1], scale)
+            _prediction_error(state, key_now[1], value_now[0], gates[0, 0], value_now[1])
             value_now[1] *= gates[1]
-            _advance(memory, key_now[1], gates[0, 0], value_now[1], memory)
-            _ask(memory, key_now[0], value_now[2])
-            _write(value_now[2], rows, t, out)
+            _update_state(state, key_now[1], gates[0, 0], value_now[1], state)
+            _query(state, key_now[0], value_now[2])
+            _store(value_now[2], rows, t, out)
         for lane in range(len(rows)):
-            final[rows[lane, 0], rows[lane, 1]] = memory[:, :, lane]
+            final[rows[lane, 0], rows[lane, 1]] = state[:, :, lane]
 
 
 @compiled
 @no_type_check
 def backward(
-    q: Any, k: Any, v: Any, decay: Any, rate: Any, marks: Any, dout: Any, dfinal: Any,
-    dq: Any, dk: Any, dv: Any, ddecay: Any, drate: Any, dinitial: Any,
+    q: Any, k: Any, v: Any, decay: Any, beta: Any, checkpoints: Any, dout: Any, dfinal: Any,
+    dq: Any, dk: Any, dv: Any, ddecay: Any, dbeta: Any, dinitial: Any,
 ) -> None:  # fmt: skip
     (batch, length, heads, key), value = q.shape, v.shape[3]
-    states = np.zeros((SPAN + 1, key, value, LANES), np.float32)
-    keys, missed = np.zeros((SPAN, key, LANES), np.float32), np.zeros((SPAN, value, LANES), np.float32)
-    gates, scales = np.zeros((SPAN, 2, 1, LANES), np.float32), np.zeros((SPAN + 1, LANES), np.float32)
+    states = np.zeros((CHECKPOINT_EVERY + 1, key, value, LANES), np.float32)
+    keys = np.zeros((CHECKPOINT_EVERY, key, LANES), np.float32)
+    error = np.zeros((CHECKPOINT_EVERY, value, LANES), np.float32)
+    gates = np.zeros((CHECKPOINT_EVERY, 2, 1, LANES), np.float32)
+    scales = np.zeros((CHECKPOINT_EVERY + 1, LANES), np.float32)
     grad, dkey = np.zeros((key, value, LANES), np.float32), np.zeros((3, key, LANES), np.float32)
     now, dgates, along = np.zeros((3, value, LANES), np.float32), np.zeros((2, 1, LANES), np.float32), scales[0].copy()
-    every, groups = _groups(batch, heads)
+    all_rows, groups = _groups(batch, heads)
     for group in range(groups):
-        rows = every[group * LANES : (group + 1) * LANES]
-        _memories(dfinal, rows, grad)
-        for first in range((length - 1) // SPAN * SPAN, -1, -SPAN):
-            states[0] = marks[group, first // SPAN]
-            many = min(SPAN, length - first)
-            for s in range(many):
-                _read(k, rows, first + s, keys[s])
-                _read(v, rows, first + s, now[0])
-                _read(decay, rows, first + s, gates[s, 0])
-                _read(rate, rows, first + s, gates[s, 1])
-                _shorten(keys[s], scales[s])
-                _correct(states[s], keys[s], now[0], gates[s, 0, 0], missed[s])
-                now[1] = missed[s] * gates[s, 1]
-                _advance(states[s], keys[s], gates[s, 0, 0], now[1], states[s + 1])
-            for s in range(many - 1, -1, -1):
-                _read(q, rows, first + s, dkey[0])
-                _read(dout, rows, first + s, now[0])
-                _shorten(dkey[0], scales[SPAN])
-                _asked(states[s + 1], grad, dkey[0], keys[s], now[0], dkey[1], now[2])
+        rows = all_rows[group * LANES : (group + 1) * LANES]
+        _load_states(dfinal, rows, grad)
+        for first in range((length - 1) // CHECKPOINT_EVERY * CHECKPOINT_EVERY, -1, -CHECKPOINT_EVERY):
+            states[0] = checkpoints[group, first // CHECKPOINT_EVERY]
+            num_tokens = min(CHECKPOINT_EVERY, length - first)
+            for s in range(num_tokens):
+                _load(k, rows, first + s, keys[s])
+                _load(v, rows, first + s, now[0])
+                _load(decay, rows, first + s, gates[s, 0])
+                _load(beta, rows, first + s, gates[s, 1])
+                _normalize(keys[s], scales[s])
+                _prediction_error(states[s], keys[s], now[0], gates[s, 0, 0], error[s])
+                now[1] = error[s] * gates[s, 1]
+                _update_state(states[s], keys[s], gates[s, 0, 0], now[1], states[s + 1])
+            for s in range(num_tokens - 1, -1, -1):
+                _load(q, rows, first + s, dkey[0])
+                _load(dout, rows, first + s, now[0])
+                _normalize(dkey[0], scales[CHECKPOINT_EVERY])
+                _query_backward(states[s + 1], grad, dkey[0], keys[s], now[0], dkey[1], now[2])
                 dgates[1] = 0
                 for j in range(value):
-                    dgates[1, 0] += now[2, j] * missed[s, j]
-                now[1] = missed[s] * gates[s, 1]
+                    dgates[1, 0] += now[2, j] * error[s, j]
+                now[1] = error[s] * gates[s, 1]
                 now[2] *= gates[s, 1]
-                _advanced(states[s], grad, keys[s], gates[s, 0, 0], now[1], now[2], dkey[2], dgates[0, 0])
-                _lengthen(dkey[0], scales[SPAN], dkey[1], along)
-                _lengthen(keys[s], scales[s], dkey[2], along)
-                _write(dkey[1], rows, first + s, dq)
-                _write(dkey[2], rows, first + s, dk)
-                _write(now[2], rows, first + s, dv)
-                _write(dgates[0], rows, first + s, ddecay)
-                _write(dgates[1], rows, first + s, drate)
+                _update_backward(states[s], grad, keys[s], gates[s, 0, 0], now[1], now[2], dkey[2], dgates[0, 0])
+                _normalize_backward(dkey[0], scales[CHECKPOINT_EVERY], dkey[1], along)
+                _normalize_backward(keys[s], scales[s], dkey[2], along)
+                _store(dkey[1], rows, first + s, dq)
+                _store(dkey[2], rows, first + s, dk)
+                _store(now[2], rows, first + s, dv)
+                _store(dgates[0], rows, first + s, ddecay)
+                _store(dgates[1], rows, first + s, dbeta)
         for lane in range(len(rows)):
             dinitial[rows[lane, 0], rows[lane, 1]] = grad[:, :, lane]

@@ -1,10 +1,10 @@
-"""When the kernels of a CPU that are written for plain fp32 can stand in for torch's."""
+"""When the fp32 CPU kernels of this folder can replace torch's operations."""
 
 import torch
 from torch import Tensor
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether x is in fp32 on a CPU, and neither autocast nor a compiler is at work."""
+def can_use_cpu_kernels(x: Tensor) -> bool:
+    """Whether x is fp32 on a CPU, outside autocast and torch.compile."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and not torch.compiler.is_compiling()

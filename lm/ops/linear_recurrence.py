@@ -1,10 +1,10 @@
-"""Gated linear recurrences: their definition, token by token, and the fastest form at hand.
+"""Gated linear recurrences: the naive reference, and a dispatch to the fastest implementation.
 
-Per head a state S (K, V) takes in keys and values and is asked by queries: S_t = diag(a_t) S_{t-1} + k_t v_t^T and
-o_t = S_t^T q_t. Shapes: q, k (B, T, G, K) for G groups of heads that share them, v (B, T, H, V), state (B, H, K, V).
-`decay` is log a_t <= 0 in one of three forms: (B, T, H, K) for every channel of the key (gated linear attention, arXiv
-2312.06635; G = H), (B, T, H) for whole heads (Mamba2, arXiv 2405.21060), None for a = 1 (linear attention, arXiv
-2006.16236). `fresh` (B, T) is True where a document begins: nothing from before reaches that token.
+Per head a state S (K, V): S_t = diag(a_t) S_{t-1} + k_t v_t^T and o_t = S_t^T q_t.
+Shapes: q, k (B, T, G, K) for G groups of heads that share them, v (B, T, H, V), state (B, H, K, V).
+log_decay, log a_t <= 0, has one of three forms: (B, T, H, K), one per key channel (gated linear attention, arXiv
+2312.06635; G = H); (B, T, H), one per head (Mamba2, arXiv 2405.21060); None for a = 1 (linear attention, arXiv
+2006.16236). is_doc_start (B, T) is True at the first token of a document, which sees nothing before it.
 """
 
 from functools import cache
@@ -16,64 +16,65 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lm.ops.chunked_recurrence import chunked
-from lm.ops.fla_adapter import in_one_row
+from lm.ops.chunked_recurrence import chunk_linear_recurrence
+from lm.ops.fla_adapter import pack_varlen
 
 
-def step(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-    """One token, the tensors of `recurrence` without T: its output (B, H, V) and the state after it."""
+def recurrent_step(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The output (B, H, V) of one token and the state after it; arguments without the dimension T."""
     heads = v.shape[1] // q.shape[1]
     q, k = q.repeat_interleave(heads, 1), k.repeat_interleave(heads, 1)
-    if decay is not None:
-        state = state * (decay if decay.ndim == 3 else decay[..., None]).exp()[..., None]
+    if log_decay is not None:
+        state = state * (log_decay if log_decay.ndim == 3 else log_decay[..., None]).exp()[..., None]
     state = state + k[..., None] * v[..., None, :]
     return (q[..., None] * state).sum(-2), state
 
 
-def recurrence(
+def naive_linear_recurrence(
     q: Float[Tensor, "B T G K"],
     k: Float[Tensor, "B T G K"],
     v: Float[Tensor, "B T H V"],
-    decay: Tensor | None = None,
-    fresh: Bool[Tensor, "B T"] | None = None,
-    state: Float[Tensor, "B H K V"] | None = None,
+    log_decay: Tensor | None = None,
+    is_doc_start: Bool[Tensor, "B T"] | None = None,
+    initial_state: Float[Tensor, "B H K V"] | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
-    """Outputs and the last state by the definition, one token after the other."""
+    """Outputs and the final state, token by token: the slow reference."""
     out = []
-    if state is None:
-        state = v.new_zeros(len(v), v.shape[2], k.shape[3], v.shape[3])
+    state = v.new_zeros(len(v), v.shape[2], k.shape[3], v.shape[3]) if initial_state is None else initial_state
     for t in range(v.shape[1]):
-        if fresh is not None:
-            state = state.masked_fill(fresh[:, t, None, None, None], 0.0)
-        o, state = step(q[:, t], k[:, t], v[:, t], None if decay is None else decay[:, t], state)
+        if is_doc_start is not None:
+            state = state.masked_fill(is_doc_start[:, t, None, None, None], 0.0)
+        o, state = recurrent_step(q[:, t], k[:, t], v[:, t], None if log_decay is None else log_decay[:, t], state)
         out.append(o)
     return torch.stack(out, 1), state
 
 
-def scan(
+def linear_recurrence(
     q: Float[Tensor, "B T G K"],
     k: Float[Tensor, "B T G K"],
     v: Float[Tensor, "B T H V"],
-    decay: Tensor | None = None,
-    fresh: Bool[Tensor, "B T"] | None = None,
+    log_decay: Tensor | None = None,
+    is_doc_start: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
-    """The same from an empty state: by the kernels of flash-linear-attention on a GPU that has them, else in chunks."""
-    if v.device.type == "cuda" and has_kernels():
-        return by_kernels(q, k, v, decay, fresh)
-    return chunked(q, k, v, decay, fresh)
+    """Outputs and final state from an empty state, by flash-linear-attention on a GPU that has it, else in chunks."""
+    if v.device.type == "cuda" and has_fla():
+        return fla_linear_recurrence(q, k, v, log_decay, is_doc_start)
+    return chunk_linear_recurrence(q, k, v, log_decay, is_doc_start)
 
 
 @cache
-def has_kernels() -> bool:
+def has_fla() -> bool:
     """Whether flash-linear-attention can be imported."""
     return find_spec("fla") is not None
 
 
-def by_kernels(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, fresh: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`scan` by flash-linear-attention."""
-    by_channel = decay is not None and decay.ndim == 4
+def fla_linear_recurrence(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, is_doc_start: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`linear_recurrence` by flash-linear-attention."""
+    by_channel = log_decay is not None and log_decay.ndim == 4
     module: Any = import_module("fla.ops.gla" if by_channel else "fla.ops.simple_gla")
     kernel = module.chunk_gla if by_channel else module.chunk_simple_gla
     heads = v.shape[2] // q.shape[2]
-    given = (q.repeat_interleave(heads, 2), k.repeat_interleave(heads, 2), v.to(q.dtype), decay)
-    return in_one_row(kernel, given, fresh)
+    inputs = (q.repeat_interleave(heads, 2), k.repeat_interleave(heads, 2), v.to(q.dtype), log_decay)
+    return pack_varlen(kernel, inputs, is_doc_start)

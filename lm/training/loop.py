@@ -11,132 +11,122 @@ from torch import Tensor, nn
 
 from lm.causality import require_causality
 from lm.config import TrainConfig
-from lm.data.batches import Feed, feeds
-from lm.mixers import is_file
+from lm.data.batches import TrainBatch, prefetch_batches
+from lm.memory import check_batch
+from lm.mixers import is_file_spec
 from lm.model import Decoder
-from lm.training.distributed import anywhere, collect, spread, where, whole
-from lm.training.malloc import keep_freed_memory
-from lm.training.signals import postponed
-from lm.training.step import learning_rate, stepper
-from lm.training.train_state import (
-    Diverged,
-    Follow,
-    History,
-    Progress,
-    Recorder,
-    Run,
-    held,
-    identity_of,
-    restore_alike,
-    save_run,
-    silent,
-)
-from lm.validation import check_batch
+from lm.training.distributed import any_rank, dist_context, full_tensor, shard_model, unshard_into
+from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnStep, no_progress
+from lm.training.lock import exclusive_lock
+from lm.training.malloc import tune_malloc
+from lm.training.signals import defer_signals
+from lm.training.step import learning_rate, make_train_step
+from lm.training.train_state import TrainState, restore_on_all_ranks, run_fingerprint, save_checkpoint
 from synth.errors import UserError
-from synth.mixture import Stream, corpus_of
-from synth.task import Task
+from synth.mixture import AnyCorpus, make_corpus
+from synth.task import TrainingData
 
 
 def train(
     model: Decoder,
-    task: Task,
+    task: TrainingData,
     config: TrainConfig,
     data_seed: int,
     order_seed: int = 0,
     folder: str | Path | None = None,
     checkpoint_every: int | None = None,
     log_every: int = 10,
-    progress: Progress | None = None,
-    follow: Follow | None = None,
+    on_step: OnStep | None = None,
+    on_log: OnLog | None = None,
 ) -> History:
-    """Train `model` in place on the training split of `task` and return its history.
+    """Train `model` in context on the training split of `task` and return its history.
 
-    With a folder, rows go to metrics.jsonl as they come and a checkpoint is written every `checkpoint_every` steps, at
-    the end, and before a signal (lm/training/signals.py) ends it; the same call with the same folder goes on from the
-    last checkpoint and ends with the same weights, bit for bit (on a CPU, with the same number of threads). Under
-    `accelerate launch` or torchrun each rank trains on its rows of the same global batch (lm/training/distributed.py),
-    checkpoints are those of one process, ranks stop for a signal at the next row, and with FSDP the model is left on
-    the CPU. `progress(step, steps, loss)` is called at every row; without it a terminal shows a bar. `follow(row)` is
-    called with every row of the history (lm.training.trackers shows them), those of an earlier attempt first. Of
-    several ranks the first alone calls them.
+    folder: where metrics.jsonl grows and a checkpoint is written every `checkpoint_every` steps, at the end, and before
+    a signal (lm/training/signals.py) ends the training. The same call with the same folder resumes from the last
+    checkpoint and ends with the same weights, bit for bit on a CPU with the same number of threads.
+    log_every: steps between rows of the history. on_step(step, steps, loss): called at every row; without it a terminal
+    shows a progress bar. on_log(row): called with every row, those from before a resume first (lm.training.trackers).
 
-    Raises UserError when the settings do not fit each other, when the checkpoint belongs to another run or is damaged,
-    when one cannot be written, and when another process is training in the folder; Diverged, which is one, when the
-    loss is not finite.
+    Under `accelerate launch` or torchrun each rank trains on its rows of the same global batch
+    (lm/training/distributed.py); checkpoints equal those of one process, a signal stops all ranks at the next row, only
+    the first rank calls on_step and on_log, and with FSDP the model ends on the CPU.
+
+    Raises UserError when settings do not fit each other, when the checkpoint is damaged or of another run, when it
+    cannot be written, and when another process trains in the folder; Diverged when the loss is not finite.
     """
-    place = where()
-    corpus = corpus_of(task, data_seed, "train", config.window, config.packing, order_seed)
-    check(model, corpus, config, place.num_processes)
+    context = dist_context()
+    first = context.is_main_process
+    corpus = make_corpus(task, data_seed, "train", config.seq_len, config.packing, order_seed)
+    check_settings(model, corpus, config, context.num_processes)
     home = Path(folder) if folder is not None else None
-    identity = identity_of(model, task, config, data_seed, order_seed, log_every) if home else {}
-    part = spread(model, place)
-    run = begin(part, corpus, config)
+    identity = run_fingerprint(model, task, config, data_seed, order_seed, log_every) if home else {}
+    part = shard_model(model, context)
+    run = init_train_state(part, corpus, config)
     with ExitStack() as stack:
         if home:
-            if place.is_main_process:
-                stack.enter_context(held(home))
-            restore_alike(home, identity, part, run, place)
-        stopping = stack.enter_context(postponed()) if home else []
-        told = (home, run, config, progress, follow) if place.is_main_process else (None, run, config, silent)
-        record = stack.enter_context(Recorder(*told))
-        step = stepper(part, config, run.optimizer, place)
+            if first:
+                stack.enter_context(exclusive_lock(home))
+            restore_on_all_ranks(home, identity, part, run, context)
+        stopping = stack.enter_context(defer_signals()) if home else []
+        logger_args = (home, run, config, on_step, on_log) if first else (None, run, config, no_progress)
+        record = stack.enter_context(MetricsLogger(*logger_args))
+        step = make_train_step(part, config, run.optimizer, context)
         began = time.perf_counter() - run.history.seconds
-        for data in feeds(corpus, config, run.cursor, config.steps - run.step):
+        for data in prefetch_batches(corpus, config, run.cursor, config.steps - run.step):
             loss = step(data, run.step)
-            advance(run, data, loss)
+            record_batch(run, data, loss)
             last = run.step == config.steps
             log = last or run.step % log_every == 0
             save = last or bool(checkpoint_every and run.step % checkpoint_every == 0)
-            # asked once a step: what comes later waits for the next one to be saved. Ranks, that stand at different
-            # steps when a signal comes, only ask each other where they wait for the loss anyway
-            stop = anywhere(bool(stopping), place) if log or save or place.num_processes == 1 else False
+            # read once a step: a later signal waits for the next step. Ranks may be at different steps when a signal
+            # comes, so they agree only where they wait for the loss anyway
+            stop = any_rank(bool(stopping), context) if log or save or context.num_processes == 1 else False
             if not (log or save or stop):
                 continue
-            check_loss(run)
+            require_finite_loss(run)
             run.history.seconds = time.perf_counter() - began
             if log:
-                log_row(run, config, log_every)
+                append_log_row(run, config, log_every)
                 record()
             if save or stop:
-                check_weights(part, run)
+                require_finite_weights(part, run)
             if home and (save or stop):
-                save_run(home, identity, part, run, place.is_main_process)
+                save_checkpoint(home, identity, part, run, first)
             if stop and not last:
-                place.wait_for_everyone()  # launchers end those that are left, and the first rank is still writing
+                context.wait_for_everyone()  # the first still writes; launchers kill all when one ends
                 raise KeyboardInterrupt
-        collect(part, model)  # before a signal that came at the last step ends one of the ranks
+        unshard_into(part, model)  # within the stack: a signal at the last step must not end a rank before
     return run.history
 
 
-def begin(model: Decoder, corpus: Stream, config: TrainConfig) -> Run:
-    """The state of step 0, with the model on the device of this process."""
-    keep_freed_memory()
-    model.to(where().device)
-    run = Run(make_optimizer(model, config), corpus.start())
-    if corpus.items is not None:
-        run.history.exposures = np.zeros(corpus.items, np.int64)
+def init_train_state(model: Decoder, corpus: AnyCorpus, config: TrainConfig) -> TrainState:
+    """The training state of step 0; moves the model to the device of this process."""
+    tune_malloc()
+    model.to(dist_context().device)
+    run = TrainState(make_optimizer(model, config), corpus.start())
+    if corpus.num_items is not None:
+        run.history.exposures = np.zeros(corpus.num_items, np.int64)
     return run
 
 
-def check(model: Decoder, corpus: Stream, config: TrainConfig, ranks: int) -> None:
+def check_settings(model: Decoder, corpus: AnyCorpus, config: TrainConfig, ranks: int) -> None:
     """Raise UserError when model, data and settings do not fit each other."""
-    model.check_length(config.window)
+    model.check_length(config.seq_len)
     check_batch(config)
     if model.config.causal != (config.objective == "causal"):
         raise UserError(
             f"objective={config.objective} does not train a model with causal={model.config.causal}; "
             "an encoder (causal=False) takes objective=masked, any other objective=causal"
         )
-    if is_file(model.config.mixer):
-        require_causality(model, config.isolate)
-    needed = model.config.ids(corpus.vocab)
+    if is_file_spec(model.config.mixer):
+        require_causality(model, config.document_mask)
+    needed = model.config.model_vocab_size(corpus.vocab)
     if model.vocab_size < needed:
         raise UserError(f"the model has {model.vocab_size} ids and the task needs {needed}; use vocab_size={needed}")
-    if config.batch % (ranks * config.accumulate):
-        raise UserError(
-            f"batch={config.batch} does not split over {ranks} ranks and accumulate={config.accumulate}; "
-            f"make it a multiple of {ranks * config.accumulate}"
-        )
+    parts = ranks * config.grad_accum_steps
+    if config.batch_size % parts:
+        problem = f"does not split over {ranks} ranks and grad_accum_steps={config.grad_accum_steps}"
+        raise UserError(f"batch_size={config.batch_size} {problem}; make it a multiple of {parts}")
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -147,45 +137,37 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def advance(run: Run, data: Feed, loss: Tensor | float) -> None:
-    """Count a batch that has reached the optimizer."""
+def record_batch(run: TrainState, data: TrainBatch, loss: Tensor | float) -> None:
+    """Count a batch that has reached the optimizer: step, cursor, tokens, documents, exposures."""
     run.step += 1
     run.cursor = data.cursor
-    run.pending = run.pending + loss  # stays on the device: reading it here would make a GPU wait at every step
-    run.history.tokens += data.tokens
-    run.history.documents += data.ended
+    run.loss_sum = run.loss_sum + loss  # stays on the device: reading it would synchronise the GPU at every step
+    run.history.tokens += data.num_tokens
+    run.history.documents += data.num_documents
     if run.history.exposures is not None:
-        run.history.exposures += np.bincount(data.items, minlength=len(run.history.exposures))
+        run.history.exposures += np.bincount(data.item_ids, minlength=len(run.history.exposures))
 
 
-def check_loss(run: Run) -> None:
-    """Raise Diverged before anything not finite is logged or saved."""
-    run.pending = float(run.pending)
-    if not math.isfinite(run.pending):
-        where = f"at or before step {run.step}"
-        message = f"the loss {where} is not finite; lower lr, lengthen warmup or set clip to 1"
-        raise Diverged(message, run.step, run.history)
+REMEDY = "lower lr, raise warmup_steps or set max_grad_norm to 1"
 
 
-def check_weights(model: Decoder, run: Run) -> None:
-    """Raise Diverged rather than save weights that one bad update has ruined: the earlier checkpoint is still good."""
-    if not all(bool(whole(torch.isfinite(p).all())) for p in model.parameters()):
-        message = f"weights are no longer finite at step {run.step}; lower lr, lengthen warmup or set clip to 1"
-        raise Diverged(message, run.step, run.history)
+def require_finite_loss(run: TrainState) -> None:
+    """Raise Diverged if the loss since the last row is not finite; called before anything is logged or saved."""
+    run.loss_sum = float(run.loss_sum)
+    if not math.isfinite(run.loss_sum):
+        raise Diverged(f"the loss at or before step {run.step} is not finite; {REMEDY}", run.step, run.history)
 
 
-def log_row(run: Run, config: TrainConfig, log_every: int) -> None:
-    """Add the row of the steps since the last one to the history."""
+def require_finite_weights(model: Decoder, run: TrainState) -> None:
+    """Raise Diverged if a weight is not finite; called before saving, so that the last checkpoint stays good."""
+    if not all(bool(full_tensor(torch.isfinite(p).all())) for p in model.parameters()):
+        raise Diverged(f"weights are no longer finite at step {run.step}; {REMEDY}", run.step, run.history)
+
+
+def append_log_row(run: TrainState, config: TrainConfig, log_every: int) -> None:
+    """Append a row over the steps since the last row to the history."""
     since = (run.step - 1) % log_every + 1
     history = run.history
-    history.append(
-        {
-            "step": run.step,
-            "tokens": history.tokens,
-            "documents": history.documents,
-            "loss": run.pending / since,
-            "lr": learning_rate(config, run.step - 1),
-            "seconds": history.seconds,
-        }
-    )
-    run.pending = 0.0
+    row = {"step": run.step, "tokens": history.tokens, "documents": history.documents, "loss": run.loss_sum / since}
+    history.append({**row, "lr": learning_rate(config, run.step - 1), "seconds": history.seconds})
+    run.loss_sum = 0.0

@@ -1,7 +1,7 @@
-"""Signals that end a training: the step under way is finished and saved before the process goes.
+"""Signals that end a training: the current step is finished and saved before the process ends.
 
-Beside Ctrl-C and SIGTERM, those that announce the end of a Slurm job's time: --signal=USR1@90 asks for the first,
-submitit sends the second and has a handler for it that puts the job in the queue again.
+Beside Ctrl-C (SIGINT) and SIGTERM these are the signals before a Slurm job's time limit: SIGUSR1, as
+`sbatch --signal=USR1@90` asks for, and SIGUSR2, which submitit sends; submitit's own handler then requeues the job.
 """
 
 import signal
@@ -14,29 +14,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @contextmanager
-def postponed() -> Iterator[list[int]]:
-    """Yields a list that gets the number of a signal when one comes; on leaving, it does what it would have done.
+def defer_signals() -> Iterator[list[int]]:
+    """Yield a list to which the number of a first signal is appended; on exit that signal is raised again.
 
-    A second signal works at once. Signals that are ignored stay so, and outside the main thread, where Python takes no
-    signals, nothing is postponed.
+    A second signal acts at once. Ignored signals stay ignored. Outside the main thread, where Python handles no
+    signals, nothing is deferred.
     """
-    came: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     def note(number: int, frame: Any) -> None:
-        came.append(number)
+        received.append(number)
         signal.signal(number, before[number])  # type: ignore[index]
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])

@@ -1,8 +1,8 @@
 """A training shown in TensorBoard, Weights & Biases or trackio while it runs, by accelerate's trackers.
 
-A tracker is a window and not a record: metrics.jsonl and history.json hold the same numbers, and everything else reads
-those. Nothing goes over the network: Weights & Biases is always offline (`wandb sync` sends what it wrote) and trackio
-local. A tracker that fails says so in one line, and training goes on.
+A tracker only displays: metrics.jsonl and history.json hold the same numbers, and everything else reads those. Nothing
+goes over the network: Weights & Biases runs offline (`wandb sync` uploads later) and trackio locally. A tracker that
+fails prints one line, and training goes on.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from synth.errors import UserError
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 PROJECT = "physics-of-lms"
-LONGEST = 200  # characters of a name that becomes a folder's
+MAX_NAME_CHARS = 200  # of a run's name, which becomes a folder's
 
 
 def check_tracker(name: str) -> None:
@@ -35,36 +35,36 @@ def check_tracker(name: str) -> None:
 
 
 @contextmanager
-def tracking(
+def open_tracker(
     name: str, folder: Path, run: str, config: Mapping[str, Any] | None = None
 ) -> Iterator[Callable[[Mapping[str, float]], None] | None]:
-    """What to give `train` as `follow`: called with every row of the history, it shows the row in a tracker.
+    """Yield the `on_log` for `train` that shows every row of the history in a tracker.
 
-    name: one of TRACKERS; folder: where its files go, made if need be; run: what the tracker calls this training;
-    config: plain settings to show beside it. None where there is nothing to show: with name "", and on every rank but
-    the first. The tracker is closed however the training ends. Raises UserError as `check_tracker`.
+    name: one of TRACKERS; folder: where its files go, created if missing; run: the run's name in the tracker; config:
+    plain settings to show beside it. Yields None with name "" and on every rank but the first. The tracker is closed
+    however the training ends. Raises UserError as `check_tracker`.
     """
     if name:
         check_tracker(name)
-    if not name or not _first():
+    if not name or not _is_main_process():
         yield None
         return
     tracker = _Tracker(name)
     tracker.attempt(lambda: tracker.open(folder, run, dict(config or {})))
     try:
-        yield tracker.show
+        yield tracker.log_row
     finally:
         tracker.close()
 
 
-def _first() -> bool:
-    from lm.training.loop import where  # accelerate's trackers ask for its state, so that it is made here
+def _is_main_process() -> bool:
+    from lm.training.distributed import dist_context  # creates the accelerate state that its trackers need
 
-    return bool(where().is_main_process)
+    return bool(dist_context().is_main_process)
 
 
 class _Tracker:
-    """One of accelerate's trackers; once it has failed it is left alone."""
+    """One of accelerate's trackers; after a first failure it is not called again."""
 
     def __init__(self, name: str) -> None:
         self.name, self.failed = name, False
@@ -77,7 +77,7 @@ class _Tracker:
             self.inner = OPENERS[self.name](folder, run, config)
             self.inner.start()
 
-    def show(self, row: Mapping[str, float]) -> None:
+    def log_row(self, row: Mapping[str, float]) -> None:
         values = {key: value for key, value in row.items() if key != "step"}
         self.attempt(lambda: self.inner.log(values, step=int(row["step"])))
 
@@ -89,7 +89,7 @@ class _Tracker:
         if self.failed:
             return
         try:
-            with redirect_stdout(io.StringIO()):  # trackers greet their user; what is printed here is for ours
+            with redirect_stdout(io.StringIO()):  # trackers print greetings; standard output is ours
                 act()
         except Exception as error:
             self.failed = True
@@ -103,10 +103,10 @@ def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
     run = re.sub(r"[^\w.+=-]+", "-", run)
-    if len(run) > LONGEST:  # without its middle: a key that sets trainings apart stands at the end
-        run = run[: LONGEST // 2] + run[-LONGEST // 2 :]
+    if len(run) > MAX_NAME_CHARS:  # drop the middle: the end holds the key that tells trainings apart
+        run = run[: MAX_NAME_CHARS // 2] + run[-MAX_NAME_CHARS // 2 :]
     for old in (folder / run).glob("events.out.tfevents.*"):
-        old.unlink()  # an earlier attempt's: its rows up to the last checkpoint are shown anew, and those after it too
+        old.unlink()  # of an earlier attempt, whose rows are logged again
     return TensorBoardTracker(run, folder)
 
 
@@ -114,7 +114,7 @@ def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Any:
     import wandb
     from accelerate.tracking import WandBTracker
 
-    settings = wandb.Settings(console="off", silent=True)  # it would catch what is printed, the bar too
+    settings = wandb.Settings(console="off", silent=True)  # it would capture what is printed, the progress bar too
     return WandBTracker(PROJECT, name=run, dir=folder, mode="offline", config=config, settings=settings)
 
 
@@ -122,7 +122,7 @@ def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Any:
     import trackio
     from accelerate.tracking import TrackioTracker
 
-    used = Path(trackio.utils.TRACKIO_DIR)  # read once, when it is imported
+    used = Path(trackio.utils.TRACKIO_DIR)  # fixed when trackio is imported
     if used != folder:
         raise RuntimeError(f"in this process it writes to {used}")
     tracker = TrackioTracker(PROJECT, name=run, config=config, auto_log_gpu=False, auto_log_cpu=False)
@@ -134,7 +134,7 @@ OPENERS = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}
 
 
 def _variables(name: str, folder: Path) -> dict[str, str | None]:
-    """What a tracker may find in the environment while it opens: its folder, and no address to send anything to."""
+    """Environment variables while a tracker opens: its folder, and no server to send anything to."""
     if name == "wandb":
         inside = {f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         return {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **inside}
@@ -146,16 +146,16 @@ def _variables(name: str, folder: Path) -> dict[str, str | None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set these variables, or with None unset them, and put them back."""
+    """Set these environment variables (None: unset) within the block."""
     before = {name: os.environ.get(name) for name in variables}
-    _put(variables)
+    _set_variables(variables)
     try:
         yield
     finally:
-        _put(before)
+        _set_variables(before)
 
 
-def _put(variables: Mapping[str, str | None]) -> None:
+def _set_variables(variables: Mapping[str, str | None]) -> None:
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)

@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on a trained decoder, made by peft, as Part 3 finetunes on questions.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft, as in Part 3's finetuning on questions.
 
-A frozen matrix W becomes W + 4 B A, with A and B of rank r. Adapted are the query and value matrices (rank r) and the
-token embedding (rank r'), as in Part 3.1 (arXiv 2309.14316); the factor 4 is that of Part 3.2 (arXiv 2309.14402).
+A frozen matrix W becomes W + 4 B A with A and B of rank r, for the query and value matrices and, with a rank of its
+own, the token embedding (Part 3.1, arXiv 2309.14316); the factor 4 is that of Part 3.2 (arXiv 2309.14402).
 """
 
 import copy
@@ -11,60 +11,58 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lm.model import Decoder, outline
+from lm.model import Decoder, meta_model
 from synth.errors import UserError
 
 SCALE = 4
 
 
-def adapt(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -> Decoder:
-    """A copy of the model, in training mode, whose weights are frozen, with adapters that `lm.training.loop.train` then
-    trains; they start at no change, drawn with `seed` alone: the global RNG is not touched.
+def add_lora(model: Decoder, rank: int = 8, embed_rank: int = 128, seed: int = 0) -> Decoder:
+    """A copy of the model in training mode with frozen weights and trainable adapters, whose initial update is zero.
 
-    rank: of the update of each query and each value matrix (of the value matrix alone where attention has no queries);
-    embed_rank: of the update of the token embedding where it is read, 0 for none. A tied output table stays as it was,
-    so that the adapted copy reads and writes with different tables. `lm.pretrained.save` does not know adapters:
-    save what `merged` makes; a training in a folder goes on after the same `adapt`.
+    rank: of the update of each query and value matrix (only of the value matrix where attention has no queries).
+    embed_rank: of the update of the input token embedding, 0 for none; a tied output embedding is not updated. seed:
+    of the adapters' initial weights; the global RNG is not used. `lm.pretrained.save` takes the result of `merge_lora`
+    only; to resume a training, call `add_lora` with the same arguments first.
 
-    Raises UserError when peft is not installed, on ranks that cannot be had, for a model that has adapters already,
-    and for one without attention.
+    Raises UserError if peft is not installed, for invalid ranks, and for a model with adapters or without attention.
     """
     if rank < 1 or embed_rank < 0:
         raise UserError(f"rank={rank}, embed_rank={embed_rank} cannot be had; give at least rank 1 and embed_rank 0")
-    if any(isinstance(module, Parts) or hasattr(module, "base_layer") for module in model.modules()):
+    if any(isinstance(module, SplitQKV) or hasattr(module, "base_layer") for module in model.modules()):
         raise UserError("the model has adapters already; adapt the model that it was made from")
     if model.config.mixer != "attention":
         raise UserError(f"mixer={model.config.mixer} has no queries and values to adapt; give a model with attention")
     lora, inject = require_peft()
-    model = copy.deepcopy(model).train()  # experts keep other places free in training
-    targets, own = r"blocks\.\d+\.mixer\.(qkv\.[qv]|value)", {"embed": embed_rank} if embed_rank else {}
+    model = copy.deepcopy(model).train()  # in training mode, as experts have another capacity there
+    targets, embed_ranks = r"blocks\.\d+\.mixer\.(qkv\.[qv]|value)", {"embed": embed_rank} if embed_rank else {}
     config = lora(
         r=rank,
         lora_alpha=SCALE * rank,
-        target_modules="|".join([targets, *own]),
-        rank_pattern=own,
-        alpha_pattern={name: SCALE * r for name, r in own.items()},
+        target_modules="|".join([targets, *embed_ranks]),
+        rank_pattern=embed_ranks,
+        alpha_pattern={name: SCALE * r for name, r in embed_ranks.items()},
     )
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would set those of GPUs as well
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
         for block in model.blocks:
             if hasattr(block.mixer, "qkv"):
-                block.mixer.qkv = Parts(block.mixer.qkv)
+                block.mixer.qkv = SplitQKV(block.mixer.qkv)
         inject(config, model)
     return model
 
 
 @torch.no_grad()
-def merged(adapted: Decoder) -> Decoder:
-    """A plain decoder, on its own weights, that computes what the adapted one does: every W + 4 B A written out.
+def merge_lora(adapted: Decoder) -> Decoder:
+    """A plain decoder with the adapters merged into its weights, W + 4 B A.
 
-    Only the table that is read has an update, so that tied tables become two, and the model one with tied=False.
+    An updated embedding that was tied is untied: the result has tie_embeddings=False.
     """
-    tied = adapted.config.tied and not hasattr(adapted.embed, "base_layer")
-    plain = outline(replace(adapted.config, tied=tied), adapted.vocab_size)
-    kept = {name: tensor.clone() for name, tensor in adapted.state_dict().items() if ".lora_" not in name}
-    weights = {name.replace(".base_layer", ""): tensor for name, tensor in kept.items()}
-    if tied != adapted.config.tied:
+    tied = adapted.config.tie_embeddings and not hasattr(adapted.embed, "base_layer")
+    plain = meta_model(replace(adapted.config, tie_embeddings=tied), adapted.vocab_size)
+    state = {name: tensor.clone() for name, tensor in adapted.state_dict().items() if ".lora_" not in name}
+    weights = {name.replace(".base_layer", ""): tensor for name, tensor in state.items()}
+    if tied != adapted.config.tie_embeddings:
         weights["head.weight"] = adapted.embed.weight.detach().clone()
     for name, module in adapted.named_modules():
         if hasattr(module, "get_delta_weight"):
@@ -76,8 +74,8 @@ def merged(adapted: Decoder) -> Decoder:
     return plain.requires_grad_(True).train(adapted.training)
 
 
-class Parts(nn.Module):
-    """A projection to queries, keys and values as three of its own, so that each can be adapted by itself."""
+class SplitQKV(nn.Module):
+    """A fused projection to queries, keys and values, split in three that can be adapted separately."""
 
     q: nn.Linear
     k: nn.Linear
@@ -93,7 +91,7 @@ class Parts(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """A matrix of the device and precision of all three, which is what a mixer asks for to make its memory."""
+        """A weight with the device and dtype of all three, from which a mixer makes its cache."""
         return self.q.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +99,7 @@ class Parts(nn.Module):
 
 
 def require_peft() -> tuple[Any, Any]:
-    """What makes adapters: peft's LoraConfig and inject_adapter_in_model. Raises UserError when it is not installed."""
+    """peft's LoraConfig and inject_adapter_in_model. Raises UserError if peft is not installed."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

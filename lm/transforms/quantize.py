@@ -1,21 +1,23 @@
-"""Weights on few bits after training: rounding to nearest, and GPTQ (Frantar et al., arXiv 2210.17323).
+"""Post-training quantization of weights: rounding to nearest, and GPTQ (Frantar et al., arXiv 2210.17323).
 
-The grid is symmetric: `group` neighbouring weights of a row share a scale s, and a weight is one of -m s .. m s with
-m = 2^(bits-1) - 1. Part 3.3 (arXiv 2404.05405), result 8, asks what a model then still knows.
+The grid is symmetric: `group` adjacent weights of a row share a scale s, and a weight is one of -m s .. m s with
+m = 2^(bits-1) - 1. Part 3.3 (arXiv 2404.05405), result 8, measures what a quantized model still knows.
 """
 
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lm.layers.moe import MixtureOfExperts
+from lm.layers.residual import writes_residual
 from lm.model import Decoder
-from lm.validation import choose
+from lm.validation import check_choice
 from synth.errors import UserError
 
 Method = Literal["rtn", "gptq"]
@@ -33,36 +35,34 @@ def quantize(
 ) -> Decoder:
     """A copy of the model, in eval mode, with its matrices on a grid of `bits` bits (stored as float32).
 
-    group: how many weights of a row share a scale (None: the whole row); method: rtn rounds each weight to the nearest,
-    gptq goes through the layers in order and lets the weights not yet rounded mend what rounding did to the layer's
-    output on the `calibration` documents (token ids (T,), each at least one). tables: also round the tables (token
-    embedding, positions, untied output) to nearest; False leaves them, as the public GPTQ tools do. Biases, norms
-    and the taps of convolutions stay. Raises UserError on a number of bits outside 2..8, an empty group, and gptq
-    without calibration.
+    group: number of weights of a row that share a scale (None: the whole row). method: rtn rounds to nearest; gptq
+    quantizes layer by layer and adjusts the weights not yet rounded to preserve the layer's output on the
+    `calibration` documents, token ids (T,). tables: also round the token, positions and output embeddings to nearest;
+    public GPTQ tools leave them. Biases, norms and convolutions are unchanged.
+    Raises UserError for bits outside 2..8, an empty group, and gptq without calibration.
     """
     if not 2 <= bits <= 8:
-        raise UserError(f"bits={bits} cannot be had; give 2 to 8")
+        raise UserError(f"bits={bits} is not supported; give 2 to 8")
     if group is not None and group < 1:
         raise UserError(f"group={group} is empty; give at least 1 weight, or None for whole rows")
-    choose("method", method, Method)
+    check_choice("method", method, Method)
     if method == "gptq" and not calibration:
         raise UserError("gptq needs calibration documents; give some of the training data, or use method rtn")
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         for layers in _stages(model):
-            sums = _second_moments(model, layers, calibration or ()) if method == "gptq" else {}
-            for name, layer in layers.items():
-                weight, moment = layer.weight, sums.get(name)
+            moments = _second_moments(model, layers, calibration or ()) if method == "gptq" else {}
+            for layer in layers:
+                weight, moment = layer.weight, moments.get(layer)
                 rounded = round_to_nearest(weight, bits, group) if moment is None else gptq(weight, moment, bits, group)
                 weight.copy_(rounded)
-        for name, table in model.named_parameters():
-            if tables and name in ("embed.weight", "positions.weight", "head.weight"):
-                table.copy_(round_to_nearest(table, bits, group))
+        for table in model.tables() if tables else ():
+            table.weight.copy_(round_to_nearest(table.weight, bits, group))
     return model
 
 
 def round_to_nearest(weight: Float[Tensor, "out in"], bits: int, group: int | None = None) -> Float[Tensor, "out in"]:
-    """Each weight at the nearest point of its group's grid, whose ends are the largest magnitude of the group."""
+    """Round each weight to its group's grid, which spans plus and minus the largest magnitude of the group."""
     parts = weight.split(group or weight.shape[1], 1)
     return torch.cat([_on_grid(part, _scale(part, bits), bits) for part in parts], 1)
 
@@ -70,16 +70,16 @@ def round_to_nearest(weight: Float[Tensor, "out in"], bits: int, group: int | No
 def gptq(
     weight: Float[Tensor, "out in"], moment: Float[Tensor, "in in"], bits: int, group: int | None = None
 ) -> Float[Tensor, "out in"]:
-    """Round column after column; the columns not yet rounded take over the error, so that W x stays near.
+    """Round column by column, each time moving the remaining columns to keep W x close.
 
     moment: the sum of x x^T over the inputs x of the layer. With U the upper Cholesky factor of its inverse, an error
-    e in column j is best mended by moving the later columns by -e U[j, later] / U[j, j].
+    e in column j is best compensated by adding -e U[j, later] / U[j, j] to the later columns.
     """
     left, rounded = weight.double().clone(), torch.empty_like(weight)
     upper = _inverse_factor(moment.double())
     scale = torch.empty(0)
     for j in range(left.shape[1]):
-        if j % (group or left.shape[1]) == 0:  # the grid of a group follows what its weights have become
+        if j % (group or left.shape[1]) == 0:  # a group's scale depends on its updated weights
             scale = _scale(left[:, j : j + (group or left.shape[1])], bits)
         column = _on_grid(left[:, j : j + 1], scale, bits)
         error = (left[:, j : j + 1] - column) / upper[j, j]
@@ -93,51 +93,47 @@ def _inverse_factor(moment: Tensor) -> Tensor:
     diagonal = moment.diagonal()
     damped = moment.clone()
     damped.diagonal().add_(DAMP * diagonal.mean())
-    damped.diagonal()[diagonal == 0] = 1.0  # an input that is always 0: nothing to mend and nothing to mend with
+    damped.diagonal()[diagonal == 0] = 1.0  # an input that is always 0
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True)
 
 
 def _scale(part: Tensor, bits: int) -> Tensor:
-    """The step of each row's grid (out, 1); 1 where all weights are 0."""
+    """Step (out, 1) of each row's grid; 1 where all weights are 0."""
     largest = part.abs().amax(1, keepdim=True)
     return torch.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1.0)
 
 
 def _on_grid(part: Tensor, scale: Tensor, bits: int) -> Tensor:
-    most = 2 ** (bits - 1) - 1
-    return (part / scale).round().clamp(-most, most) * scale
+    limit = 2 ** (bits - 1) - 1
+    return (part / scale).round().clamp(-limit, limit) * scale
 
 
-def _stages(model: Decoder) -> Iterator[dict[str, nn.Linear]]:
-    """The Linear layers of the blocks by name, in the order in which data meets them; the experts of a block meet it
-    side by side, and so do their second layers."""
+def _stages(model: Decoder) -> Iterator[list[nn.Linear]]:
+    """Linear layers of the blocks in forward order; layers that run side by side, such as experts, are in one list."""
+    experts = {layer for m in model.modules() if isinstance(m, MixtureOfExperts) for layer in m.experts.modules()}
 
-    def stage(name: str) -> tuple[Any, ...]:
-        block, part, *_, last = name.split(".")[1:]
-        return int(block), part == "mlp", last == "down" or last == "out", ".experts." in name
+    def order(layer: nn.Module) -> tuple[bool, bool]:
+        return writes_residual(layer), layer in experts
 
-    linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and "." in name}
-    for _, names in groupby(sorted(linear, key=stage), stage):
-        yield {name: linear[name] for name in names}
+    for part in (part for block in model.blocks for part in (block.mixer, block.mlp) if part is not None):
+        layers = [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
+        yield from (list(stage) for _, stage in groupby(sorted(layers, key=order), order))
 
 
 def _second_moments(
-    model: Decoder, layers: dict[str, nn.Linear], calibration: Sequence[np.ndarray]
-) -> dict[str, Tensor]:
-    """The sum of x x^T over all inputs x that each layer meets on the calibration documents; none for a layer that met
-    nothing (an expert to which no token went)."""
-    sums: dict[str, Tensor] = {}
+    model: Decoder, layers: Sequence[nn.Linear], calibration: Sequence[np.ndarray]
+) -> dict[nn.Module, Tensor]:
+    """Sum of x x^T (in, in) over each layer's inputs x on the calibration documents; no entry for an expert to which
+    no token was routed."""
+    sums: dict[nn.Module, Tensor] = {}
 
-    def watch(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].flatten(0, -2).float()
-            if len(x):
-                sums[name] = sums.get(name, 0) + x.T @ x
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].flatten(0, -2).float()  # (N, in)
+        if len(x):
+            sums[layer] = sums.get(layer, 0) + x.T @ x
 
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(add) for layer in layers]
     try:
         for batch in _batches(calibration, model.embed.weight.device):
             model(batch)
@@ -148,7 +144,7 @@ def _second_moments(
 
 
 def _batches(documents: Sequence[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """Documents of one length together, so that none needs padding, which would count among the inputs."""
+    """Batches of documents of equal length, so that there is no padding to be counted among the inputs."""
     ordered = sorted(documents, key=len)
     for length, same in groupby(ordered, len):
         rows = np.stack(list(same)).astype(np.int64)

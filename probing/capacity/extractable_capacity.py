@@ -1,24 +1,24 @@
-"""How much of what a model stores it can be asked for: extractable capacity, Part 3.3 (arXiv 2404.05405), result 1.
+"""Extractable capacity, the part of the stored knowledge that questions extract: Part 3.3 (arXiv 2404.05405), result 1.
 
-A model that has read biographies is finetuned by LoRA (lm.transforms.lora) on questions about the first half of the
-people and asked about the second half. In the formula of probing/capacity/bits_per_parameter.py the losses of values
-are then those of the answers. Names stand in the questions, so nothing about them can be asked: their bits are those
-read from the biographies. The pronoun is asked for by no question and the employer's city follows from the employer;
-neither is counted. What the people asked about give on average is taken for everybody.
+A model pretrained on biographies is finetuned with LoRA (lm.transforms.lora) on questions about the first half of the
+people and tested on the second half. The formula of probing/capacity/bits_per_parameter.py is then applied with the
+losses of the answers as losses of the values. Names are part of the questions, so their bits are those measured on
+biographies. No question asks for the pronoun, and the employer's city follows from the employer; neither is counted.
+The mean over the people asked about is taken for all people.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probing.capacity.bits_per_parameter import DOCUMENTS, Capacity, counted
-from probing.knowledge.qa_data import Questions, questions_of
+from probing.capacity.bits_per_parameter import CHUNK_DOCUMENTS, Capacity, column_name, countable_attributes
+from probing.knowledge.qa_data import QuestionSet, make_question_task, num_questions
 from synth.bio.value_lists import ATTRIBUTES
 from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
-from synth.task import Task
+from synth.task import TrainingData
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExtractableCapacity:
-    """Bits per parameter that a model gives away when it is asked, by adapters of one pair of ranks.
+    """Extractable bits per parameter, with adapters of one pair of ranks.
 
-    rank, embed_rank: of the adapters (lm.transforms.lora); the paper reports the best of nine pairs. The finetuning
-    (qa_...) is the paper's by default, with a rate that falls linearly to 0, and trains on answers alone. people: whose
-    names are read, and about how many of each half questions are asked (None: all).
+    lora_rank, lora_embed_rank: of the adapters (lm.transforms.lora); the paper reports the best of nine pairs. qa_...:
+    the finetuning, by default the paper's, with a learning rate that decreases linearly to 0 and a loss on answers
+    only. people: number of people whose biographies are read, and of people of each half asked about (None: all).
     """
 
-    rank: int = 8
-    embed_rank: int = 128
+    lora_rank: int = field(default=8, metadata={"identity": "rank"})
+    lora_embed_rank: int = field(default=128, metadata={"identity": "embed_rank"})
     qa_steps: int = 75_000
     qa_batch: int = 96
     qa_window: int = 512
@@ -46,40 +46,40 @@ class ExtractableCapacity:
     people: int | None = None
 
     def __post_init__(self) -> None:
-        self._training()
+        self._train_config()
 
-    def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement reads; one that is trained on counts as three."""
-        second = questions_of(task, "second")
+    def tokens(self, task: TrainingData) -> int:
+        """Estimated number of tokens of a measurement; a token of the finetuning counts three times."""
+        second = make_question_task(task, "second")
         people = second.people if self.people is None else min(2 * self.people, second.people)
-        asked = len(ATTRIBUTES) * people * mean_length(second, "test")
-        trained = 3 * self.qa_steps * self.qa_batch * self.qa_window
-        return trained + Capacity(self.people).tokens(task) + int(asked)
+        question_tokens = len(ATTRIBUTES) * people * mean_length(second, "test")
+        training_tokens = self.qa_steps * self.qa_batch * self.qa_window
+        return 3 * training_tokens + Capacity(self.people).tokens(task) + int(question_tokens)
 
-    def measure(self, model: "Decoder", task: Task, data_seed: int, seed: int = 0) -> dict[str, Any]:
-        """Adapt a copy of the model, finetune it and ask it; the model itself stays as it is.
+    def measure(self, model: "Decoder", task: TrainingData, data_seed: int, seed: int = 0) -> dict[str, Any]:
+        """Finetune an adapted copy of the model and measure its answers; the model itself is not changed.
 
-        The columns of `account_answers`, and extract_exact: the share of all six questions about held-out people that
-        greedy decoding answers exactly, beside extract_exact_floor (the likeliest value) and extract_exact_trained (the
-        people finetuned on, a control). Raises UserError for a task without people to ask about, or whose vocabulary
-        has no words for questions, and when peft is not installed.
+        The columns of `extractable_metrics`, and extract_exact: share of questions about held-out people that greedy
+        decoding answers exactly; extract_exact_floor: of the most probable value; extract_exact_trained: of questions
+        about the people finetuned on, a control. Raises UserError for a task without people or whose vocabulary has no
+        words for questions, and if peft is not installed.
         """
         from lm.model_size import count_parameters
         from lm.training.loop import train
-        from lm.transforms.lora import adapt
+        from lm.transforms.lora import add_lora
 
         if getattr(task, "half", "all") != "all":
             raise UserError("extractable capacity is that of everybody; pretrain on biographies with half=all")
-        first, second = questions_of(task, "first"), questions_of(task, "second")
+        first, second = make_question_task(task, "first"), make_question_task(task, "second")
         stored = Capacity(self.people).measure(model, task, data_seed)
-        adapted = adapt(model, self.rank, self.embed_rank, seed)
-        train(adapted, first, self._training(), data_seed, seed, log_every=max(1, self.qa_steps // 100))
-        nats, exact = answers(adapted, second, data_seed, self.people)
-        row = account_answers(replace(second, half="all"), stored, nats, count_parameters(model)["total"])
-        row |= {"extract_exact": exact, "extract_exact_floor": second.guess}
-        return row | {"extract_exact_trained": answers(adapted, first, data_seed, self.people)[1]}
+        adapted = add_lora(model, self.lora_rank, self.lora_embed_rank, seed)
+        train(adapted, first, self._train_config(), data_seed, seed, log_every=max(1, self.qa_steps // 100))
+        nats, exact = qa_losses(adapted, second, data_seed, self.people)
+        row = extractable_metrics(replace(second, half="all"), stored, nats, count_parameters(model)["total"])
+        row |= {"extract_exact": exact, "extract_exact_floor": second.chance_accuracy}
+        return row | {"extract_exact_trained": qa_losses(adapted, first, data_seed, self.people)[1]}
 
-    def _training(self) -> "TrainConfig":
+    def _train_config(self) -> "TrainConfig":
         from lm.config import TrainConfig
 
         return TrainConfig(
@@ -87,58 +87,53 @@ class ExtractableCapacity:
         )
 
 
-def answers(
+def qa_losses(
     model: "Decoder", task: BioQuestions, data_seed: int, people: int | None = None
 ) -> tuple[dict[str, float], float]:
-    """What a model answers: for each counted attribute the loss of the value in nats, summed over its tokens and
-    averaged over people, and the share of all questions whose answer, to its full stop, greedy decoding writes.
+    """For each counted attribute the loss of the value (nats, summed over tokens, mean over people); and the share of
+    questions that greedy decoding answers exactly, with the full stop.
 
-    Every question is asked once, in a phrasing drawn for the test split, or, given `people`, a random six for so many
-    people. Raises UserError when those ask nothing about some attribute.
+    Each question is asked once, in a phrasing of the test split; with `people`, a random sample of 6 * people
+    questions. Raises UserError if the sample has no question about some attribute.
     """
-    from probing.knowledge.qa_scoring import ask
+    from probing.knowledge.qa_scoring import score_questions
 
-    names = [name for name in ATTRIBUTES if name in counted(task.facts())]
+    names = [name for name in ATTRIBUTES if name in countable_attributes(task.information_content())]
     corpus = Corpus(task, data_seed, "test")
-    items = corpus.items_of(0, _questions_asked(corpus, people))
-    about, nats, right = task.who_and_what(items)[1], [], []
-    for start in range(0, len(items), DOCUMENTS):
-        told = ask(model, Questions.of(corpus, items[start : start + DOCUMENTS]), candidates=False)
-        nats.append(told.nats)
-        right.append(told.exact)
+    items = corpus.item_ids(0, num_questions(corpus, people))
+    attribute_ids, nats, exact = task.split_items(items)[1], [], []
+    for start in range(0, len(items), CHUNK_DOCUMENTS):
+        questions = QuestionSet.from_corpus(corpus, items[start : start + CHUNK_DOCUMENTS])
+        scores = score_questions(model, questions, score_all_values=False)
+        nats.append(scores.value_nats)
+        exact.append(scores.exact_match)
     losses = np.concatenate(nats)
-    means = {name: losses[about == ATTRIBUTES.index(name)] for name in names}
-    if silent := [name for name, found in means.items() if not len(found)]:
-        raise UserError(f"no question asks for {silent[0]}; ask more people")
-    return {name: float(found.mean()) for name, found in means.items()}, float(np.concatenate(right).mean())
+    by_attribute = {name: losses[attribute_ids == ATTRIBUTES.index(name)] for name in names}
+    if missing := [name for name, values in by_attribute.items() if not len(values)]:
+        raise UserError(f"no question asks for {missing[0]}; ask more people")
+    return {name: float(values.mean()) for name, values in by_attribute.items()}, float(np.concatenate(exact).mean())
 
 
-def _questions_asked(corpus: Corpus, people: int | None) -> int:
-    assert corpus.items is not None
-    return min(corpus.items, len(ATTRIBUTES) * people) if people else corpus.items
+def extractable_metrics(
+    task: BioS, stored: dict[str, Any], nats: dict[str, float], parameters: int
+) -> dict[str, float]:
+    """Extractable capacity. stored: the columns of Capacity. nats: the losses of `qa_losses`.
 
-
-def account_answers(task: BioS, stored: dict[str, Any], nats: dict[str, float], parameters: int) -> dict[str, float]:
-    """Extractable capacity. stored: the columns of Capacity; nats: of `answers`.
-
-    r_extract = (name bits + value bits from answers) / parameters, clamped at 0 once, after summing; r_stored: the same
-    facts as read from biographies, that is r without the pronoun; r_extract_max: who knows and tells everything;
-    r_extract_share = r_extract / r_stored (0 where nothing is stored). extract_value_bits of extract_value_bits_max: of
-    all people; a_extract_bits of a_extract_bits_max: of attribute a of one person (below 0: worse than chance).
+    r_extract: (name bits + value bits of the answers) / parameters, clamped at 0 after summing. r_stored: the same
+    facts measured on biographies, that is r without the pronoun. r_extract_max: of a model that answers everything.
+    r_extract_share: r_extract / r_stored (0 if nothing is stored). extract_value_bits, extract_value_bits_max: of all
+    people. For each attribute a: a_extract_bits, a_extract_bits_max per person (below 0: worse than chance).
     """
-    facts = task.facts()
-    told = {name: counted(facts)[name] - nats[name] / log(2) for name in nats}
-    most = {name: counted(facts)[name] for name in nats}
-    read = [stored[f"{_column(name)}_bits"] for name in nats]
-    value, value_max = facts.people * sum(told.values()), facts.people * sum(most.values())
-    extract, kept = (max(0.0, stored["name_bits"] + bits) for bits in (value, facts.people * sum(read)))
-    row = {"r_extract": extract / parameters, "r_extract_max": (facts.name_bits + value_max) / parameters}
-    row |= {"r_stored": kept / parameters, "r_extract_share": extract / kept if kept else 0.0}
+    facts = task.information_content()
+    max_bits = {name: countable_attributes(facts)[name] for name in nats}
+    bits = {name: max_bits[name] - nats[name] / log(2) for name in nats}
+    stored_bits = [stored[f"{column_name(name)}_bits"] for name in nats]
+    value, value_max = facts.people * sum(bits.values()), facts.people * sum(max_bits.values())
+    extracted, known = (max(0.0, stored["name_bits"] + v) for v in (value, facts.people * sum(stored_bits)))
+    row = {"r_extract": extracted / parameters, "r_extract_max": (facts.name_bits + value_max) / parameters}
+    row |= {"r_stored": known / parameters, "r_extract_share": extracted / known if known else 0.0}
     row |= {"extract_value_bits": value, "extract_value_bits_max": value_max}
     for name in nats:
-        row |= {f"{_column(name)}_extract_bits": told[name], f"{_column(name)}_extract_bits_max": most[name]}
+        column = column_name(name)
+        row |= {f"{column}_extract_bits": bits[name], f"{column}_extract_bits_max": max_bits[name]}
     return row
-
-
-def _column(name: str) -> str:
-    return name.replace(" ", "_")

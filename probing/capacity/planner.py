@@ -1,7 +1,7 @@
-"""How large a model, and how much training, a set of facts needs: Part 3.3's law (arXiv 2404.05405) turned round.
+"""The model size and training that a set of facts needs: the inverse of Part 3.3's scaling law (arXiv 2404.05405).
 
-The bits are counted as R_max counts them; the bits per parameter that a model reaches after so many exposures stand in
-law.csv, each with its interval and where it comes from. No torch: a plan takes a fraction of a second.
+Bits are counted as for R_max; scaling_law.csv holds the bits per parameter that a model stores after a number of
+exposures, with interval and source. Everything but the expected time is arithmetic without torch.
 """
 
 import csv
@@ -14,29 +14,31 @@ from functools import cached_property
 from math import isfinite, log2
 from pathlib import Path
 
-from lm.throughput import efficiency, processor_rate
+from lm.throughput import efficiency, measure_matmul_flops
 from synth.atomic_io import read_at_most
 from synth.errors import UserError
 
-LARGEST = 200_000_000  # bytes of a file of facts: some million people, and several GB while it is counted
-LAW = Path(__file__).with_name("scaling_law.csv")
+MAX_FILE_BYTES = 200_000_000  # of a file of facts: some million people, which take several GB of memory
+SCALING_LAW_CSV = Path(__file__).with_name("scaling_law.csv")
 BIOS_NAMES = 400 * 400 * 1000
 BIOS_VALUES = (12 * 28 * 200, 200, 300, 100, 263, 2)  # date, city, university, major, employer, pronoun
 BIOS_TOKENS, BIOS_VOCABULARY = 80.0, 3275  # of a biography; of bioS under GPT-2's tokenizer
-WINDOW = 512  # of the paper; shorter where four tellings fit a shorter one
+SEQ_LEN = 512  # the paper's; shorter if four biographies are shorter
 DEPTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 @dataclass(frozen=True)
-class Holding:
-    """What is to be stored. tokens: of one telling of all that is known of one subject; vocabulary: distinct tokens."""
+class FactSet:
+    """Information content, in bits, of the facts to be stored. name_bits, value_bits, list_bits: which names the
+    subjects have, which values, and which values exist. tokens_per_subject: of one text with all facts about a
+    subject."""
 
     subjects: int
     name_bits: float
     value_bits: float
     list_bits: float
-    tokens: float
-    vocabulary: int
+    tokens_per_subject: float
+    vocab_size: int
 
     @property
     def bits(self) -> float:
@@ -44,8 +46,8 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Law:
-    """Bits per parameter after `exposures` of every fact, with an interval; origin: paper, fit or guess."""
+class ScalingLawPoint:
+    """Bits per parameter, with the interval low..high, after `exposures` of each fact. origin: paper, fit or guess."""
 
     exposures: int
     bits_per_parameter: float
@@ -56,8 +58,8 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A GPT-2 with rotary positions and tied embeddings."""
+class GPT2Shape:
+    """Depth, width and vocabulary size of a GPT-2 with rotary positions and tied embeddings."""
 
     layers: int
     width: int
@@ -65,121 +67,131 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """As lm.count_parameters counts them: tables, matrices, biases and norms."""
+        """Number of parameters as lm.count_parameters counts them: embeddings, matrices, biases and norms."""
         block = 12 * self.width**2 + 13 * self.width
         return self.layers * block + 2 * self.width + self.vocabulary * self.width
 
-    def flops_per_token(self, window: float) -> float:
-        """As lm.flops_per_token counts them, for training."""
+    def flops_per_token(self, seq_len: float) -> float:
+        """Training FLOPs per token as lm.flops_per_token counts them."""
         matrices = 12 * self.layers * self.width**2 + self.vocabulary * self.width
-        return 6.0 * matrices + 12 * self.layers * self.width * window
+        return 6.0 * matrices + 12 * self.layers * self.width * seq_len
 
 
 @dataclass(frozen=True)
-class Need:
-    """What storing everything takes at one number of exposures. parameters_low..high: over the law's interval."""
+class ModelRequirement:
+    """The model and training needed to store the facts, at one number of exposures. parameters_low, parameters_high: at
+    the ends of the interval of the scaling law."""
 
-    law: Law
-    holding: Holding
+    point: ScalingLawPoint
+    facts: FactSet
 
     @property
     def parameters(self) -> float:
-        return self.holding.bits / self.law.bits_per_parameter
+        return self.facts.bits / self.point.bits_per_parameter
 
     @property
     def parameters_low(self) -> float:
-        return self.holding.bits / self.law.high
+        return self.facts.bits / self.point.high
 
     @property
     def parameters_high(self) -> float:
-        return self.holding.bits / self.law.low
+        return self.facts.bits / self.point.low
 
     @cached_property
-    def shape(self) -> Shape:
-        """The model with at least that many parameters whose width is nearest to 64 times its depth."""
-        fitting = [_narrowest(self.parameters, layers, self.holding.vocabulary) for layers in DEPTHS]
-        return min(fitting, key=lambda shape: abs(log2(shape.width / (64 * shape.layers))))
+    def shape(self) -> GPT2Shape:
+        """The shape with at least `parameters` parameters whose width is nearest to 64 times its depth."""
+        candidates = [_narrowest(self.parameters, layers, self.facts.vocab_size) for layers in DEPTHS]
+        return min(candidates, key=lambda shape: abs(log2(shape.width / (64 * shape.layers))))
 
     @property
     def tokens(self) -> float:
-        return self.holding.subjects * self.holding.tokens * self.law.exposures
+        return self.facts.subjects * self.facts.tokens_per_subject * self.point.exposures
 
     @property
     def flops(self) -> float:
-        return self.tokens * self.shape.flops_per_token(min(WINDOW, 4 * self.holding.tokens))
+        return self.tokens * self.shape.flops_per_token(min(SEQ_LEN, 4 * self.facts.tokens_per_subject))
 
     @property
     def seconds(self) -> float:
-        """Expected on one core of this machine (on as many threads as numpy was given)."""
-        return self.flops / (processor_rate() * efficiency(self.shape.width))
+        """Expected training time on one CPU core of this machine."""
+        return self.flops / (measure_matmul_flops() * efficiency(self.shape.width))
 
     def row(self) -> dict[str, float | str]:
-        """Everything above, json-able."""
+        """All quantities as a dict for JSON."""
         return {
-            "exposures": self.law.exposures, "bits_per_parameter": self.law.bits_per_parameter,
+            "exposures": self.point.exposures, "bits_per_parameter": self.point.bits_per_parameter,
             "parameters": self.parameters, "parameters_low": self.parameters_low,
             "parameters_high": self.parameters_high, "layers": self.shape.layers, "width": self.shape.width,
             "shape_parameters": self.shape.parameters, "tokens": self.tokens, "flops": self.flops,
-            "seconds": self.seconds, "origin": self.law.origin, "source": self.law.source,
+            "seconds": self.seconds, "origin": self.point.origin, "source": self.point.source,
         }  # fmt: skip
 
 
-def _narrowest(parameters: float, layers: int, vocabulary: int) -> Shape:
-    """The narrowest model of this depth (a multiple of 8) with at least so many parameters."""
+def _narrowest(parameters: float, layers: int, vocabulary: int) -> GPT2Shape:
+    """The shape of this depth with the smallest width, a multiple of 8, that has at least this many parameters."""
     low, high = 1, 1
-    while Shape(layers, 8 * high, vocabulary).parameters < parameters:
+    while GPT2Shape(layers, 8 * high, vocabulary).parameters < parameters:
         high *= 2
     while low < high:
         middle = (low + high) // 2
-        enough = Shape(layers, 8 * middle, vocabulary).parameters >= parameters
+        enough = GPT2Shape(layers, 8 * middle, vocabulary).parameters >= parameters
         low, high = (low, middle) if enough else (middle + 1, high)
-    return Shape(layers, 8 * low, vocabulary)
+    return GPT2Shape(layers, 8 * low, vocabulary)
 
 
-def laws(path: Path = LAW) -> list[Law]:
-    """The rows of the committed law, fewest exposures first."""
+def load_scaling_law(path: Path = SCALING_LAW_CSV) -> list[ScalingLawPoint]:
+    """The points of a scaling law file, in order of increasing exposures."""
     with open(path, newline="") as file:
-        rows = [_law(row) for row in csv.DictReader(file)]
-    return sorted(rows, key=lambda law: law.exposures)
+        points = [_parse_point(row) for row in csv.DictReader(file)]
+    return sorted(points, key=lambda point: point.exposures)
 
 
-def _law(row: Mapping[str, str]) -> Law:
+def _parse_point(row: Mapping[str, str]) -> ScalingLawPoint:
     rate, low, high = (float(row[name]) for name in ("bits_per_parameter", "low", "high"))
-    return Law(int(row["exposures"]), rate, low, high, row["origin"], row["source"])
+    return ScalingLawPoint(int(row["exposures"]), rate, low, high, row["origin"], row["source"])
 
 
-def people(n: int, names: float = BIOS_NAMES, values: Sequence[int] = BIOS_VALUES, tokens: float = BIOS_TOKENS,
-           vocabulary: int = BIOS_VOCABULARY) -> Holding:  # fmt: skip
-    """n people with distinct names out of `names`, and one value out of each of `values`, all drawn evenly.
+def people_fact_set(
+    n: int,
+    num_possible_names: float = BIOS_NAMES,
+    values_per_attribute: Sequence[int] = BIOS_VALUES,
+    tokens_per_subject: float = BIOS_TOKENS,
+    vocab_size: int = BIOS_VOCABULARY,
+) -> FactSet:
+    """The facts of n people with distinct names and one value of each attribute, all uniformly distributed.
 
-    Raises UserError where there are fewer names than people, or nothing to tell.
+    Raises UserError for more people than names, and for values, tokens or vocabulary below 1.
     """
-    _check_finite(names=names, tokens=tokens)
-    if n < 1 or n > names:
-        raise UserError(f"{n} people cannot have distinct names out of {names:g}; give 1 to {names:g} people")
-    if min(values) < 1 or tokens <= 0 or vocabulary < 1:
+    _check_finite(names=num_possible_names, tokens_per_subject=tokens_per_subject)
+    if n < 1 or n > num_possible_names:
+        raise UserError(
+            f"{n} people cannot have distinct names out of {num_possible_names:g}; "
+            f"give 1 to {num_possible_names:g} people"
+        )
+    if min(values_per_attribute) < 1 or tokens_per_subject <= 0 or vocab_size < 1:
         raise UserError("values, tokens and vocabulary must be at least 1")
-    return Holding(n, n * log2(names / n), n * sum(map(log2, values)), 0.0, tokens, vocabulary)
+    name_bits, value_bits = n * log2(num_possible_names / n), n * sum(map(log2, values_per_attribute))
+    return FactSet(n, name_bits, value_bits, 0.0, tokens_per_subject, vocab_size)
 
 
 def _check_finite(**values: float | None) -> None:
-    """Raise UserError for an option that is infinite or no number."""
+    """Raise UserError for an option that is infinite or NaN."""
     for name, value in values.items():
         if value is not None and not isfinite(value):
-            raise UserError(f"--{name} {value} is not finite; give a number")
+            raise UserError(f"--{name.replace('_', '-')} {value} is not finite; give a number")
 
 
-def facts_in(path: Path, names: float | None = None, tokens: float | None = None) -> Holding:
-    """What a file of facts holds: .csv or .tsv with a header, a line a subject, its name in the first column and its
-    attributes in the others; or .jsonl, a [subject, attribute, value] a line.
+def read_fact_set(path: Path, names: float | None = None, tokens_per_subject: float | None = None) -> FactSet:
+    """The facts in a file: a .csv or .tsv with a header and one line per subject, its name in the first column and its
+    attributes in the others; or a .jsonl with one [subject, attribute, value] per line.
 
-    Names: log2 of how many could have been made by combining the words they are made of (or of `names`), less the
-    order of the subjects. Values: the entropy of each attribute's column. Lists: which combinations of a column's words
-    are values at all. A token is a word; `tokens` replaces the count of a bare telling, name and all marks and values.
-    Raises UserError for a file that cannot be read or holds nothing.
+    name_bits: log2 of the number of names that the words of the names can form (or of `names`), less the order of the
+    subjects. value_bits: the entropy of each attribute's column. list_bits: which combinations of a column's words are
+    values. A token is a word; tokens_per_subject defaults to the length of the name, all attributes and their values.
+    Raises UserError for a file that cannot be read or is empty.
     """
-    _check_finite(names=names, tokens=tokens)
-    table = _read(path)
+    _check_finite(names=names, tokens_per_subject=tokens_per_subject)
+    table = _read_table(path)
     if not table:
         raise UserError(f"{path} holds no facts; give a table with a header, or triples")
     columns: dict[str, list[str]] = {}
@@ -192,18 +204,18 @@ def facts_in(path: Path, names: float | None = None, tokens: float | None = None
         raise UserError(f"{n} subjects cannot have distinct names out of {pool:g}; give a larger --names")
     words = {word for text in [*table, *columns] for word in text.split()}
     words |= {word for column in columns.values() for value in column for word in value.split()}
-    told = sum(len(text.split()) for column in columns.values() for text in column)
-    told += sum(len(name.split()) for name in table) + sum(len(column) for column in columns.values())
+    tokens = sum(len(text.split()) for column in columns.values() for text in column)
+    tokens += sum(len(name.split()) for name in table) + sum(len(column) for column in columns.values())
     entropy = sum(_entropy(column) * len(column) for column in columns.values())
     lists = sum(_list_bits(column) for column in columns.values())
-    return Holding(n, n * log2(pool / n), entropy, lists, tokens or told / n + 2, len(words) + 3)
+    return FactSet(n, n * log2(pool / n), entropy, lists, tokens_per_subject or tokens / n + 2, len(words) + 3)
 
 
-def _read(path: Path) -> dict[str, dict[str, str]]:
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
     """Attributes and values by subject."""
     try:
-        lines = io.StringIO(read_at_most(path, LARGEST).decode(), newline="")
-        triples = list(_triples(lines) if path.suffix == ".jsonl" else _cells(lines, path.suffix))
+        lines = io.StringIO(read_at_most(path, MAX_FILE_BYTES).decode(), newline="")
+        triples = list(_triples(lines) if path.suffix == ".jsonl" else _parse_csv(lines, path.suffix))
     except UserError:
         raise
     except (OSError, ValueError, csv.Error) as error:
@@ -228,7 +240,7 @@ def _triples(lines: Iterable[str]) -> Iterable[tuple[str, str, str]]:
         yield str(triple[0]), str(triple[1]), str(triple[2])
 
 
-def _cells(lines: Iterable[str], suffix: str) -> Iterable[tuple[str, str, str]]:
+def _parse_csv(lines: Iterable[str], suffix: str) -> Iterable[tuple[str, str, str]]:
     rows = csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ",")
     header = next(rows, [])
     seen: set[str] = set()
@@ -242,22 +254,23 @@ def _cells(lines: Iterable[str], suffix: str) -> Iterable[tuple[str, str, str]]:
 
 
 def _combinations(names: Mapping[str, object]) -> float:
-    """How many names the words of these could have made: for every length, the product over places of their words."""
-    places: dict[int, list[set[str]]] = {}
+    """Number of names that the words of these names can form: for each length, the product over positions of the number
+    of distinct words there."""
+    by_length: dict[int, list[set[str]]] = {}
     for name in names:
         words = name.split()
-        for place, word in zip(places.setdefault(len(words), [set() for _ in words]), words, strict=True):
-            place.add(word)
-    return sum(2 ** sum(log2(len(place)) for place in places[length]) for length in places)
+        for position, word in zip(by_length.setdefault(len(words), [set() for _ in words]), words, strict=True):
+            position.add(word)
+    return sum(2 ** sum(log2(len(position)) for position in positions) for positions in by_length.values())
 
 
 def _entropy(column: Sequence[str]) -> float:
-    """Bits of one value; log2 of the number of values where all are equally frequent."""
+    """Entropy in bits of one value."""
     return sum(count / len(column) * log2(len(column) / count) for count in Counter(column).values())
 
 
 def _list_bits(column: Sequence[str]) -> float:
-    """D log2(T^L / D) with words for symbols; 0 where every value is one word, as words stand in the vocabulary."""
+    """D log2(T^L / D), words being symbols; 0 if every value is a single word, which the vocabulary has already."""
     values = [value.split() for value in set(column)]
     alphabet = len({word for value in values for word in value})
     length = sum(map(len, values)) / len(values)

@@ -1,103 +1,103 @@
-"""Where a model keeps the parse tree: ancestors and subtree ends, read from every layer by linear probes.
+"""Probe every layer for the parse tree: ancestors and subtree boundaries, decoded by linear probes.
 
 Part 1 (arXiv 2305.13673), section 4.2 and 4.3, Figures 5 to 7. docs/probes.md explains it with an example.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from lm.inference.hooks import look_inside
+from lm.inference.hooks import find_hook_points
 from lm.model import Decoder
-from lm.validation import at_least, choose
-from probing.grammar.parse_states import Question, Reader
-from probing.linear.position_probe import Batch, PositionProbes, fit
-from probing.scoring.metrics import settled, tallied
+from lm.validation import check_at_least, check_choice
+from probing.grammar.parse_states import HiddenStateSampler, ProbeTarget
+from probing.linear.position_probe import PositionProbes, StateBatch, fit_position_probes
+from probing.scoring.metrics import accuracy_row, final_loss, has_converged
 from synth import Task, UserError
 from synth.tasks.cfg import Cfg
 
 Target = Literal["ancestor", "boundary"]
 Mode = Literal["full", "diagonal", "tridiagonal"]
-REACH = {"full": None, "diagonal": 0, "tridiagonal": 1}
+MAX_OFFSET = {"full": None, "diagonal": 0, "tridiagonal": 1}
 
 
 @dataclass(frozen=True)
 class AncestorProbe:
     """One probe for every layer and every level of nonterminals between root and terminals, all fitted in one pass.
 
-    target: which symbol of a level stands above a position ("ancestor"), or whether a subtree of the level ends there
-    ("boundary"); mode: how far the probe looks: everywhere, at the position alone, or also at its two neighbours; ends:
-    ask only where a subtree of the level ends (the paper does so for the last two modes); layers: names or patterns of
-    lm.inference.activations; shuffled: the control in which every sentence has the labels of another.
+    target: the ancestor of a position on the level ("ancestor"), or whether a subtree of the level ends there
+    ("boundary"). mode: positions the probe reads: all, its own ("diagonal"), or also the two beside it ("tridiagonal").
+    ends_only: predict only where a subtree of the level ends, as the paper does for the last two modes. layers: names
+    or patterns of lm.inference.activations. shuffled: the control, with the labels of another sentence.
 
-    The paper's setting is the default: 16 heads of width 1024, 30,000 updates of 60 fresh sentences each. sentences:
-    how many are asked for the score, none of them learned on.
+    Defaults are the paper's: 16 heads of width 1024, 30,000 updates on 60 fresh sentences each. sentences: held-out
+    sentences for the accuracy.
     """
 
     target: Target = "ancestor"
     mode: Mode = "full"
-    ends: bool = False
+    ends_only: bool = field(default=False, metadata={"identity": "ends"})
     layers: tuple[str, ...] = ("embed", "block.*")
     heads: int = 16
     position_width: int = 1024
     updates: int = 30_000
-    batch: int = 60
-    rate: float = 3e-3
+    batch_size: int = field(default=60, metadata={"identity": "batch"})
+    lr: float = field(default=3e-3, metadata={"identity": "rate"})
     sentences: int = 5000
     shuffled: bool = False
 
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        choose("target", self.target, Target)
-        choose("mode", self.mode, Mode)
-        at_least(self, 1, "heads", "position_width", "updates", "batch", "sentences")
-        if not self.rate > 0:
-            raise UserError(f"rate={self.rate} teaches nothing; give a rate above 0")
-        if self.target == "boundary" and self.ends:
-            raise UserError("at subtree ends the boundary is known; give ends=False with target=boundary")
+        check_choice("target", self.target, Target)
+        check_choice("mode", self.mode, Mode)
+        check_at_least(self, 1, "heads", "position_width", "updates", "batch_size", "sentences")
+        if not self.lr > 0:
+            raise UserError(f"lr={self.lr} trains nothing; give a learning rate above 0")
+        if self.target == "boundary" and self.ends_only:
+            raise UserError("at subtree ends the boundary is known; give ends_only=False with target=boundary")
 
     def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement reads, for the cost of a dry run."""
-        return int((self.updates * self.batch + self.sentences) * (task.world(0).mean_length + 1))
+        """Estimated number of tokens read, for the cost of a dry run."""
+        return int((self.updates * self.batch_size + self.sentences) * (task.world(0).mean_length + 1))
 
     def measure(self, model: nn.Module, task: Task, data_seed: int, seed: int = 0) -> list[dict[str, Any]]:
-        """A row for each layer and level, with the columns of probing.scoring.metrics.tallied (a group is a distinct
-        sentence), loss at the end of the fit, in nats, and converged, whether it had come to rest. Levels count from
-        the root, which is level 1.
+        """A row for each layer and level, with the columns of probing.scoring.metrics.accuracy_row (a group is a
+        distinct sentence), loss at the end of the fit (nats) and converged. Levels count from the root, which is 1.
 
         Raises UserError for a task without a grammar, a grammar of fewer than three levels, a model with another
-        vocabulary or a context too short, a layer that is not there.
+        vocabulary or too short a context, and an unknown layer.
         """
-        task = checked(model, task)
-        question = Question(self.target == "boundary", self.ends, self.shuffled)
-        reader = Reader(model, task, data_seed, self.layers, question, self.batch)
+        task = require_grammar_model(model, task)
+        target = ProbeTarget(self.target == "boundary", self.ends_only, self.shuffled)
+        sampler = HiddenStateSampler(model, task, data_seed, self.layers, target, self.batch_size)
         probes = PositionProbes(
-            len(reader.layers), question.classes(task), reader.width, task.world().max_length, self.heads,
-            self.position_width, REACH[self.mode], seed,
-        ).to(reader.device)  # fmt: skip
-        losses = fit(probes, reader.training(self.updates), self.updates, self.rate)
-        found, questions, confusion = _answered(probes, reader.test(self.sentences))
-        hits, asked = _by_sentence(found, reader.tested), _by_sentence(questions, reader.tested)
-        rest, tenth = settled(losses), losses[-max(1, len(losses) // 10) :].mean(0)
+            len(sampler.layers), target.classes(task), sampler.width, task.world().max_length, self.heads,
+            self.position_width, MAX_OFFSET[self.mode], seed,
+        ).to(sampler.device)  # fmt: skip
+        losses = fit_position_probes(probes, sampler.training_batches(self.updates), self.updates, self.lr)
+        *per_document, confusion = _predict_and_count(probes, sampler.test_batches(self.sentences))
+        hits, counts = (_sum_by_sentence(part, sampler.test_sentence_ids) for part in per_document)
+        loss, converged = final_loss(losses), has_converged(losses)
         return [
-            {"layer": name, "level": level + 2, **tallied(hits[y, level], asked[level], confusion[y, level])}
-            | {"loss": float(tenth[y, level]), "converged": bool(rest[y, level])}
-            for y, name in enumerate(reader.layers)
-            for level in range(len(asked))
+            {"layer": name, "level": level + 2, **accuracy_row(hits[y, level], counts[level], confusion[y, level])}
+            | {"loss": float(loss[y, level]), "converged": bool(converged[y, level])}
+            for y, name in enumerate(sampler.layers)
+            for level in range(len(counts))
         ]
 
 
-def checked(model: nn.Module, task: Task) -> Cfg:
-    """The task, when its ancestors can be asked of the model. Raises UserError otherwise."""
+def require_grammar_model(model: nn.Module, task: Task) -> Cfg:
+    """Return the task if it has a grammar whose vocabulary is the model's and levels to probe, else raise UserError."""
     if not isinstance(task, Cfg):
         raise UserError(f"ancestors need a task whose sentences have a parse tree; {task.name} has none")
-    inside, vocab = look_inside(model), task.vocab()
-    needed = model.config.ids(vocab) if isinstance(model, Decoder) else vocab.size  # an encoder has its <mask> too
+    inside, vocab = find_hook_points(model), task.vocab()
+    # an encoder of the suite has <mask> besides
+    needed = model.config.model_vocab_size(vocab) if isinstance(model, Decoder) else vocab.size
     if inside.vocab_size != needed:
         raise UserError(
             f"the model has {inside.vocab_size} tokens and {task.grammar} needs {needed}; "
@@ -109,24 +109,26 @@ def checked(model: nn.Module, task: Task) -> Cfg:
 
 
 @torch.inference_mode()
-def _answered(probes: PositionProbes, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right answers (Y, V, n) and questions (V, n) of every sentence, and counts (Y, V, C, C) of (truth, answer)."""
-    hits, asked = [], []
+def _predict_and_count(
+    probes: PositionProbes, batches: Iterable[StateBatch]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correct (Y, V, n) and all predictions (V, n) of each document, and confusion[y, v, truth, prediction]."""
+    hits, counts = [], []
     layers, classes = len(probes.bias), probes.bias.shape[-1]
     confusion = torch.zeros(layers, len(probes.classes), classes * classes, dtype=torch.float64)
     for batch in batches:
-        answers = probes(batch.states, batch.lengths).argmax(-1)
+        predicted = probes(batch.states, batch.lengths).argmax(-1)
         known = batch.labels >= 0
-        hits.append(((answers == batch.labels) & known).sum(-1).cpu())
-        asked.append(known.sum(-1).cpu())
-        pairs = (batch.labels * classes + answers).flatten(2).cpu()
-        weight = known.expand(answers.shape).flatten(2).double().cpu()
+        hits.append(((predicted == batch.labels) & known).sum(-1).cpu())
+        counts.append(known.sum(-1).cpu())
+        pairs = (batch.labels * classes + predicted).flatten(2).cpu()
+        weight = known.expand(predicted.shape).flatten(2).double().cpu()
         confusion.scatter_add_(2, pairs.clamp_min(0), weight)
-    return torch.cat(hits, -1).numpy(), torch.cat(asked, -1).numpy(), confusion.unflatten(-1, (classes, -1)).numpy()
+    return torch.cat(hits, -1).numpy(), torch.cat(counts, -1).numpy(), confusion.unflatten(-1, (classes, -1)).numpy()
 
 
-def _by_sentence(counts: np.ndarray, numbers: list[int]) -> np.ndarray:
-    """(..., n) added up over the times that the same sentence came: in a small grammar some come often."""
-    order = np.argsort(numbers, kind="stable")
-    starts = np.unique(np.array(numbers)[order], return_index=True)[1]
+def _sum_by_sentence(counts: np.ndarray, sentence_ids: list[int]) -> np.ndarray:
+    """Sum (..., n documents) over equal sentences, which a small grammar repeats: (..., distinct sentences)."""
+    order = np.argsort(sentence_ids, kind="stable")
+    starts = np.unique(np.array(sentence_ids)[order], return_index=True)[1]
     return np.add.reduceat(counts[..., order], starts, axis=-1)

@@ -1,10 +1,9 @@
-"""Where attention goes: by distance alone, and beyond distance to the ends of subtrees.
+"""Attention statistics: the part that depends on distance alone, and the residual towards the ends of subtrees.
 
-Physics of Language Models, Part 1 (arXiv 2305.13673), results 6 to 9. A is the weight that a query gives to a key not
-after it. Its position part is the mean over all pairs of one distance p = query - key; the residual B is A less the
-position part of its distance. A position is an end of level l where b# = l: the largest subtree that ends there has
-level l (the root has level 1, the terminals level L, so that l = 2 .. L-1). Pairs are of positions of the sentence:
-<bos>, <eos> and padding are neither queries nor keys.
+Part 1 (arXiv 2305.13673), results 6 to 9. A is the attention weight of a query on a key at or before it. Its position
+part is the mean over all pairs at the same distance p = query - key; the residual B is A minus the position part. A
+position is an end of level l if b# = l, that is, the largest subtree that ends there has level l (the root has level 1,
+the terminals level L, so l = 2 .. L-1). Pairs are of positions of the sentence: <bos>, <eos> and padding are excluded.
 """
 
 from collections.abc import Sequence
@@ -21,22 +20,22 @@ from synth.errors import UserError
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Means over all pairs seen, with axes E = L - 2 levels of ends (2 first), S = 2 shifts + 1 (the largest to the
-    left first) and R = reach + 1 (0 first). A mean over no pairs is NaN.
+class AttentionMeans:
+    """Means over all pairs, with axes E = L - 2 levels of ends (from 2), S = 2 shifts + 1 (from -shifts) and
+    R = reach + 1 (from 0). A mean over no pairs is NaN.
 
-    position (layers, heads, P): mean weight at distance 0..P-1 (result 6); explained (layers, heads): share of the
-    variance of the weights that distance alone explains;
-    to_end (layers, heads, E, S): mean residual over keys k with b#(k + s) = l, from any query (result 7);
-    end_to_end (layers, heads, E, S, E, S): and over queries q with b#(q + s') = l'; the query's axes first (result 8);
-    adjacent (layers, heads, E, E, R): mean residual from queries with b# = l' to keys with b# = l that lie r subtrees
-    of the key's level l before the query's (result 9): 1 is the adjacent one, 0 the query itself.
-    Names in _pairs hold how many pairs each mean is over.
+    position (layers, heads, P): mean weight at distance 0..P-1 (result 6); position_r2 (layers, heads): share of the
+    variance of the weights explained by distance alone;
+    to_end (layers, heads, E, S): mean residual over keys k with b#(k + s) = l and any query (result 7);
+    end_to_end (layers, heads, E, S, E, S): the same over queries q with b#(q + s') = l', query axes first (result 8);
+    adjacent (layers, heads, E, E, R): mean residual from queries with b# = l' to keys with b# = l that end r subtrees
+    of level l before the query's (result 9): r = 1 is the adjacent subtree, r = 0 the query itself;
+    *_pairs: number of pairs of each mean.
     """
 
     position: Float[np.ndarray, "layers heads P"]
     position_pairs: Int[np.ndarray, " P"]
-    explained: Float[np.ndarray, "layers heads"]
+    position_r2: Float[np.ndarray, "layers heads"]
     to_end: Float[np.ndarray, "layers heads E S"]
     to_end_pairs: Int[np.ndarray, "E S"]
     end_to_end: Float[np.ndarray, "layers heads E S E S"]
@@ -45,19 +44,19 @@ class Attention:
     adjacent_pairs: Int[np.ndarray, "E E R"]
 
 
-class AttentionSums:
-    """The statistics of result 6 to 9 in one pass: `update` with every batch, then `result`.
+class AttentionAccumulator:
+    """Accumulates the statistics of results 6 to 9 in one pass: `update` with every batch, then `result`.
 
-    The position part is known only at the end, and so for every kind of pair its weights are added up, and its pairs
-    counted by distance: the mean residual is the mean weight less the mean position part over those distances.
-    Memory: heads x layers x kinds + kinds x longest numbers, whatever is streamed through.
+    The position part is known only at the end, so for each kind of pair the weights are summed and the pairs counted by
+    distance: the mean residual is the mean weight minus the mean position part over those distances. Memory is
+    layers x heads x kinds + kinds x longest numbers, independent of the number of documents.
     """
 
     def __init__(
         self, layers: int, heads: int, depth: int, longest: int, shifts: int = 2, reach: int = 8, device: Any = "cpu"
     ) -> None:
-        """depth: levels L of the grammar; longest: positions T of the longest batch; shifts: how far from an end;
-        reach: largest number of subtrees between ends."""
+        """depth: levels L of the grammar; longest: largest length T of a batch; shifts: largest offset from an
+        end; reach: largest number of subtrees between two ends."""
         if depth < 3:
             raise UserError(f"a grammar of {depth} levels has no subtrees between root and terminals; use a deeper one")
         if shifts < 0 or reach < 1:
@@ -69,51 +68,53 @@ class AttentionSums:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self.weight, self.square = zeros(layers, heads, longest), zeros(layers, heads)
-        self.marked, self.marked_pairs = zeros(layers, heads, marks, marks), zeros(marks, marks, longest)
-        self.ends, self.ends_pairs = zeros(layers, heads, ends), zeros(ends, longest)
+        self.weight_sum, self.squared_weight_sum = zeros(layers, heads, longest), zeros(layers, heads)
+        self.marked_weight_sum = zeros(layers, heads, marks, marks)
+        self.marked_pair_counts = zeros(marks, marks, longest)
+        self.adjacent_weight_sum, self.adjacent_pair_counts = zeros(layers, heads, ends), zeros(ends, longest)
 
     def update(
         self, weights: Sequence[Float[Tensor, "B H T T"]], boundary: Int[Tensor, "B T"], subtree: Int[Tensor, "B T L"]
     ) -> None:
-        """Add a batch. weights: of every layer, query before key; boundary (b#) and subtree (which subtree of each
-        level, root first): the labels of synth.tasks.cfg, -1 wherever there is no position of a sentence.
+        """Add a batch. weights: [batch, head, query, key] of every layer; boundary (b#) and subtree (index of the
+        subtree at each level, root first): the labels of synth.tasks.cfg, -1 outside the sentence.
 
-        Raises UserError when there are more or fewer layers, or more positions, than were announced.
+        Raises UserError for another number of layers, or more positions, than given to the constructor.
         """
-        layers, length = len(self.weight), boundary.shape[1]
+        layers, length = len(self.weight_sum), boundary.shape[1]
         if len(weights) != layers or length > self.longest:
             raise UserError(
-                f"{len(weights)} layers and {length} positions came where {layers} and at most {self.longest} were "
-                "announced; make AttentionSums of the model's layers and the longest batch"
+                f"{len(weights)} layers and {length} positions do not fit an AttentionAccumulator of {layers} layers "
+                f"and {self.longest} positions; make it with the model's layers and the longest batch"
             )
-        boundary, subtree = boundary.to(self.weight.device).long(), subtree.to(self.weight.device).long()
-        marks = self._marks(boundary)
-        self.marked_pairs[..., :length] += _pairs_by_distance(marks)
-        near, kind = self._near(boundary, subtree)
+        boundary, subtree = boundary.to(self.weight_sum.device).long(), subtree.to(self.weight_sum.device).long()
+        marks = self._position_kinds(boundary)
+        self.marked_pair_counts[..., :length] += _pairs_by_distance(marks)
+        near, kind = self._end_pairs(boundary, subtree)
         places = kind * self.longest + near[1] - near[2]
-        self.ends_pairs += torch.bincount(places, minlength=self.ends_pairs.numel()).view_as(self.ends_pairs)
+        counts = self.adjacent_pair_counts
+        counts += torch.bincount(places, minlength=counts.numel()).view_as(counts)
         steps = torch.arange(length, device=boundary.device)
         distance = (steps[:, None] - steps).clamp_min(0).flatten()
         inside = boundary >= 0
         pairs = (inside[:, :, None] & inside[:, None] & (steps[:, None] >= steps))[:, None]
-        for layer, given in enumerate(weights):
-            kept = given.float() * pairs
-            self.weight[layer].index_add_(1, distance, kept.sum(0).flatten(1).double())
-            self.square[layer] += torch.linalg.vector_norm(kept, dim=(0, 2, 3)).double().square()
-            self.marked[layer] += torch.einsum("btq,bhtm->hqm", marks, kept @ marks[:, None])
-            self.ends[layer].index_add_(1, kind, kept[near[0], :, near[1], near[2]].T.double())
+        for layer, attention in enumerate(weights):
+            masked = attention.float() * pairs
+            self.weight_sum[layer].index_add_(1, distance, masked.sum(0).flatten(1).double())
+            self.squared_weight_sum[layer] += torch.linalg.vector_norm(masked, dim=(0, 2, 3)).double().square()
+            self.marked_weight_sum[layer] += torch.einsum("btq,bhtm->hqm", marks, masked @ marks[:, None])
+            self.adjacent_weight_sum[layer].index_add_(1, kind, masked[near[0], :, near[1], near[2]].T.double())
 
-    def _marks(self, boundary: Tensor) -> Float[Tensor, "B T M"]:
-        """1 where a position t of a sentence is of a kind: column 0 any, then (level l, shift s): b#(t + s) = l."""
+    def _position_kinds(self, boundary: Tensor) -> Float[Tensor, "B T M"]:
+        """Indicator of the kinds of position t: column 0 any position, then (level l, shift s): b#(t + s) = l."""
         around = F.pad(boundary, (self.shifts, self.shifts), value=-1).unfold(1, 2 * self.shifts + 1, 1)
         levels = torch.arange(2, 2 + self.levels, device=boundary.device)
         inside = (boundary >= 0)[..., None]
         marks = (around[:, :, None] == levels[:, None]).flatten(2) & inside
         return torch.cat((inside, marks), -1).float()
 
-    def _near(self, boundary: Tensor, subtree: Tensor) -> tuple[Int[Tensor, "3 N"], Int[Tensor, " N"]]:
-        """Pairs of ends at most `reach` subtrees apart: (row, query, key) and which kind of pair each is."""
+    def _end_pairs(self, boundary: Tensor, subtree: Tensor) -> tuple[Int[Tensor, "3 N"], Int[Tensor, " N"]]:
+        """Pairs of ends at most `reach` subtrees apart: (row, query, key) and the index of each pair's kind."""
         row, query = ((boundary >= 2) & (boundary < 2 + self.levels)).nonzero(as_tuple=True)
         apart = torch.arange(self.reach + 1, device=boundary.device)
         pairs, kinds = [], []
@@ -129,32 +130,32 @@ class AttentionSums:
             kinds.append(((boundary[row, query][pair] - 2) * self.levels + level) * (self.reach + 1) + r)
         return torch.cat(pairs, 1), torch.cat(kinds)
 
-    def result(self) -> Attention:
-        """The means over all that was added."""
-        pairs = self.marked_pairs[0, 0]
-        position = self.weight / pairs
+    def result(self) -> AttentionMeans:
+        """The means over all batches so far."""
+        pairs = self.marked_pair_counts[0, 0]
+        position = self.weight_sum / pairs
         filled = position.nan_to_num(0.0)
-        marked = _residual(self.marked, self.marked_pairs, filled)
-        counts = self.marked_pairs.sum(-1)
+        marked = _residual(self.marked_weight_sum, self.marked_pair_counts, filled)
+        counts = self.marked_pair_counts.sum(-1)
         ends = (self.levels, 2 * self.shifts + 1)
         near = (self.levels, self.levels, self.reach + 1)
-        mean = self.weight.sum(-1) / pairs.sum()
+        mean = self.weight_sum.sum(-1) / pairs.sum()
         spread = (pairs * filled.square()).sum(-1) / pairs.sum() - mean.square()
-        return Attention(
+        return AttentionMeans(
             position.cpu().numpy(),
-            _whole(pairs),
-            (spread / (self.square / pairs.sum() - mean.square())).cpu().numpy(),
+            _to_int_array(pairs),
+            (spread / (self.squared_weight_sum / pairs.sum() - mean.square())).cpu().numpy(),
             marked[:, :, 0, 1:].unflatten(-1, ends).cpu().numpy(),
-            _whole(counts[0, 1:].view(ends)),
+            _to_int_array(counts[0, 1:].view(ends)),
             marked[:, :, 1:, 1:].unflatten(-1, ends).unflatten(2, ends).cpu().numpy(),
-            _whole(counts[1:, 1:].reshape(*ends, *ends)),
-            _residual(self.ends, self.ends_pairs, filled).unflatten(-1, near).cpu().numpy(),
-            _whole(self.ends_pairs.sum(-1).view(near)),
+            _to_int_array(counts[1:, 1:].reshape(*ends, *ends)),
+            _residual(self.adjacent_weight_sum, self.adjacent_pair_counts, filled).unflatten(-1, near).cpu().numpy(),
+            _to_int_array(self.adjacent_pair_counts.sum(-1).view(near)),
         )
 
 
 def _pairs_by_distance(marks: Float[Tensor, "B T M"]) -> Float[Tensor, "M M T"]:
-    """How many pairs there are of a query kind, a key kind and a distance: correlations, by Fourier transform."""
+    """Number of pairs for each query kind, key kind and distance: cross-correlations, by FFT."""
     length = marks.shape[1]
     waves = torch.fft.rfft(marks.double(), 2 * length, dim=1).transpose(0, 1)  # (F, B, M)
     return torch.fft.irfft((waves.mT @ waves.conj()).movedim(0, -1), 2 * length)[..., :length].round()
@@ -165,10 +166,10 @@ def _residual(
     pairs: Float[Tensor, "*kinds P"],
     position: Float[Tensor, "layers heads P"],
 ) -> Float[Tensor, "layers heads *kinds"]:
-    """Mean weight less mean position part of every kind of pair."""
+    """Mean weight minus mean position part of every kind of pair."""
     expected = torch.einsum("lhp,kp->lhk", position, pairs.flatten(0, -2)).view_as(sums)
     return (sums - expected) / pairs.sum(-1)
 
 
-def _whole(counts: Tensor) -> np.ndarray:
+def _to_int_array(counts: Tensor) -> np.ndarray:
     return counts.round().long().cpu().numpy()

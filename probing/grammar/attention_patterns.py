@@ -1,6 +1,6 @@
-"""What a model's attention does with distance and with the ends of subtrees: Part 1 (arXiv 2305.13673), results 6 to 9.
+"""Measure a model's attention by distance and to the ends of subtrees: Part 1 (arXiv 2305.13673), results 6 to 9.
 
-The statistics and their terms are those of probing/grammar/attention_accumulator.py; here a model is asked for them.
+probing/grammar/attention_accumulator.py defines the statistics.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from lm.model import require_causal
-from probing.grammar.attention_accumulator import Attention, AttentionSums
+from probing.grammar.attention_accumulator import AttentionAccumulator, AttentionMeans
 from synth import Block, Corpus, Task, UserError
 from synth.tasks.cfg import Cfg
 
 
 def attention_weights(model: Any, documents: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
-    """Batches of documents: their numbers (B,) and the weights (B, H, T, T) of every layer, padded on the right."""
-    from lm.inference.activations import read
+    """Yield batches: indices of documents (B,) and the attention weights (B, H, T, T) of every layer."""
+    from lm.inference.activations import iter_activations
 
-    for batch in read(model, documents, "block.*.weights"):
+    for batch in iter_activations(model, documents, "block.*.weights"):
         yield batch.rows, [batch[f"block.{layer}.weights"] for layer in range(len(batch.tensors))]
 
 
 def label_rows(block: Block, name: str, numbers: np.ndarray, length: int) -> Tensor:
-    """A label of documents `numbers` (B,) as (B, length, ...), -1 where a document has ended."""
+    """A label of documents `numbers` (B,) as (B, length, ...), padded with -1."""
     column = block.labels[name]
     rows = np.full((len(numbers), length, *column.shape[1:]), -1, np.int64)
     for row, number in enumerate(numbers):
@@ -35,13 +35,13 @@ def label_rows(block: Block, name: str, numbers: np.ndarray, length: int) -> Ten
     return torch.from_numpy(rows)
 
 
-def measure_attention(model: Any, block: Block, depth: int, shifts: int = 2, reach: int = 8) -> Attention:
-    """The statistics of a model over the documents of a block with labels, in one pass."""
+def measure_attention(model: Any, block: Block, depth: int, shifts: int = 2, reach: int = 8) -> AttentionMeans:
+    """The statistics of a model over the documents of a labelled block, in one pass."""
     sums = None
     for numbers, weights in attention_weights(model, block.documents):
         if sums is None:
             longest, device = int(block.lengths.max()), weights[0].device
-            sums = AttentionSums(len(weights), weights[0].shape[1], depth, longest, shifts, reach, device)
+            sums = AttentionAccumulator(len(weights), weights[0].shape[1], depth, longest, shifts, reach, device)
         labels = (label_rows(block, name, numbers, weights[0].shape[-1]) for name in ("boundary", "subtree"))
         sums.update(weights, *labels)
     assert sums is not None, "no documents"
@@ -52,9 +52,10 @@ def measure_attention(model: Any, block: Block, depth: int, shifts: int = 2, rea
 class AttentionStatistics:
     """Results 6 to 9 of Part 1 over true test sentences of a CFG.
 
-    sentences: how many (the paper does not say; a thousand is usual); shifts: how far beside an end to look; reach:
-    subtrees between two ends; distances: how many rows of the position part to report, from 0; by_layer: rows of single
-    layers instead of their mean over the model, by_head: and of single heads (the position part is always by both).
+    sentences: number of sentences (the paper does not say). shifts: largest offset from an end. reach: largest number
+    of subtrees between two ends. distances: number of distances, from 0, for which the position part is reported.
+    by_layer: rows per layer instead of the mean over layers; by_head: rows per head too (the position part always has
+    both).
     """
 
     sentences: int = 1000
@@ -70,37 +71,37 @@ class AttentionStatistics:
         if min(self.sentences, self.reach, self.distances) < 1 or self.shifts < 0:
             raise UserError(f"{self}: give at least 1 for sentences, reach and distances, and 0 for shifts")
         if self.by_head and not self.by_layer:
-            raise UserError("by_head=True tells heads of every layer apart; leave by_layer=True with it")
+            raise UserError("by_head=True gives rows per head of every layer; set by_layer=True with it")
 
     def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement reads, for the cost of a dry run."""
+        """Estimated number of tokens read, for the cost of a dry run."""
         return int(self.sentences * (task.world(0).mean_length + 2))
 
     def measure(self, model: Any, task: Task, data_seed: int, seed: int) -> list[dict[str, Any]]:
-        """Rows {statistic, layer and head (from 1, missing in means over them), value, pairs} and what tells rows of
-        one statistic apart:
+        """Rows with columns statistic, layer and head (from 1, missing in means over them), value, pairs and indices of
+        the statistic:
 
         position: distance; explained: nothing; to_end: key_level, key_shift; end_to_end: also query_level, query_shift;
-        adjacent: query_level, key_level, apart. Kinds of pairs that never came have no row.
+        adjacent: query_level, key_level, apart. Kinds without a pair have no row.
 
-        Raises UserError for a task without a grammar, an encoder, and sentences that the context does not hold.
+        Raises UserError for a task without a grammar, an encoder, and sentences that do not fit the context.
         """
         if not isinstance(task, Cfg):
             raise UserError(f"attention statistics need a task whose truth is a grammar; {task.name} is none")
         require_causal(model, "attention statistics")
         block = Corpus(task, data_seed, "test").documents(0, self.sentences, labels=True)
-        if block.lengths.max() > model.config.context:
+        if block.lengths.max() > model.config.max_seq_len:
             raise UserError(
-                f"a sentence of {block.lengths.max()} tokens does not fit context={model.config.context}; "
-                "use a model with a longer context or a lower root"
+                f"a sentence of {block.lengths.max()} tokens does not fit max_seq_len={model.config.max_seq_len}; "
+                "use a model with a longer one or a lower root"
             )
         found = measure_attention(model, block, task.world(data_seed).depth, self.shifts, self.reach)
         return list(self._rows(found))
 
-    def _rows(self, found: Attention) -> Iterator[dict[str, Any]]:
+    def _rows(self, found: AttentionMeans) -> Iterator[dict[str, Any]]:
         shown = found.position[:, :, : self.distances], found.position_pairs[: self.distances]
         yield from _table("position", *shown, {"distance": 0})
-        yield from _table("explained", found.explained, found.position_pairs.sum(), {})
+        yield from _table("explained", found.position_r2, found.position_pairs.sum(), {})
         key, query = {"key_level": 2, "key_shift": -self.shifts}, {"query_level": 2, "query_shift": -self.shifts}
         kinds = (
             ("to_end", found.to_end, found.to_end_pairs, key),
@@ -113,7 +114,7 @@ class AttentionStatistics:
 
 
 def _table(name: str, values: np.ndarray, pairs: Any, axes: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Rows of values (layers[, heads], *axes) where there were pairs (*axes); `axes` says where each axis begins."""
+    """Rows of values (layers[, heads], *axes) with pairs (*axes) above 0; `axes`: name and first index of each axis."""
     before = ("layer", "head")[: values.ndim - len(axes)]
     begins = dict.fromkeys(before, 1) | axes
     for index in np.argwhere(np.broadcast_to(np.asarray(pairs) > 0, values.shape)):

@@ -1,37 +1,37 @@
-"""Do the embeddings of words gather by the bags they are drawn from? Part 1 (arXiv 2305.13673), result 10.
+"""Whether word embeddings cluster by the bags of words of an implicit grammar: Part 1 (arXiv 2305.13673), result 10.
 
-Every row of a model's input table is the vector of a word. In an implicit grammar nothing about a word matters but how
-often each terminal writes it, so words of like memberships should have like vectors. docs/tasks/implicit.md has an
-example.
+All that matters of a word there is how often each terminal emits it, so words with similar memberships should have
+similar embeddings. docs/tasks/implicit.md has an example.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lm.model import Decoder
+from probing.scoring.metrics import mean_or_nan
 from synth import Task, UserError
 from synth.tasks.implicit import ImplicitCfg, memberships
 
 
 @dataclass(frozen=True)
 class BagGeometry:
-    """pictured: how many words' places in the plane are given, for a drawing; 0 for none."""
+    """num_plotted_words: number of words whose coordinates in the plane are returned, for a plot."""
 
-    pictured: int = 0
+    num_plotted_words: int = field(default=0, metadata={"identity": "pictured"})
 
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.pictured < 0:
-            raise UserError(f"pictured={self.pictured} is no number of words; give 0 or more")
+        if self.num_plotted_words < 0:
+            raise UserError(f"num_plotted_words={self.num_plotted_words} is no number of words; give 0 or more")
 
     def measure(self, model: Decoder, task: Task, data_seed: int, seed: int = 0) -> list[dict[str, Any]]:
-        """A row of statistic "geometry" with the columns of `geometry` and chance_valid, the share of sentences of
-        shuffled words that are valid; then a row of statistic "word" for each of the first `pictured` words that stand
-        in a bag: word, bags (their terminals, as "{1 3}"), x and y (see `plane`) and x_share, y_share, the parts of the
-        vectors' variance along these two.
+        """A row of statistic "geometry" with the columns of `geometry` and chance_valid, the share of valid sentences
+        among shuffled ones; then a row of statistic "word" for each of the first `num_plotted_words` words in a bag:
+        word, bags (their terminals, as "{1 3}"), x and y (see `plane`), and x_share, y_share, the explained variance of
+        the two axes.
 
         Raises UserError for a task without bags, or a model with another vocabulary.
         """
@@ -52,59 +52,51 @@ class BagGeometry:
     def _words(
         self, vectors: np.ndarray, chances: np.ndarray, words: list[str], terminals: tuple[str, ...]
     ) -> list[dict[str, Any]]:
-        if not self.pictured:
+        if not self.num_plotted_words:
             return []
-        places, shares = plane(vectors)
-        found = []
-        for n, (word, (x, y)) in enumerate(zip(words[: self.pictured], places.tolist(), strict=False)):
+        coordinates, shares = plane(vectors)
+        rows = []
+        for n, (word, (x, y)) in enumerate(zip(words[: self.num_plotted_words], coordinates.tolist(), strict=False)):
             bags = " ".join(t for t, chance in zip(terminals, chances[:, n], strict=True) if chance)
-            found.append({"statistic": "word", "word": word, "bags": f"{{{bags}}}", "x": x, "y": y})
-        return [row | {"x_share": shares[0], "y_share": shares[1]} for row in found]
+            rows.append({"statistic": "word", "word": word, "bags": f"{{{bags}}}", "x": x, "y": y})
+        return [row | {"x_share": shares[0], "y_share": shares[1]} for row in rows]
 
 
 def geometry(vectors: np.ndarray, chances: np.ndarray) -> dict[str, float]:
-    """How vectors (n, D) of n >= 3 words lie to their memberships chances (K, n) = Pr[word | terminal].
+    """Compare vectors (n, D) of n >= 3 words with their memberships chances (K, n) = Pr[word | terminal].
 
-    Likeness of two words is the cosine of their vectors after the mean vector is taken away.
-    purity: share of words whose most alike other word is in exactly the same bags; purity_chance: for any other word;
-    same, shared, apart: mean likeness of two words in the same bags, in different ones of which they share some, and
-    without a common one (NaN where there are no such pairs); agreement: correlation, over pairs of words, of likeness
-    with the cosine of memberships, each word's share over terminals (what its sight says of the terminal, but for how
-    common terminals are): 0 where vectors know nothing of bags.
+    Similarity of two words is the cosine of their vectors after centering. purity: share of words whose nearest
+    neighbour is in exactly the same bags; purity_chance: the same for a random other word. same, shared, apart: mean
+    similarity of two words in the same bags, in different bags with some in common, and without a common bag (NaN if
+    there are no such pairs). agreement: correlation, over pairs of words, of similarity with the cosine of the words'
+    memberships, normalized to sum to 1 over terminals; 0 if the vectors carry no information about bags.
     """
-    likeness = cosines(vectors - vectors.mean(0))
+    similarity = cosines(vectors - vectors.mean(0))
     pairs = np.triu_indices(len(vectors), 1)
     inside = chances.T > 0
     equal = np.all(inside[:, None] == inside, -1)
     common = np.any(inside[:, None] & inside, -1)
-    others = likeness - 2 * np.eye(len(vectors))  # nobody is their own neighbour
+    others = similarity - 2 * np.eye(len(vectors))  # no word is its own neighbour
     truth = cosines((chances / chances.sum(0)).T)
-    groups = (equal, common & ~equal, ~common)
-    same, shared, apart = (_mean(likeness[pairs][group[pairs]]) for group in groups)
+    groups = {"same": equal, "shared": common & ~equal, "apart": ~common}
     return {
         "purity": float(equal[np.arange(len(vectors)), others.argmax(1)].mean()),
         "purity_chance": float(equal[pairs].mean()),
-        "same": same,
-        "shared": shared,
-        "apart": apart,
-        "agreement": float(np.corrcoef(likeness[pairs], truth[pairs])[0, 1]),
+        **{name: mean_or_nan(similarity[pairs][group[pairs]]) for name, group in groups.items()},
+        "agreement": float(np.corrcoef(similarity[pairs], truth[pairs])[0, 1]),
     }
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
-    """(n, n) cosines of vectors (n, D); 0 for a vector of zeros."""
+    """Cosine similarities (n, n) of vectors (n, D); 0 for a zero vector."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit @ unit.T
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 2) of vectors (n, D) along their two principal components, and the parts (2,) of the variance there.
-    A component's sign is such that its largest entry is positive."""
+    """Coordinates (n, 2) of vectors (n, D) on their first two principal components, and the explained variance (2,) as
+    shares. The sign of a component makes its largest entry in size positive."""
     centred = vectors - vectors.mean(0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
     return centred @ axes.T, sizes[:2] ** 2 / (sizes**2).sum()
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")

@@ -1,4 +1,4 @@
-"""Hidden states of sentences whose parse is known, drawn and read in lots that fit into memory, for probes to learn on.
+"""Hidden states of sentences with known parse trees, as training and test data of probes, in chunks that fit memory.
 
 The labels are those of Part 1 (arXiv 2305.13673), Figure 6, as synth.cfg.sampling gives them.
 """
@@ -12,127 +12,127 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lm.inference.activations import matching, names, read
-from lm.inference.hooks import is_weights, look_inside
-from probing.linear.position_probe import Batch
+from lm.inference.activations import activation_names, iter_activations, match_activations
+from lm.inference.hooks import find_hook_points, is_weights
+from probing.linear.position_probe import StateBatch
 from synth import Corpus, UserError
 from synth.task import Example
 from synth.tasks.cfg import Cfg
 
-MOST = 1 << 25  # hidden numbers held at once: 128 MiB in fp32
-HELD_OUT = 10  # one sentence in so many, by its content, is never learned on and only tested
+MAX_STATE_NUMBERS = 1 << 25  # largest number of floats in a chunk of states: 128 MiB in fp32
+HELD_OUT = 10  # one in so many distinct sentences is for the test only
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of a position on each level between root and terminals: the number of its ancestor there, or
-    (boundary) whether a subtree of that level ends there. ends: only of positions where one ends. shuffled: every
-    sentence is asked for the answers of the one before it, as far as both reach."""
+class ProbeTarget:
+    """The label of a position on each of the V levels between root and terminals: the index of its ancestor there, or
+    (boundary) whether a subtree of that level ends there. ends_only: label only positions where one ends. shuffled: the
+    control, each sentence with the labels of the one before it, up to the shorter length."""
 
     boundary: bool = False
-    ends: bool = False
+    ends_only: bool = False
     shuffled: bool = False
 
     def classes(self, task: Cfg) -> list[int]:
-        """How many answers there are on each level (V,)."""
+        """Number of classes of each level (V,)."""
         inner = task.world().levels[1:-1]
         return [2 if self.boundary else len(level) for level in inner]
 
     def labels(self, sentences: Sequence[Example], length: int) -> np.ndarray:
-        """Answers (V, n, length), -1 where nothing is asked."""
+        """Labels (V, n, length) of n sentences, -1 for none."""
         levels = sentences[0].labels["ancestor"].shape[1] - 2
-        found = np.full((levels, len(sentences), length), -1)
+        labels = np.full((levels, len(sentences), length), -1)
         for n, sentence in enumerate(sentences):
             ancestors, boundary = (sentence.labels[name][1:] for name in ("ancestor", "boundary"))
             ending = boundary[:, None] <= np.arange(2, levels + 2)  # the paper's b_l: levels count from 1, the root
-            answers = ending.astype(int) if self.boundary else ancestors[:, 1:-1]
-            found[:, n, : len(answers)] = (np.where(ending, answers, -1) if self.ends else answers).T
+            values = ending.astype(int) if self.boundary else ancestors[:, 1:-1]
+            labels[:, n, : len(values)] = (np.where(ending, values, -1) if self.ends_only else values).T
         if self.shuffled:
-            asked = np.arange(length) < lengths_of(sentences)[:, None]
-            found = np.where(asked, np.roll(found, 1, 1), -1)
-        return found
+            inside = np.arange(length) < sentence_lengths(sentences)[:, None]
+            labels = np.where(inside, np.roll(labels, 1, 1), -1)
+        return labels
 
 
-def lengths_of(sentences: Sequence[Example]) -> np.ndarray:
-    """How many terminals each has (n,)."""
+def sentence_lengths(sentences: Sequence[Example]) -> np.ndarray:
+    """Number of terminals of each sentence (n,)."""
     return np.array([len(sentence.tokens) - 1 for sentence in sentences])
 
 
-def held_out(document: Example) -> bool:
-    """Whether a document, <bos> sentence <eos>, is kept for tests: that is decided by its content alone."""
+def is_held_out(document: Example) -> bool:
+    """Whether a document, <bos> sentence <eos>, is in the test set; a hash of its content decides."""
     return crc32(document.tokens.tobytes()) % HELD_OUT == 0
 
 
-class Reader:
-    """What a model makes of sentences of a grammar: batches of states and answers, for training and for a test.
+class HiddenStateSampler:
+    """Batches of a model's hidden states on sentences of a grammar, with labels, for training and test of probes.
 
-    Every number of a layer's states is shifted and scaled to mean 0 and spread 1 over the first lot learned on: linear
-    probes of any layer then learn at one rate, and can say no more and no less.
+    Each dimension of each layer is standardized with mean and standard deviation of the first training chunk: one
+    learning rate then suits all layers, and what linear probes can express stays the same.
     """
 
     def __init__(
-        self, model: nn.Module, task: Cfg, data_seed: int, layers: Sequence[str], question: Question, batch: int
+        self, model: nn.Module, task: Cfg, data_seed: int, layers: Sequence[str], target: ProbeTarget, batch_size: int
     ) -> None:
-        self.model, self.task, self.data_seed, self.question, self.batch = model, task, data_seed, question, batch
-        self.layers = matching(layers, [name for name in names(model) if not is_weights(name)])
-        self.width, self.device = look_inside(model).width, next(model.parameters()).device
-        room = len(self.layers) * task.world().max_length * self.width * batch
-        self.batches_a_lot = max(1, MOST // room)
-        self.shift = self.scale = torch.empty(0)
-        self.tested: list[int] = []  # a number for each test sentence, the same where it is the same sentence
+        self.model, self.task, self.data_seed, self.target, self.batch_size = model, task, data_seed, target, batch_size
+        self.layers = match_activations(layers, [name for name in activation_names(model) if not is_weights(name)])
+        self.width, self.device = find_hook_points(model).d_model, next(model.parameters()).device
+        room = len(self.layers) * task.world().max_length * self.width * batch_size
+        self.batches_per_chunk = max(1, MAX_STATE_NUMBERS // room)
+        self.mean = self.std = torch.empty(0)
+        self.test_sentence_ids: list[int] = []  # hash of each test sentence: equal for equal sentences
 
-    def training(self, batches: int) -> Iterator[Batch]:
-        """So many batches of fresh sentences."""
+    def training_batches(self, batches: int) -> Iterator[StateBatch]:
+        """Yield that many batches of fresh sentences."""
         stream = self._sentences("valid", tested=False)
-        for done in range(0, batches, self.batches_a_lot):
-            count = min(self.batches_a_lot, batches - done)
-            yield from self._lot(list(islice(stream, count * self.batch)), first=not done)
+        for done in range(0, batches, self.batches_per_chunk):
+            count = min(self.batches_per_chunk, batches - done)
+            yield from self._chunk_batches(list(islice(stream, count * self.batch_size)), first=not done)
 
-    def test(self, sentences: int) -> Iterator[Batch]:
-        """So many sentences that were not learned on, whatever is learned on. Only after training has begun."""
+    def test_batches(self, sentences: int) -> Iterator[StateBatch]:
+        """Yield batches of that many held-out sentences. Call it after training_batches, which sets mean and std."""
         stream = self._sentences("test", tested=True)
-        for done in range(0, sentences, self.batches_a_lot * self.batch):
-            lot = list(islice(stream, min(self.batches_a_lot * self.batch, sentences - done)))
-            self.tested += [crc32(sentence.tokens.tobytes()) for sentence in lot]
-            yield from self._lot(lot)
+        for done in range(0, sentences, self.batches_per_chunk * self.batch_size):
+            chunk = list(islice(stream, min(self.batches_per_chunk * self.batch_size, sentences - done)))
+            self.test_sentence_ids += [crc32(sentence.tokens.tobytes()) for sentence in chunk]
+            yield from self._chunk_batches(chunk)
 
     def _sentences(self, split: str, tested: bool) -> Iterator[Example]:
-        """<bos> sentence, without end."""
+        """Yield <bos> sentence, without <eos>, for ever."""
         corpus, number, tried, found = Corpus(self.task, self.data_seed, split), 0, 0, 0
         while tried < 10_000 or found:
             block = corpus.block(number, labels=True)
             number, tried = number + 1, tried + len(block)
             for document in map(block.__getitem__, range(len(block))):
-                if held_out(document) == tested:
+                if is_held_out(document) == tested:
                     found += 1
                     labels = {name: column[:-1] for name, column in document.labels.items()}
                     yield Example(document.tokens[:-1], document.loss_mask[:-1], labels=labels)
         raise UserError(f"{self.task.grammar} has too few sentences to keep some for a test; choose a higher root")
 
-    def states(self, sentences: Sequence[Example], first: bool = False) -> Tensor:
-        """(Y, n, T, D), shifted and scaled, 0 at padding; T: the longest of the sentences, which come without <eos>.
-        first: they are the lot that says how to shift and to scale."""
-        lengths = lengths_of(sentences)
-        states = self._states(sentences, int(lengths.max()))
+    def standardized_states(self, sentences: Sequence[Example], fit_statistics: bool = False) -> Tensor:
+        """Standardized states (Y, n, T, D) of sentences without <eos>, 0 at padding; T is the largest length.
+        fit_statistics: set mean and std from these sentences."""
+        lengths = sentence_lengths(sentences)
+        states = self._raw_states(sentences, int(lengths.max()))
         real = torch.from_numpy(np.arange(states.shape[2]) < lengths[:, None]).to(self.device)
-        if first:
+        if fit_statistics:
             inner = states[:, real]
-            self.shift, self.scale = inner.mean(1)[:, None, None], inner.std(1)[:, None, None].clamp_min(1e-6)
-        return states.sub_(self.shift).div_(self.scale).mul_(real[..., None])
+            self.mean, self.std = inner.mean(1)[:, None, None], inner.std(1)[:, None, None].clamp_min(1e-6)
+        return states.sub_(self.mean).div_(self.std).mul_(real[..., None])
 
-    def _lot(self, sentences: Sequence[Example], first: bool = False) -> Iterator[Batch]:
-        states, lengths = self.states(sentences, first), lengths_of(sentences)
-        labels = torch.from_numpy(self.question.labels(sentences, states.shape[2])).to(self.device)
-        for start in range(0, len(sentences), self.batch):
-            rows = slice(start, start + self.batch)
+    def _chunk_batches(self, sentences: Sequence[Example], first: bool = False) -> Iterator[StateBatch]:
+        states, lengths = self.standardized_states(sentences, first), sentence_lengths(sentences)
+        labels = torch.from_numpy(self.target.labels(sentences, states.shape[2])).to(self.device)
+        for start in range(0, len(sentences), self.batch_size):
+            rows = slice(start, start + self.batch_size)
             most = int(lengths[rows].max())
             known = torch.from_numpy(lengths[rows]).to(self.device)
-            yield Batch(states[:, rows, :most], known, labels[:, rows, :most])
+            yield StateBatch(states[:, rows, :most], known, labels[:, rows, :most])
 
-    def _states(self, sentences: Sequence[Example], length: int) -> Tensor:
-        """(Y, n, length, D): what stands at <bos> is no position of the sentence."""
+    def _raw_states(self, sentences: Sequence[Example], length: int) -> Tensor:
+        """States (Y, n, length, D) without that of <bos>."""
         states = torch.zeros(len(self.layers), len(sentences), length, self.width, device=self.device)
-        for part in read(self.model, [sentence.tokens for sentence in sentences], self.layers):
+        for part in iter_activations(self.model, [sentence.tokens for sentence in sentences], self.layers):
             rows = torch.from_numpy(part.rows).to(self.device)
             for y, name in enumerate(self.layers):
                 states[y, rows, : part.lengths.max() - 1] = part[name][:, 1:].float()

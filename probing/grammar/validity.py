@@ -1,7 +1,7 @@
-"""Does a model write the language it was trained on? Part 1 (arXiv 2305.13673), section 4.1, Figure 4.
+"""How well a model generates the language it was trained on: Part 1 (arXiv 2305.13673), section 4.1, Figure 4.
 
-Three questions, each against the exact truth: are its sentences valid (left panel), are they as diverse as the truth
-(middle), and is its next-token distribution the true one (right)?
+Three measures, each against exact values of the grammar: validity of generated sentences (left panel), their diversity
+(middle) and the divergence of the next-token distribution (right).
 """
 
 from collections.abc import Sequence
@@ -10,21 +10,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lm.inference.sampling import generate
+from lm.inference.sampling import generate, no_progress
 from lm.model import Decoder
 from probing.scoring.likelihood import log_probabilities, target_log_probabilities
+from probing.scoring.metrics import mean_or_nan
 from synth import Corpus, Task, UserError, cfg
 from synth.tasks.cfg import Cfg
 
 
 @dataclass(frozen=True)
 class Validity:
-    """The protocol of Part 1's results 1 to 3 on a CFG.
+    """Results 1 to 3 of Part 1 on a CFG.
 
-    samples: sentences generated for each cut (the paper: 20,000); cuts: tokens of a true sentence given as prefix
-    (the paper: 0 and 50); temperature 1 is plain multinomial sampling; kl_sentences: true sentences over which the
-    divergence to the exact next-token distribution is averaged. trained_tokens: length of the model's training stream;
-    given that, sentences that stood in it are told from new ones, for a small grammar could be learned by heart.
+    samples: sentences generated for each cut (the paper: 20,000). cuts: lengths in tokens of the prefixes of true
+    sentences (the paper: 0 and 50). temperature: 1 is plain multinomial sampling. kl_sentences: true sentences over
+    which the divergence from the exact next-token distribution is averaged. trained_tokens: number of tokens the model
+    was trained on; above 0, sentences of the training stream are scored apart from new ones, because a small grammar
+    can be memorized.
     """
 
     samples: int = 20_000
@@ -40,81 +42,83 @@ class Validity:
             raise UserError(f"{self}: samples and kl_sentences must be at least 1, cuts 0 or more, temperature above 0")
 
     def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement writes and reads, for the cost of a dry run."""
+        """Estimated number of tokens generated and read, for the cost of a dry run."""
         sentences = len(self.cuts) * self.samples + self.samples + self.kl_sentences
         return int(sentences * (task.world(0).mean_length + 1))
 
     def measure(self, model: Decoder, task: Task, data_seed: int, seed: int) -> dict[str, Any]:
-        """One row with, for each cut c: valid_c (share of prefix + completion that is a sentence) and unfinished_c;
-        from cut 0 also bits (entropy of a generated sentence under the model), bits_truth, duplicates and
-        duplicates_truth (share of repeats among as many true sentences); over true test sentences loss (nats a token),
-        loss_floor and kl (nats a position, <eos> included). With trained_tokens also known_truth (share of true test
-        sentences that stood in the training stream), known_c (of the generated ones), valid_new_c (valid share of those
-        that did not; never above valid_c, as only valid ones can be known) and kl_new (kl over unknown test sentences).
+        """One row with, for each cut c: valid_c (share of prefix + completion that is a sentence) and unfinished_c
+        (share without <eos>); from cut 0 also bits (entropy of a generated sentence under the model), bits_truth,
+        duplicates and duplicates_truth (share of repeats, among as many true sentences); over true test sentences loss
+        (nats per token), loss_floor and kl (nats per position, <eos> included). With trained_tokens also known_truth
+        (share of true test sentences that are in the training stream), known_c (of the generated ones), valid_new_c
+        (valid share of those that are not; never above valid_c, as only valid ones can be known) and kl_new (kl over
+        test sentences that are not).
+
+        Raises UserError for a task without a grammar, and for a cut that is not shorter than every sentence.
         """
         if not isinstance(task, Cfg):
             raise UserError(f"validity needs a task whose truth is a grammar; {task.name} is none")
-        trained = trained_on(task, data_seed, self.trained_tokens)
+        trained = training_documents(task, data_seed, self.trained_tokens)
         row: dict[str, Any] = {}
         for cut in self.cuts:
-            row |= self._generation(model, task, data_seed, seed, cut, trained)
-        return row | self._divergence(model, task, data_seed, trained)
+            row |= self._generation_metrics(model, task, data_seed, seed, cut, trained)
+        return row | self._divergence_metrics(model, task, data_seed, trained)
 
-    def _generation(
+    def _generation_metrics(
         self, model: Decoder, task: Cfg, data_seed: int, seed: int, cut: int, trained: set[bytes]
     ) -> dict[str, Any]:
         grammar, vocab = task.world(data_seed), task.vocab()
         check_cut(grammar, cut)
         truth = Corpus(task, data_seed, "test").documents(0, self.samples)
         prompts = [truth.tokens[a : a + 1 + cut] for a in truth.offsets[:-1]]
-        room = min(grammar.max_length + 1, model.config.context) - cut
-        written = generate(model, prompts, room, self.temperature, vocab.eos, seed, progress=silent)
-        documents = [np.concatenate([p, w]) for p, w in zip(prompts, written, strict=True)]
+        max_new_tokens = min(grammar.max_length + 1, model.config.max_seq_len) - cut
+        completions = generate(model, prompts, max_new_tokens, self.temperature, vocab.eos, seed, progress=no_progress)
+        documents = [np.concatenate([p, w]) for p, w in zip(prompts, completions, strict=True)]
         finished = np.array([document[-1] == vocab.eos for document in documents])
-        valid = valid_documents(grammar, documents, vocab.eos)
-        found = {f"valid_{cut}": float(valid.mean()), f"unfinished_{cut}": float(1 - finished.mean())}
+        valid = are_valid(grammar, documents, vocab.eos)
+        row = {f"valid_{cut}": float(valid.mean()), f"unfinished_{cut}": float(1 - finished.mean())}
         if trained:
-            known = _known(documents, trained)
-            found |= {f"known_{cut}": float(known.mean()), f"valid_new_{cut}": _mean(valid[~known])}
-        if cut == 0 and self.temperature == 1:  # elsewhere the model's own entropy is not that of what it writes
-            spoken = target_log_probabilities(model, documents)
-            found |= {
-                "bits": float(np.mean([-values.sum() for values in spoken]) / np.log(2)),
+            known = _in_training_set(documents, trained)
+            row |= {f"known_{cut}": float(known.mean()), f"valid_new_{cut}": mean_or_nan(valid[~known])}
+        if cut == 0 and self.temperature == 1:  # else samples do not follow the model's distribution
+            log_probs = target_log_probabilities(model, documents)
+            row |= {
+                "bits": float(np.mean([-values.sum() for values in log_probs]) / np.log(2)),
                 "bits_truth": cfg.sentence_entropy(grammar, 2_000, 0)[0],
-                "duplicates": repeats(documents),
-                "duplicates_truth": repeats([truth[i].tokens for i in range(len(truth))]),
+                "duplicates": duplicate_share(documents),
+                "duplicates_truth": duplicate_share([truth[i].tokens for i in range(len(truth))]),
             }
-        return found
+        return row
 
-    def _divergence(self, model: Decoder, task: Cfg, data_seed: int, trained: set[bytes]) -> dict[str, Any]:
-        """KL(true next token || model's), averaged over every position of every sentence (result 3)."""
+    def _divergence_metrics(self, model: Decoder, task: Cfg, data_seed: int, trained: set[bytes]) -> dict[str, Any]:
+        """Loss and KL(true || model) of the next token, averaged over every position of every sentence (result 3)."""
         grammar = task.world(data_seed)
         block = Corpus(task, data_seed, "test").documents(0, self.kl_sentences)
-        whole = block.documents
-        documents = [document[: model.config.context + 1] for document in whole]
-        rows = log_probabilities(model, documents)
+        documents = [document[: model.config.max_seq_len + 1] for document in block.documents]
+        log_probs = log_probabilities(model, documents)
         terminals = block.tokens[block.loss_mask & (block.tokens < task.vocab().eos)] - 1
         offsets = block.offsets - 2 * np.arange(len(block) + 1)
         truth = cfg.next_token(grammar, terminals, offsets)
         sums = np.zeros((len(documents), 3))  # of divergence, of loss, of positions
-        for i, (document, row) in enumerate(zip(documents, rows, strict=True)):
+        for i, (document, log_prob) in enumerate(zip(documents, log_probs, strict=True)):
             start = offsets[i] + i  # a sentence of T tokens has T+1 prefixes
-            true = truth[start : start + len(row)]
-            said = row[:, 1 : grammar_columns(grammar)]
-            divergence = np.sum(true * (np.log(np.where(true > 0, true, 1)) - said))
-            sums[i] = divergence, -row[np.arange(len(row)), document[1:]].sum(), len(row)
+            true = truth[start : start + len(log_prob)]
+            predicted = log_prob[:, 1 : grammar_columns(grammar)]
+            divergence = np.sum(true * (np.log(np.where(true > 0, true, 1)) - predicted))
+            sums[i] = divergence, -log_prob[np.arange(len(log_prob)), document[1:]].sum(), len(log_prob)
         floor = cfg.sentence_entropy(grammar, 2_000, 0)[0] * np.log(2) / (grammar.mean_length + 1)
         kl, loss, positions = sums.sum(0)
-        found = {"loss": loss / positions, "loss_floor": floor, "kl": kl / positions}
+        row = {"loss": loss / positions, "loss_floor": floor, "kl": kl / positions}
         if trained:
-            new = ~_known(whole, trained)
-            found |= {"known_truth": float(1 - new.mean())}
-            found |= {"kl_new": sums[new, 0].sum() / sums[new, 2].sum() if new.any() else float("nan")}
-        return found
+            new = ~_in_training_set(block.documents, trained)
+            row |= {"known_truth": float(1 - new.mean())}
+            row |= {"kl_new": sums[new, 0].sum() / sums[new, 2].sum() if new.any() else float("nan")}
+        return row
 
 
 def check_cut(grammar: cfg.Grammar, cut: int) -> None:
-    """Raise UserError unless every sentence goes on after its first `cut` tokens."""
+    """Raise UserError unless every sentence is longer than `cut` tokens."""
     if cut >= grammar.min_length:
         raise UserError(
             f"a cut of {cut} tokens leaves nothing to complete: {grammar.name} has sentences of "
@@ -122,37 +126,28 @@ def check_cut(grammar: cfg.Grammar, cut: int) -> None:
         )
 
 
-def silent(done: int, total: int) -> None:
-    """In place of a bar of its own: an experiment shows one for all of its runs."""
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of (n,), NaN without any: a missing value, never a 0."""
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _known(documents: Sequence[np.ndarray], trained: set[bytes]) -> np.ndarray:
-    """Which documents stood in the training stream, (n,) bool."""
+def _in_training_set(documents: Sequence[np.ndarray], trained: set[bytes]) -> np.ndarray:
+    """Whether each document is in the training stream, (n,) bool."""
     return np.array([np.asarray(document, np.int32).tobytes() in trained for document in documents])
 
 
 def grammar_columns(grammar: cfg.Grammar) -> int:
-    """One past the id of <eos>: ids 1..K+1 are the terminals and the end, the columns of the exact rows."""
+    """End of the id range 1..K+1, the K terminals and <eos>: the columns of the exact next-token distribution."""
     return len(grammar.terminals) + 2
 
 
-def valid_documents(grammar: cfg.Grammar, documents: Sequence[np.ndarray], eos: int) -> np.ndarray:
+def are_valid(grammar: cfg.Grammar, documents: Sequence[np.ndarray], eos: int) -> np.ndarray:
     """Whether each document, <bos> sentence <eos>, is a finished sentence of the grammar: (n,) bool."""
     clean = [d[1:-1] for d in documents]
     fit = np.array([d[-1] == eos and (s > 0).all() and (s < eos).all() for d, s in zip(documents, clean, strict=True)])
-    kept = [s - 1 for s, good in zip(clean, fit, strict=True) if good]
-    offsets = np.cumsum([0, *map(len, kept)])
-    fit[fit] = cfg.is_member(grammar, np.concatenate([np.zeros(0, np.int32), *kept]).astype(np.int32), offsets)
+    sentences = [s - 1 for s, good in zip(clean, fit, strict=True) if good]
+    offsets = np.cumsum([0, *map(len, sentences)])
+    fit[fit] = cfg.is_member(grammar, np.concatenate([np.zeros(0, np.int32), *sentences]).astype(np.int32), offsets)
     return fit
 
 
-def trained_on(task: Task, data_seed: int, tokens: int) -> set[bytes]:
-    """The documents that the first `tokens` tokens of a training stream hold; none for 0 tokens."""
+def training_documents(task: Task, data_seed: int, tokens: int) -> set[bytes]:
+    """The documents, as bytes, in the first `tokens` tokens of a training stream."""
     corpus, found, seen, number = Corpus(task, data_seed, "train"), set[bytes](), 0, 0
     while seen < tokens:
         block = corpus.block(number)
@@ -161,6 +156,6 @@ def trained_on(task: Task, data_seed: int, tokens: int) -> set[bytes]:
     return found
 
 
-def repeats(documents: Sequence[np.ndarray]) -> float:
+def duplicate_share(documents: Sequence[np.ndarray]) -> float:
     """Share of documents that repeat an earlier one."""
     return 1 - len({np.asarray(d, np.int64).tobytes() for d in documents}) / len(documents)

@@ -1,19 +1,19 @@
-"""How much an answer depends on the wording and the spacing of its question: claim 3.8 of the ledger.
+"""How much answers depend on the wording and spacing of the prompt: claim 3.8 of the ledger.
 
-The same questions about the same people in every format of probing.knowledge.prompt_formats, judged as in
+The same questions about the same people in each format of probing.knowledge.prompt_formats, scored as in
 probing.knowledge.extraction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from probing.knowledge.extraction import EVERY, Half, check_people, drawn, tallied
-from probing.knowledge.prompt_formats import FORMATS, Slots, put
-from probing.knowledge.qa_data import questions_of
+from probing.knowledge.extraction import ALL_ATTRIBUTES, Half, extraction_rows, first_questions, require_two_people
+from probing.knowledge.prompt_formats import FORMATS, SlotFiller, reformat
+from probing.knowledge.qa_data import make_question_task
 from synth.bio.value_lists import ATTRIBUTES
 from synth.corpus import Corpus, mean_length
 from synth.errors import UserError
-from synth.task import Task
+from synth.task import TrainingData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,55 +23,58 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PromptFormats:
-    """All six questions about some people in every format.
+class PromptSensitivity:
+    """Extraction in each prompt format.
 
-    people: how many of the half are asked about (None: all); half, candidates: as in Extraction.
+    people: number of people of the half (None: all). half, score_all_values: as in Extraction.
     """
+
+    identity_name = "PromptFormats"
 
     people: int | None = 200
     half: Half = "second"
-    candidates: bool = True
+    score_all_values: bool = field(default=True, metadata={"identity": "candidates"})
 
     def __post_init__(self) -> None:
-        check_people(self.people)
+        require_two_people(self.people)
 
-    def tokens(self, task: Task) -> int:
-        """About how many tokens a measurement reads: formats are as long as questions, but for a few."""
-        asked = questions_of(task, self.half)
-        people = min(self.people or asked.people, asked.people)
-        return int(len(FORMATS) * people * len(ATTRIBUTES) * mean_length(asked, "test"))
+    def tokens(self, task: TrainingData) -> int:
+        """Estimated number of tokens of a measurement; most formats are about as long as the question."""
+        question_task = make_question_task(task, self.half)
+        people = min(self.people or question_task.people, question_task.people)
+        return int(len(FORMATS) * people * len(ATTRIBUTES) * mean_length(question_task, "test"))
 
-    def measure(self, model: "Decoder", task: Task, data_seed: int, seed: int = 0) -> list[dict[str, Any]]:
-        """A row for each format: format, kind (of closeness to training), prompt (the first one), skipped (why it
-        cannot be asked, else empty), and the columns of probing.knowledge.extraction.tallied over all attributes.
+    def measure(self, model: "Decoder", task: TrainingData, data_seed: int, seed: int = 0) -> list[dict[str, Any]]:
+        """One row per format, with the columns of `extraction_rows` over all attributes.
 
-        Raises UserError as Extraction does.
+        format: its name. kind: closeness to the training text. prompt: the first prompt. skipped: why the format cannot
+        be written in the task's vocabulary, else empty. Raises UserError as Extraction does.
         """
-        from probing.knowledge.qa_scoring import ask, check_model
+        from probing.knowledge.qa_scoring import check_vocabulary, score_questions
 
-        asked = questions_of(task, self.half)
-        check_model(model, asked)
-        questions = drawn(Corpus(asked, data_seed, "test"), self.people)
-        slots = Slots(asked, data_seed).of(questions.people, questions.about)
+        question_task = make_question_task(task, self.half)
+        check_vocabulary(model, question_task)
+        questions = first_questions(Corpus(question_task, data_seed, "test"), self.people)
+        slots = SlotFiller(question_task, data_seed).fill_slots(questions.person_ids, questions.attribute_ids)
         rows = []
-        for format in FORMATS:
-            row: dict[str, Any] = {"format": format.name, "kind": format.kind_for(asked)}
+        for prompt_format in FORMATS:
+            row: dict[str, Any] = {"format": prompt_format.name, "kind": prompt_format.kind_for(question_task)}
             try:
-                formatted = put(asked, format, questions, slots)
+                formatted = reformat(question_task, prompt_format, questions, slots)
             except UserError as error:
                 rows.append(row | {"prompt": "", "skipped": str(error)})
                 continue
-            row |= {"prompt": _shown(asked, formatted.documents[0][: formatted.prompts[0]]), "skipped": ""}
-            answers = ask(model, formatted, self.candidates)
-            found = tallied(formatted, answers, seed, self.candidates)
-            rows.append(row | next(one for one in found if one["attribute"] == EVERY))
+            first_prompt = formatted.documents[0][: formatted.prompt_lengths[0]]
+            row |= {"prompt": _decode_prompt(question_task, first_prompt), "skipped": ""}
+            scores = score_questions(model, formatted, self.score_all_values)
+            by_attribute = extraction_rows(formatted, scores, seed, self.score_all_values)
+            rows.append(row | next(r for r in by_attribute if r["attribute"] == ALL_ATTRIBUTES))
         return rows
 
 
-def _shown(task: "BioS", ids: "np.ndarray") -> str:
-    """Ids as a reader sees them: the text that a codec spells, or words with spaces between."""
-    if task.speller is None:
+def _decode_prompt(task: "BioS", ids: "np.ndarray") -> str:
+    """Ids as text: decoded by the codec without <bos> and <eos>, or else the words separated by spaces."""
+    if task.text_codec is None:
         return " ".join(task.vocab().decode(ids))
     special = (task.vocab().bos, task.vocab().eos)
-    return task.speller.text_of(task.vocab().decode([i for i in ids.tolist() if i not in special]))
+    return task.text_codec.detokenize(task.vocab().decode([i for i in ids.tolist() if i not in special]))

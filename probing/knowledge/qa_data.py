@@ -1,7 +1,7 @@
-"""What can be asked about the people of bioS: questions with their true answers, and all answers that there are.
+"""Questions about the people of bioS, with their true answers and all possible answers.
 
-The questions of Part 3.1 (arXiv 2309.14316, section 2.2), answered from known lists of values. Half of the people are
-asked about in training, the other half is held out: a model is examined on people, never on phrasings.
+The questions of Part 3.1 (arXiv 2309.14316, section 2.2); every attribute has a closed list of values. Training uses
+the questions about the first half of the people; evaluation holds out people, never phrasings.
 """
 
 from collections import Counter
@@ -12,106 +12,139 @@ from typing import Any
 
 import numpy as np
 
+from synth.bio.tables import POSSESSIVE_SLOTS
+from synth.bio.value_lists import ATTRIBUTES, PERSON_SLOTS
 from synth.corpus import Corpus
 from synth.errors import UserError
-from synth.mixture import people_of
-from synth.task import Task
+from synth.task import TrainingData
 from synth.tasks.bioqa import BioQuestions
-from synth.tasks.bios import BioS
+from synth.tasks.bios import BioS, biographies_of
 
 Ids = tuple[int, ...]
 
 
-def questions_of(task: Task, half: Any) -> BioQuestions:
-    """The questions about one half of a task's people. Raises UserError when they cannot be asked."""
-    people = people_of(task)
+def make_question_task(task: TrainingData, half: Any) -> BioQuestions:
+    """The question task about one half ("first", "second", "all") of a task's people.
+
+    Raises UserError for a task without people, or whose vocabulary has no words for questions.
+    """
+    people = biographies_of(task)
     if not people.questions:
         raise UserError("the vocabulary has no words for questions; pretrain on bioS with questions=4")
-    return people.recast(BioQuestions, half=half)
+    return people.as_task(BioQuestions, half=half)
+
+
+def num_questions(corpus: Corpus, people: int | None) -> int:
+    """Number of questions about this many people (None: all), at most those that the corpus has."""
+    assert corpus.num_items is not None
+    return min(corpus.num_items, len(ATTRIBUTES) * people) if people else corpus.num_items
+
+
+def name_words(people: BioS, numbers: Sequence[int] | np.ndarray) -> tuple[str, ...]:
+    """First, middle and last name, from their numbers in the lists."""
+    return tuple(people.lexicon.vocab.decode([ids[n] for ids, n in zip(people.lexicon.names, numbers, strict=True)]))
+
+
+def fill_person(words: Sequence[str], name: str, pronouns: tuple[str, ...] | None = None) -> str:
+    """A template in which the name, or the pronouns (in the order of PERSON), stand in the slots for the person."""
+    by_name = [f"{name} 's" if slot in POSSESSIVE_SLOTS else name for slot in PERSON_SLOTS]
+    person = dict(zip(PERSON_SLOTS, pronouns or by_name, strict=True))
+    return " ".join(person.get(word, word) for word in words)
 
 
 @dataclass(frozen=True)
-class Choices:
-    """The values of one attribute, distinct, as ids; shares: how probable each is for a person of whom nothing is
-    known; stop: the ids of the full stop."""
+class AnswerChoices:
+    """The possible answers to the questions about one attribute.
+
+    values: token ids of each distinct value. probabilities (C,): of each value, for a random person. full_stop: token
+    ids of the full stop behind an answer.
+    """
 
     values: tuple[Ids, ...]
-    shares: np.ndarray
-    stop: Ids
+    probabilities: np.ndarray
+    full_stop: Ids
 
     @cached_property
-    def number(self) -> dict[Ids, int]:
-        """From a value to its number."""
+    def index_of(self) -> dict[Ids, int]:
+        """The index in `values` of each value."""
         return {value: i for i, value in enumerate(self.values)}
 
     @property
-    def candidates(self) -> list[Ids]:
-        """The values with their full stop: without it, a value that begins another one could never lose to it."""
-        return [value + self.stop for value in self.values]
+    def sequences(self) -> list[Ids]:
+        """The values with their full stop. Without it, a value could never be less probable than a longer value that
+        begins with it."""
+        return [value + self.full_stop for value in self.values]
 
     @property
-    def chance(self) -> float:
-        """How often the commonest value is right."""
-        return float(self.shares.max())
+    def majority_accuracy(self) -> float:
+        """Accuracy of always answering the most frequent value."""
+        return float(self.probabilities.max())
 
     @property
-    def first_chance(self) -> float:
-        """How often the commonest first token is right: many universities begin with "University"."""
-        firsts: Counter[int] = Counter()
-        for value, share in zip(self.values, self.shares.tolist(), strict=True):
-            firsts[value[0]] += share
-        return max(firsts.values())
+    def first_token_majority_accuracy(self) -> float:
+        """Accuracy of always predicting the most frequent first token: many universities begin with "University"."""
+        first_tokens: Counter[int] = Counter()
+        for value, probability in zip(self.values, self.probabilities.tolist(), strict=True):
+            first_tokens[value[0]] += probability
+        return max(first_tokens.values())
 
     @property
-    def nats(self) -> float:
-        """The loss of who knows the shares and no person."""
-        return float(-(self.shares * np.log(self.shares)).sum())
+    def entropy_nats(self) -> float:
+        """Entropy of the value: the loss of a model that knows the probabilities and no person."""
+        return float(-(self.probabilities * np.log(self.probabilities)).sum())
 
 
-def choices(people: BioS) -> tuple[Choices, ...]:
-    """The values of each attribute, in the order of ATTRIBUTES, spelled as in training. A city of employers is as
-    probable as there are employers in it."""
-    lists, kit = people.lists, people.kit
+def answer_choices(people: BioS) -> tuple[AnswerChoices, ...]:
+    """The choices of each attribute, in the order of ATTRIBUTES, tokenized as in training. The probability of an
+    employer city is proportional to its number of employers."""
+    lists, kit = people.value_lists, people.lexicon
     sizes = (*lists.sizes, people.employers)
-    stop = tuple(people.encode(".").tolist())
-    found = []
-    for first, size in zip(kit.bases.tolist(), sizes, strict=True):
-        counts = Counter(_spelled(people, kit.values.rows[row]) for row in range(first, first + size))
-        found.append(Choices(tuple(counts), np.array(list(counts.values())) / size, stop))
-    return tuple(found)
+    full_stop = tuple(people.encode(".").tolist())
+    choices = []
+    for first, size in zip(kit.value_offsets.tolist(), sizes, strict=True):
+        counts = Counter(_tokenize_value(people, kit.values.rows[row]) for row in range(first, first + size))
+        choices.append(AnswerChoices(tuple(counts), np.array(list(counts.values())) / size, full_stop))
+    return tuple(choices)
 
 
-def _spelled(people: BioS, words: Ids) -> Ids:
-    if people.speller is None:
+def _tokenize_value(people: BioS, words: Ids) -> Ids:
+    if people.text_codec is None:
         return words
-    return tuple(i for word in words for i in people.speller.table.rows[word])
+    return tuple(i for word in words for i in people.text_codec.word_ids.rows[word])
 
 
 @dataclass(frozen=True)
-class Questions:
-    """documents: ids, each a prompt, the true value, its full stop and perhaps more; prompts, values (n,): how many
-    tokens those have; people, about (n,): whom and which of ATTRIBUTES they ask about; choices: the values of each
-    attribute."""
+class QuestionSet:
+    """n tokenized questions with their answers.
+
+    documents: n arrays of ids: the prompt, the true value, its full stop, possibly more. prompt_lengths, value_lengths
+    (n,): in tokens. person_ids, attribute_ids (n,): the person, and the index in ATTRIBUTES. choices: of each
+    attribute.
+    """
 
     documents: Sequence[np.ndarray]
-    prompts: np.ndarray
-    values: np.ndarray
-    people: np.ndarray
-    about: np.ndarray
-    choices: tuple[Choices, ...]
+    prompt_lengths: np.ndarray
+    value_lengths: np.ndarray
+    person_ids: np.ndarray
+    attribute_ids: np.ndarray
+    choices: tuple[AnswerChoices, ...]
 
     @property
-    def truths(self) -> np.ndarray:
-        """The number (n,) of the true value among the choices."""
-        parts = zip(self.documents, self.prompts, self.values, self.about, strict=True)
-        return np.array([self.choices[a].number[tuple(d[p : p + v].tolist())] for d, p, v, a in parts])
+    def value_spans(self) -> list[slice]:
+        """The place of each true value in its document."""
+        return [slice(p, p + v) for p, v in zip(self.prompt_lengths, self.value_lengths, strict=True)]
+
+    @property
+    def true_values(self) -> np.ndarray:
+        """Index (n,) of each true value among its choices."""
+        parts = zip(self.documents, self.value_spans, self.attribute_ids, strict=True)
+        return np.array([self.choices[a].index_of[tuple(document[span].tolist())] for document, span, a in parts])
 
     @classmethod
-    def of(cls, corpus: Corpus, items: np.ndarray) -> "Questions":
-        """Items (n,) of a corpus of questions, as it words them in its first epoch."""
+    def from_corpus(cls, corpus: Corpus, items: np.ndarray) -> "QuestionSet":
+        """The questions of these items (n,) of a question corpus, in the wording of its first epoch."""
         task = corpus.task
         assert isinstance(task, BioQuestions)
-        block, found = corpus.about(items, np.zeros_like(items)), choices(task)
-        behind = len(found[0].stop) + 1  # the full stop and <eos>
-        values = block.lengths - block.prompt_lengths - behind
-        return cls(block.documents, block.prompt_lengths, values, *task.who_and_what(items), found)
+        block, choices = corpus.render_items(items, np.zeros_like(items)), answer_choices(task)
+        value_lengths = block.lengths - block.prompt_lengths - len(choices[0].full_stop) - 1  # 1: <eos>
+        return cls(block.documents, block.prompt_lengths, value_lengths, *task.split_items(items), choices)

@@ -1,133 +1,146 @@
-"""Questions put to a model, and what it answers: the one way in which extraction, its controls and capacity ask.
+"""Scores of a model's answers to questions about people, used by extraction, its controls and extractable capacity.
 
-The measures of Part 3.1 (arXiv 2309.14316, sections 2.2 and 6): the first token of the answer, the whole answer as
-greedy decoding writes it, and beside the paper's the likeliest of all answers that there are. A causal model goes on
-after the prompt; an encoder is shown <mask> in the place of every token of the value, as many as it has, and what is
-behind them.
+The measures of Part 3.1 (arXiv 2309.14316, sections 2.2 and 6): the first token of the answer and the whole answer
+under greedy decoding; beyond the paper, the most probable of all possible answers. A causal model continues the prompt;
+an encoder sees <mask> for every token of the true value, and the text after it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lm.inference.batching import padded, ragged_batches
-from lm.inference.hooks import evaluating
+from lm.inference.batching import pad_documents, ragged_batches
+from lm.inference.hooks import eval_mode
+from lm.inference.sampling import generate
 from lm.model import Decoder
-from probing.knowledge.qa_data import Choices, Questions
-from probing.scoring.closed_set import Trie, likelihoods
-from probing.scoring.likelihood import TOKENS_A_BATCH, judged_targets
-from synth.bio.value_lists import ATTRIBUTES
+from probing.knowledge.qa_data import AnswerChoices, QuestionSet
+from probing.scoring.closed_set import Trie, score_closed_set
+from probing.scoring.likelihood import TOKENS_A_BATCH, argmax_and_log_probabilities
 from synth.errors import UserError
-from synth.tasks.bios import BioS
+from synth.task import TrainingData
 
-TIE = 1e-4  # nats: what is as close as this is as likely, as batches of other shapes round otherwise
+TIE = 1e-4  # nats: smaller differences count as ties, because rounding depends on the shape of the batch
+GENERATION_BATCH_SIZE = 512  # prompts
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of each question (n,): whether the first token is right and whether all of the answer is, decoding greedily; the
-    loss of the value in nats; the number of the likeliest value, -1 where two are as likely or nobody asked."""
+class QAScores:
+    """Scores of n questions, each array (n,).
 
-    first: np.ndarray
-    exact: np.ndarray
-    nats: np.ndarray
-    likeliest: np.ndarray
+    first_token_correct, exact_match: under greedy decoding, of the first token and of the value with its full stop
+    (encoders: of the value). value_nats: loss of the true value, summed over its tokens. likeliest_value: index of the
+    most probable value among the choices; -1 for a tie, or where it was not computed.
+    """
+
+    first_token_correct: np.ndarray
+    exact_match: np.ndarray
+    value_nats: np.ndarray
+    likeliest_value: np.ndarray
 
 
-def check_model(model: Decoder, task: BioS) -> None:
-    """Raise UserError for a model that cannot have learned from this task's people."""
-    needed = model.config.ids(task.vocab())
-    if model.vocab_size != needed:
+def check_vocabulary(model: Decoder, task: TrainingData) -> None:
+    """Raise UserError unless the model has the vocabulary of this task."""
+    if model.vocab_size != (needed := model.config.model_vocab_size(task.vocab())):
         raise UserError(
-            f"the model has {model.vocab_size} tokens and these people's texts need {needed}; "
-            "ask it about the people that it was trained on"
+            f"the model has {model.vocab_size} tokens and {task.name} needs {needed}; "
+            "use the people, questions= and reasoning= of the biographies that it was trained on"
         )
 
 
-def ask(model: Decoder, questions: Questions, candidates: bool = True) -> Answers:
-    """Put all questions to a model. candidates: also find the likeliest value. The model is in eval mode meanwhile and
-    afterwards as it was. Raises UserError for documents longer than its context."""
-    with evaluating(model):
-        return (_written if model.config.causal else _filled)(model, questions, candidates)
+def greedy_completions(
+    model: Decoder, prompts: Sequence[np.ndarray], max_new_tokens: int, eos: int
+) -> list[np.ndarray]:
+    """The ids that greedy decoding writes after each prompt, until `eos` or for `max_new_tokens`, without progress
+    bar."""
+    batch = GENERATION_BATCH_SIZE
+    return generate(model, prompts, max_new_tokens, 0.0, eos, batch=batch, progress=lambda *_: None)
 
 
-def _written(model: Decoder, questions: Questions, candidates: bool) -> Answers:
+def score_questions(model: Decoder, questions: QuestionSet, score_all_values: bool = True) -> QAScores:
+    """Scores of a model's answers; score_all_values: also compute likeliest_value.
+
+    The model is put into eval mode and its mode is restored afterwards. Raises UserError for documents longer than its
+    context.
+    """
+    with eval_mode(model):
+        return (_score_causal if model.config.causal else _score_masked)(model, questions, score_all_values)
+
+
+def _score_causal(model: Decoder, questions: QuestionSet, score_all_values: bool) -> QAScores:
     first, exact, nats = [], [], []
-    judged = judged_targets(model, questions.documents)
-    for (hits, said), prompt, value, about in zip(
-        judged, questions.prompts, questions.values, questions.about, strict=True
-    ):
-        stop = prompt - 1 + value + len(questions.choices[about].stop)
-        first.append(hits[prompt - 1])
-        exact.append(hits[prompt - 1 : stop].all())
-        nats.append(-said[prompt - 1 : prompt - 1 + value].sum(dtype=np.float64))
-    prompts = [d[:p] for d, p in zip(questions.documents, questions.prompts, strict=True)]
+    predictions = argmax_and_log_probabilities(model, questions.documents)
+    parts = zip(predictions, questions.value_spans, questions.attribute_ids, strict=True)
+    for (hits, log_probs), span, attribute in parts:
+        start, end = span.start - 1, span.stop - 1  # logits at position i predict token i + 1
+        first.append(hits[start])
+        exact.append(hits[start : end + len(questions.choices[attribute].full_stop)].all())
+        nats.append(-log_probs[start:end].sum(dtype=np.float64))
+    prompts = [d[:p] for d, p in zip(questions.documents, questions.prompt_lengths, strict=True)]
 
-    def scores(rows: np.ndarray, among: Choices) -> np.ndarray:
-        return likelihoods(model, [prompts[i] for i in rows], Trie.of(among.candidates), within=2 * TIE)
+    def scores(rows: np.ndarray, choices: AnswerChoices) -> np.ndarray:
+        trie = Trie.from_sequences(choices.sequences)
+        return score_closed_set(model, [prompts[i] for i in rows], trie, beam_nats=2 * TIE)
 
-    said = _likeliest(questions, scores) if candidates else np.full(len(prompts), -1)
-    return Answers(np.array(first), np.array(exact), np.array(nats), said)
+    likeliest = _pick_likeliest_values(questions, scores) if score_all_values else np.full(len(prompts), -1)
+    return QAScores(np.array(first), np.array(exact), np.array(nats), likeliest)
 
 
-def _filled(model: Decoder, questions: Questions, candidates: bool) -> Answers:
-    rows = _in_masks(model, questions)
+def _score_masked(model: Decoder, questions: QuestionSet, score_all_values: bool) -> QAScores:
+    log_probs = _masked_log_probabilities(model, questions)
     first, exact, nats = [], [], []
-    for said, document, prompt, value in zip(
-        rows, questions.documents, questions.prompts, questions.values, strict=True
-    ):
-        truth = document[prompt : prompt + value]
-        hits = said.argmax(-1) == truth
+    for row, document, span in zip(log_probs, questions.documents, questions.value_spans, strict=True):
+        truth = document[span]
+        hits = row.argmax(-1) == truth
         first.append(hits[0])
         exact.append(hits.all())
-        nats.append(-said[np.arange(value), truth].sum(dtype=np.float64))
+        nats.append(-row[np.arange(len(truth)), truth].sum(dtype=np.float64))
 
-    def scores(numbers: np.ndarray, among: Choices) -> np.ndarray:
-        found = np.full((len(numbers), len(among.values)), -np.inf)
-        for row, i in zip(found, numbers, strict=True):
-            fitting = [c for c, value in enumerate(among.values) if len(value) == len(rows[i])]
-            ids = np.array([among.values[c] for c in fitting])
-            row[fitting] = rows[i][np.arange(ids.shape[1]), ids].sum(-1, dtype=np.float64)
-        return found
+    def scores(rows: np.ndarray, choices: AnswerChoices) -> np.ndarray:
+        result = np.full((len(rows), len(choices.values)), -np.inf)
+        for row, i in zip(result, rows, strict=True):
+            same_length = [c for c, value in enumerate(choices.values) if len(value) == len(log_probs[i])]
+            ids = np.array([choices.values[c] for c in same_length])
+            row[same_length] = log_probs[i][np.arange(ids.shape[1]), ids].sum(-1, dtype=np.float64)
+        return result
 
-    said = _likeliest(questions, scores) if candidates else np.full(len(rows), -1)
-    return Answers(np.array(first), np.array(exact), np.array(nats), said)
+    likeliest = _pick_likeliest_values(questions, scores) if score_all_values else np.full(len(log_probs), -1)
+    return QAScores(np.array(first), np.array(exact), np.array(nats), likeliest)
 
 
 @torch.inference_mode()
-def _in_masks(model: Decoder, questions: Questions) -> list[np.ndarray]:
-    """An encoder's log-probabilities (value, V) in the place of each value, whose tokens it does not see."""
+def _masked_log_probabilities(model: Decoder, questions: QuestionSet) -> list[np.ndarray]:
+    """For each question an encoder's log-probabilities (value length, V) at the masked tokens of the value."""
     mask, device = model.vocab_size - 1, model.embed.weight.device
-    hidden = []
-    for document, prompt, value in zip(questions.documents, questions.prompts, questions.values, strict=True):
-        hidden.append(document.astype(np.int64))
-        hidden[-1][prompt : prompt + value] = mask
-    lengths = np.array([len(document) for document in hidden])
-    found = [np.zeros((0, 0), np.float32)] * len(hidden)
+    masked, spans = [], questions.value_spans
+    for document, span in zip(questions.documents, spans, strict=True):
+        masked.append(document.astype(np.int64))
+        masked[-1][span] = mask
+    lengths = np.array([len(document) for document in masked])
+    log_probs = [np.zeros((0, 0), np.float32)] * len(masked)
     for rows in ragged_batches(lengths, TOKENS_A_BATCH):
-        tokens = padded(hidden, rows)
-        real = np.arange(tokens.shape[1]) < lengths[rows, None]  # padding is another document
+        tokens = pad_documents(masked, rows)
+        real = np.arange(tokens.shape[1]) < lengths[rows, None]  # padding counts as another document
         logits = model(torch.from_numpy(tokens).to(device), torch.from_numpy(real.astype(np.int64)).to(device))
         for row, i in zip(logits, rows, strict=True):
-            place = slice(questions.prompts[i], questions.prompts[i] + questions.values[i])
-            found[i] = row[place].float().log_softmax(-1).cpu().numpy()
-    return found
+            log_probs[i] = row[spans[i]].float().log_softmax(-1).cpu().numpy()
+    return log_probs
 
 
-def _likeliest(questions: Questions, scores: Callable[[np.ndarray, Choices], np.ndarray]) -> np.ndarray:
-    """The likeliest value (n,) of each question, -1 for a tie; scores(rows, choices) gives log-probabilities (R, C)."""
-    found = np.full(len(questions.about), -1)
-    for number in range(len(ATTRIBUTES)):
-        rows = np.flatnonzero(questions.about == number)
-        if len(rows):
-            found[rows] = winners(scores(rows, questions.choices[number]))
-    return found
+def _pick_likeliest_values(
+    questions: QuestionSet, scores: Callable[[np.ndarray, AnswerChoices], np.ndarray]
+) -> np.ndarray:
+    """Index (n,) of the most probable value, -1 for a tie; scores(rows, choices) returns log-probabilities (R, C)."""
+    likeliest = np.full(len(questions.attribute_ids), -1)
+    for attribute in np.unique(questions.attribute_ids):
+        rows = np.flatnonzero(questions.attribute_ids == attribute)
+        likeliest[rows] = argmax_or_tie(scores(rows, questions.choices[attribute]))
+    return likeliest
 
 
-def winners(scores: np.ndarray) -> np.ndarray:
-    """The largest of each row (R, C): its column, or -1 when another is as large (a lone candidate always wins)."""
+def argmax_or_tie(scores: np.ndarray) -> np.ndarray:
+    """Column of the maximum of each row (R, C); -1 if another one is within TIE of it."""
     best = scores.argmax(-1)
     close = (scores > scores.max(-1, keepdims=True) - TIE).sum(-1)
     return np.where(close == 1, best, -1)

@@ -1,7 +1,7 @@
-"""The plain linear probe: what one linear classifier reads from one hidden state, layer by layer.
+"""The plain linear probe: a linear classifier of one hidden state, for every layer.
 
-Logistic regression at its exact optimum, so that nothing hangs on a learning rate; all layers are fitted at once. For
-facts that stand at one token, as in the probes of Part 3.1 (arXiv 2309.14316, section 5).
+Logistic regression at its exact optimum, so results do not depend on a learning rate; all layers are fitted at once.
+For facts at one token, as in the probes of Part 3.1 (arXiv 2309.14316, section 5).
 """
 
 from collections.abc import Mapping
@@ -14,31 +14,35 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probing.scoring.metrics import exchanged, held_out, score
+from probing.scoring.metrics import permute_labels_between_groups, score, split_groups
 from synth import UserError
 
-GRADIENT = 1e-5  # nats a row for a change of 1 in any weight: where it is smaller everywhere, the optimum is reached
+GRADIENT = 1e-5  # largest entry, in nats per row, of the gradient at an optimum
 
 
 @dataclass(frozen=True)
 class Classifiers:
-    """S linear classifiers, weight (S, D, C) and bias (S, 1, C), and which of them reached their optimum (S,)."""
+    """S linear classifiers: weight (S, D, C), bias (S, 1, C), and whether each has reached its optimum (S,)."""
 
     weight: Tensor
     bias: Tensor
     converged: Bool[np.ndarray, " S"]
 
     def __call__(self, features: Float[Tensor, "S N D"]) -> Int[Tensor, "S N"]:
-        """The likeliest class of each row."""
+        """The most likely class of each row."""
         return (features.to(self.weight) @ self.weight + self.bias).argmax(-1)
 
 
 def logistic(
-    features: Float[Tensor, "S N D"], labels: Int[Tensor, " N"], classes: int, strength: float = 1.0, steps: int = 1000
+    features: Float[Tensor, "S N D"],
+    labels: Int[Tensor, " N"],
+    classes: int,
+    inverse_regularization: float = 1.0,
+    steps: int = 1000,
 ) -> Classifiers:
-    """S multinomial logistic regressions on the same rows, each minimising the sum over rows of the cross-entropy plus
-    |weight|^2 / (2 strength), as scikit-learn's LogisticRegression(C=strength) does; L-BFGS in fp64. Of two classes, as
-    there, the difference of the weights is what is penalised."""
+    """Fit S multinomial logistic regressions with the same labels, by L-BFGS in fp64. Each minimizes the sum over rows
+    of the cross-entropy plus |weight|^2 / (2 C), as scikit-learn's LogisticRegression(C=inverse_regularization) does;
+    for two classes, as there, the difference of the two weight vectors is penalized."""
     rows = features.double()
     weight = torch.zeros(len(rows), rows.shape[2], classes, dtype=torch.float64, device=rows.device)
     bias = torch.zeros(len(rows), 1, classes, dtype=torch.float64, device=rows.device)
@@ -48,7 +52,7 @@ def logistic(
     )
 
     # the best two opposite vectors are half the difference each, so together half its square
-    penalty = (2 if classes == 2 else 1) / (2 * strength)
+    penalty = (2 if classes == 2 else 1) / (2 * inverse_regularization)
 
     def loss() -> Tensor:
         for part in (weight, bias):
@@ -67,37 +71,39 @@ def logistic(
     return Classifiers(weight.detach(), bias.detach(), (steepest < GRADIENT).cpu().numpy())
 
 
-def linear_probe(
+def probe_layers(
     states: Mapping[str, Float[np.ndarray | Tensor, "N D"]],
     labels: Int[np.ndarray, " N"],
     groups: Int[np.ndarray, " N"],
     test_share: float = 0.2,
-    strength: float = 1.0,
+    inverse_regularization: float = 1.0,
     seed: int = 0,
     shuffled: bool = False,
 ) -> list[dict[str, Any]]:
-    """A row for each layer of `states`: the columns of probing.scoring.metrics.score, converged, and unseen, how many
-    test rows were left out because their class was in no training row.
+    """Fit a probe on each layer. Returns a row per layer: the columns of probing.scoring.metrics.score on the test
+    rows, converged, and unseen, the number of test rows left out because no training row has their class.
 
-    groups: whom each row is about (a person, a document); a group is learned on or tested on, never both. shuffled: the
-    control, in which each group has the labels of another. States are shifted and scaled to mean 0 and spread 1 over
-    the training rows. Raises UserError for fewer than two groups, or when only one class is left to learn.
+    groups: group of each row (a person, a document); a group is in the training or the test rows, never in both.
+    shuffled: the control, in which each group has the labels of another. States are standardized over the training
+    rows. Raises UserError for fewer than two groups, and if the training rows have a single class.
     """
     if len(np.unique(groups)) < 2:
-        raise UserError("a probe needs groups to learn on and others to be tested on; give at least two groups")
-    labels = exchanged(labels, groups, seed) if shuffled else labels
-    test = held_out(groups, test_share, seed)
+        raise UserError("a probe needs groups for training and others for the test; give at least two groups")
+    labels = permute_labels_between_groups(labels, groups, seed) if shuffled else labels
+    test = split_groups(groups, test_share, seed)
     known, numbers = np.unique(labels[~test], return_inverse=True)
     if len(known) < 2:
-        raise UserError("all rows that a probe would learn on have one class; give more groups")
-    asked = test & np.isin(labels, known)
+        raise UserError("all training rows have the same class; give more groups")
+    scored = test & np.isin(labels, known)
     features = torch.stack([torch.as_tensor(state) for state in states.values()]).double()
-    taught = features[:, torch.from_numpy(~test)]
-    features = (features - taught.mean(1, keepdim=True)) / taught.std(1, keepdim=True).clamp_min(1e-6)
-    found = logistic(features[:, torch.from_numpy(~test)], torch.from_numpy(numbers), len(known), strength)
-    answers = known[found(features[:, torch.from_numpy(asked)]).cpu().numpy()]
-    unseen = {"unseen": int(test.sum() - asked.sum())}
+    in_training = torch.from_numpy(~test)
+    training = features[:, in_training]
+    features = (features - training.mean(1, keepdim=True)) / training.std(1, keepdim=True).clamp_min(1e-6)
+    targets = torch.from_numpy(numbers)
+    classifiers = logistic(features[:, in_training], targets, len(known), inverse_regularization)
+    predicted = known[classifiers(features[:, torch.from_numpy(scored)]).cpu().numpy()]
+    unseen = {"unseen": int(test.sum() - scored.sum())}
     return [
-        {"layer": name, **score(labels[asked], answer, groups[asked]), "converged": bool(found.converged[s]), **unseen}
-        for s, (name, answer) in enumerate(zip(states, answers, strict=True))
+        {"layer": name, **score(labels[scored], row, groups[scored]), "converged": bool(converged), **unseen}
+        for name, row, converged in zip(states, predicted, classifiers.converged, strict=True)
     ]

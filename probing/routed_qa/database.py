@@ -1,7 +1,7 @@
-"""What a corpus says of its people, in an embedded database: asked where a model has no answer.
+"""A database of the facts in the training biographies, for the questions that a language model cannot answer.
 
-Finding who has a fact is what models fail at whatever their size (Part 3.2, arXiv 2309.14402, section 5) and what
-databases are for. This one knows what can be read in the biographies that a model is trained on, and nothing else.
+Models of all sizes fail at inverse search, finding the person who has a fact (Part 3.2, arXiv 2309.14402, section 5).
+The database is filled by parsing the biographies that the model is trained on, and from nothing else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,88 +10,86 @@ from typing import Any
 
 import numpy as np
 
-from synth.bio.codec import sentence
-from synth.bio.manipulation import NAME
+from probing.knowledge.qa_data import name_words
+from synth.bio.codec import join_words
+from synth.bio.manipulation import NAME_PARTS
 from synth.bio.value_lists import ATTRIBUTES
 from synth.corpus import Corpus
 from synth.errors import UserError
-from synth.mixture import people_of
-from synth.task import Task
-from synth.tasks.bios import BioS
+from synth.mixture import parts_of
+from synth.task import TrainingData
+from synth.tasks.bios import BioS, biographies_of
 
-FACTS = tuple(name.replace(" ", "_") for name in ATTRIBUTES)
-COLUMNS = (*NAME, *FACTS)
-TELLINGS = 5  # who has not told everything in so many biographies has facts that cannot be read
+FACT_COLUMNS = tuple(name.replace(" ", "_") for name in ATTRIBUTES)
+COLUMNS = (*NAME_PARTS, *FACT_COLUMNS)
+MAX_EPOCHS = 5  # a fact that is not in the first five biographies of a person is taken to be missing
 Row = tuple[str | None, ...]
 
 
-def read(task: Task, data_seed: int) -> list[Row]:
-    """COLUMNS of everybody whom the training biographies of a task name, by what their texts say (BioS.read): None for
-    a fact that no telling gives. Raises UserError for a task that is not about the people of bioS."""
-    parts = [part for part in getattr(task, "parts", (task,)) if type(part) is BioS] or [people_of(task)]
-    told: dict[tuple[str, ...], dict[int, str]] = {}
+def read_biographies(task: TrainingData, data_seed: int) -> list[Row]:
+    """The COLUMNS of each person named in the training biographies of a task, parsed from the texts (BioS.parse); None
+    for a fact that no text states. Raises UserError for a task that is not about the people of bioS."""
+    parts = [part for part in parts_of(task) if type(part) is BioS] or [biographies_of(task)]
+    known: dict[tuple[str, ...], dict[int, str]] = {}
     for part in parts:
         corpus = Corpus(part, data_seed, "train")
-        items, epoch = np.arange(corpus.items or 0), 0
-        while len(items) and epoch < TELLINGS:
-            items = items[~_note(corpus, part, items, epoch, told)]
+        items, epoch = np.arange(corpus.num_items or 0), 0
+        while len(items) and epoch < MAX_EPOCHS:
+            items = items[~_read_epoch(corpus, part, items, epoch, known)]
             epoch += 1
-    return [(*name, *(facts.get(a) for a in range(len(ATTRIBUTES)))) for name, facts in told.items()]
+    return [(*name, *(facts.get(a) for a in range(len(ATTRIBUTES)))) for name, facts in known.items()]
 
 
-def _note(
-    corpus: Corpus, part: BioS, items: np.ndarray, epoch: int, told: dict[tuple[str, ...], dict[int, str]]
+def _read_epoch(
+    corpus: Corpus, part: BioS, items: np.ndarray, epoch: int, known: dict[tuple[str, ...], dict[int, str]]
 ) -> np.ndarray:
-    """Read the biographies of items (n,) in an epoch; which (n,) are now told in full. What is told twice counts as
-    told first."""
-    block = corpus.about(items, np.full_like(items, epoch))
+    """Add the facts in an epoch's biographies of items (n,) to `known`, by name, unless they are there already; returns
+    a mask (n,) of the items of which all facts are known now."""
+    block = corpus.render_items(items, np.full_like(items, epoch))
     complete = np.zeros(len(items), bool)
     for i in range(len(items)):
-        person, said = part.read(corpus.world, block[i].tokens)
+        person, values = part.parse(corpus.world, block[i].tokens)
         if person is None:
             continue
-        facts = told.setdefault(name_of(part, corpus.world.names[person]), {})
-        for attribute, ids in said.items():
-            facts.setdefault(attribute, sentence(part.kit.vocab.decode(ids)))
+        facts = known.setdefault(name_words(part, corpus.world.names[person]), {})
+        for attribute, ids in values.items():
+            facts.setdefault(attribute, join_words(part.lexicon.vocab.decode(ids)))
         complete[i] = len(facts) == len(ATTRIBUTES)
     return complete
 
 
-def name_of(people: BioS, numbers: Sequence[int] | np.ndarray) -> tuple[str, ...]:
-    """First, middle and last name by their numbers."""
-    ids = [column[number] for column, number in zip(people.kit.names, numbers, strict=True)]
-    return tuple(people.kit.vocab.decode(ids))
-
-
 class Database:
-    """A table `people` with the COLUMNS, in memory. What comes from a question or a text only ever goes in as a
-    parameter of a statement."""
+    """An in-memory table `people` with the COLUMNS. Text from questions and documents enters statements as parameters
+    only."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._connection = _connection()
         self._connection.execute(f"CREATE TABLE people ({', '.join(f'{column} TEXT' for column in COLUMNS)})")
         if rows:
             columns = [list(column) for column in zip(*rows, strict=True)]
-            places = ", ".join("unnest(CAST(? AS TEXT[]))" for _ in COLUMNS)
-            self._connection.execute(f"INSERT INTO people SELECT {places}", columns)
+            placeholders = ", ".join("unnest(CAST(? AS TEXT[]))" for _ in COLUMNS)
+            self._connection.execute(f"INSERT INTO people SELECT {placeholders}", columns)
 
-    def who(self, given: Iterable[tuple[str, str]]) -> list[str]:
-        """The full names, in their order, of those who have all of the given facts: pairs of a column and its value.
-        Raises UserError for a column that there is not."""
-        return sorted(" ".join(row[: len(NAME)]) for row in self._rows(given))
+    def names_with(self, conditions: Iterable[tuple[str, str]]) -> list[str]:
+        """The sorted full names of the people who fulfil all conditions, pairs of a column and its value.
+
+        Raises UserError for an unknown column.
+        """
+        return sorted(" ".join(row[: len(NAME_PARTS)]) for row in self._select(conditions))
 
     def facts(self, name: Sequence[str]) -> Row | None:
-        """The facts of a person, by first, middle and last name; None for somebody whom no text names."""
-        found = self._rows(zip(NAME, name, strict=True))
-        return tuple(found[0][len(NAME) :]) if found else None
+        """The values (in the order of FACT_COLUMNS) of a person, given first, middle and last name; None for an unknown
+        name."""
+        rows = self._select(zip(NAME_PARTS, name, strict=True))
+        return tuple(rows[0][len(NAME_PARTS) :]) if rows else None
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The full names of everybody."""
-        return frozenset(self.who(()))
+        """All full names."""
+        return frozenset(self.names_with(()))
 
-    def _rows(self, given: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
-        conditions = list(given)
+    def _select(self, conditions: Iterable[tuple[str, str]]) -> list[tuple[Any, ...]]:
+        conditions = list(conditions)
         if unknown := {column for column, _ in conditions} - set(COLUMNS):
             raise UserError(f"the database has no column {min(unknown)!r}; its columns: {', '.join(COLUMNS)}")
         where = " AND ".join(["TRUE", *(f"{column} = ?" for column, _ in conditions)])
@@ -100,7 +98,7 @@ class Database:
 
 
 def _connection() -> Any:
-    """A database of our own, that reads no file, loads no extension, and leaves the cores to the model."""
+    """A single-threaded in-memory database that can neither read files nor load extensions."""
     try:
         import duckdb
     except ImportError as error:

@@ -1,9 +1,9 @@
-"""A model with a database beside it and its steps written out: the way round what models cannot do with what they know.
+"""A routed question answering system: a model, a database, and computation in explicit steps.
 
-A model tells facts that it was asked for in training (Part 3.1, arXiv 2309.14316), but compares and computes hardly
-without writing the facts out first, and finds nobody by a fact (Part 3.2, arXiv 2309.14402, sections 3 to 5). So
-questions for a fact go to the model; who has a fact is looked up in what was read; and what must be worked out is
-worked out here, from facts that the model is asked for one by one.
+Models extract facts in question formats that they were trained on (Part 3.1, arXiv 2309.14316), but hardly compare or
+compute without stating the facts first, and fail at inverse search (Part 3.2, arXiv 2309.14402, sections 3 to 5). So
+the model answers questions for a fact, the database finds people by facts, and comparisons and computations are done
+here on facts for which the model is asked one by one.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probing.knowledge.qa_data import choices, questions_of
-from probing.routed_qa.database import FACTS, Database, read
-from probing.routed_qa.router import WORKED_OUT, Route, Router, Way
-from synth.bio.codec import sentence
+from probing.knowledge.qa_data import answer_choices, fill_person, make_question_task
+from probing.routed_qa.database import FACT_COLUMNS, Database, read_biographies
+from probing.routed_qa.router import COMPUTED_QUESTIONS, Route, Router, Way
+from synth.bio.codec import join_words
 from synth.bio.manipulation import NO, YES, Question, luckiness
 from synth.bio.value_lists import MONTHS
 from synth.errors import UserError
-from synth.task import Task
+from synth.task import TrainingData
 from synth.tasks.bioqa import BioQuestions
 
 if TYPE_CHECKING:
     from lm.model import Decoder
 
-BATCH = 512  # prompts
 CANNOT = "cannot answer: "
 WAY_NAMES: dict[Way, str] = {
     "model": "the model, which tells facts that it is asked for",
@@ -33,12 +32,13 @@ WAY_NAMES: dict[Way, str] = {
     "steps": "steps, with facts from the model",
     "none": "none",
 }
-SOURCE = {"day": "birth_date", "month": "birth_date", "year": "birth_date", "luck": "major"}  # whence a part is taken
+PART_OF_FACT = {"day": "birth_date", "month": "birth_date", "year": "birth_date", "luck": "major"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question to the model: the full name of the person, which of ATTRIBUTES, and in which of its wordings."""
+class FactQuery:
+    """A question to the model. name: full name of the person. attribute: index in ATTRIBUTES. wording: index of the
+    phrasing of the question."""
 
     name: str
     attribute: int
@@ -47,160 +47,162 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """text: the answer (several people with "; " between), or, after CANNOT, why there is none; way: who gave it;
-    steps: what was done for it, a line each."""
+    """text: the answer, several people separated by "; "; or CANNOT and the reason. way: the component that answered.
+    steps: the lookups and computations, one line each."""
 
     text: str
     way: Way
     steps: tuple[str, ...] = ()
 
     @property
-    def given(self) -> bool:
-        """Whether it is an answer."""
+    def is_answered(self) -> bool:
+        """Whether the text is an answer and not a reason why there is none."""
         return not self.text.startswith(CANNOT)
 
     @property
-    def shown(self) -> str:
-        """The answer, the way and the steps, a line each."""
+    def formatted(self) -> str:
+        """The answer, the way and the steps, one line each."""
         return "\n".join([self.text, f"  way: {WAY_NAMES[self.way]}", *(f"  - {step}" for step in self.steps)])
 
 
 class Unanswerable(Exception):
-    """Why a question has no answer."""
+    """A question has no answer; the message says why."""
 
 
 class KnowledgeSystem:
-    """Answers questions about the people of a task, which `model` was trained on with this data_seed.
+    """Answers questions about the people of a task on which `model` was trained with this data_seed.
 
-    Raises UserError for a task without people or without words for questions, for an encoder and a model with another
-    vocabulary, and where duckdb is not installed.
+    Raises UserError for a task without people or words for questions, for an encoder, for a model with another
+    vocabulary, and if duckdb is not installed.
     """
 
-    def __init__(self, model: "Decoder", task: Task, data_seed: int) -> None:
+    def __init__(self, model: "Decoder", task: TrainingData, data_seed: int) -> None:
         from lm.model import require_causal
-        from probing.knowledge.qa_scoring import check_model
+        from probing.knowledge.qa_scoring import check_vocabulary
 
-        self.people: BioQuestions = questions_of(task, "all")
+        self.people: BioQuestions = make_question_task(task, "all")
         require_causal(model, "answering questions")
-        check_model(model, self.people)
+        check_vocabulary(model, self.people)
         self.model, self.router = model, Router(self.people)
-        self.database = Database(read(task, data_seed))
-        self._told: dict[Asked, str | None] = {}
-        self._luck = luckiness(len(self.people.lists.majors))
-        self.room = 2 + max(len(value) for found in choices(self.people) for value in found.candidates)
+        self.database = Database(read_biographies(task, data_seed))
+        self._cached_facts: dict[FactQuery, str | None] = {}
+        self._luck = luckiness(len(self.people.value_lists.majors))
+        values = (value for choices in answer_choices(self.people) for value in choices.sequences)
+        self.max_new_tokens = 2 + max(map(len, values))
 
     def answer(self, question: str) -> Answer:
-        """The answer to a question in words."""
+        """The answer to a question in English."""
         return self.answers([question])[0]
 
     def answers(self, questions: Sequence[str]) -> list[Answer]:
-        """The answers to many, for which the model is asked everything together."""
-        routes = [self._checked(self.router.read(question)) for question in questions]
-        self.told([asked for route in routes for asked in self._needs(route)])
+        """The answers to questions in English; the queries to the model are batched over all of them."""
+        routes = [self._reject_unknown_people(self.router.route(question)) for question in questions]
+        self.query_model([query for route in routes for query in self._required_queries(route)])
         return [self._answer(route) for route in routes]
 
     # ---- the model -------------------------------------------------------------------------------------------------
-    def told(self, asked: Sequence[Asked]) -> list[str | None]:
-        """What the model answers to each of these, up to the full stop; None where it writes none."""
-        from lm.inference.sampling import generate
+    def query_model(self, queries: Sequence[FactQuery]) -> list[str | None]:
+        """The model's greedy answer to each query, up to the full stop; None if it writes none. Answers are cached."""
+        from probing.knowledge.qa_scoring import greedy_completions
 
-        if new := [one for one in dict.fromkeys(asked) if one not in self._told]:
+        if new := [query for query in dict.fromkeys(queries) if query not in self._cached_facts]:
             bos, eos = self.people.vocab().bos, self.people.vocab().eos
-            prompts = [np.concatenate([[bos], self.people.encode(self._prompt(one))]) for one in new]
-            written = generate(self.model, prompts, self.room, 0.0, eos, batch=BATCH, progress=lambda *_: None)
-            said = [sentences(self.people, ids) for ids in written]
-            self._told |= {one: found[0] if found else None for one, found in zip(new, said, strict=True)}
-        return [self._told[one] for one in asked]
+            prompts = [np.concatenate([[bos], self.people.encode(self._prompt(query))]) for query in new]
+            completions = greedy_completions(self.model, prompts, self.max_new_tokens, eos)
+            for query, ids in zip(new, completions, strict=True):
+                self._cached_facts[query] = next(iter(split_sentences(self.people, ids)), None)
+        return [self._cached_facts[query] for query in queries]
 
-    def _prompt(self, asked: Asked) -> str:
-        """The question in a wording that the model was trained with: in the first, if that asked for is none."""
-        wordings = self.people.lists.questions[asked.attribute]
-        words = wordings[asked.wording if asked.wording < len(wordings) else 0]
-        person = {"{o}": asked.name, "{p}": f"{asked.name} 's"}
-        return " ".join([*(person.get(word, word) for word in words), "Answer", ":"])
+    def _prompt(self, query: FactQuery) -> str:
+        """The question in its wording if the model was trained with it, else in the first wording."""
+        wordings = self.people.value_lists.questions[query.attribute]
+        words = wordings[query.wording if query.wording < len(wordings) else 0]
+        return f"{fill_person(words, query.name)} Answer :"
 
-    def _fact(self, asked: Asked, steps: list[str]) -> str:
-        """What the model says, which must be something that the attribute can be."""
-        said = self.told([asked])[0]
-        steps.append(f"asked the model: {sentence(self._prompt(asked).split())} {said or '(no answer)'}")
-        if said not in self.router.texts(FACTS[asked.attribute]):
-            raise Unanswerable(f"what the model says is no {FACTS[asked.attribute].replace('_', ' ')}")
-        return str(said)
+    def _query_fact(self, query: FactQuery, steps: list[str]) -> str:
+        """The model's answer. Raises Unanswerable unless it is a value of the attribute."""
+        value = self.query_model([query])[0]
+        steps.append(f"asked the model: {join_words(self._prompt(query).split())} {value or '(no answer)'}")
+        if value not in self.router.value_indices(FACT_COLUMNS[query.attribute]):
+            raise Unanswerable(f"what the model says is no {FACT_COLUMNS[query.attribute].replace('_', ' ')}")
+        return str(value)
 
     # ---- the ways --------------------------------------------------------------------------------------------------
-    def _checked(self, route: Route) -> Route:
-        """The route, unless it is about somebody of whom nothing was read."""
+    def _reject_unknown_people(self, route: Route) -> Route:
+        """The route, or a route of way "none" if it names a person who is not in the database."""
         unknown = next((name for name in route.names if name not in self.database.names), None)
         return Route("none", f"nobody here is called {unknown}") if unknown else route
 
-    def _needs(self, route: Route) -> list[Asked]:
-        """What the model must be asked."""
+    def _required_queries(self, route: Route) -> list[FactQuery]:
+        """The facts that the model must be asked for."""
         if route.way == "model":
-            return [Asked(route.names[0], FACTS.index(route.what), route.wording)]
+            return [FactQuery(route.names[0], FACT_COLUMNS.index(route.target), route.wording)]
         if route.way == "steps":
-            return [Asked(name, FACTS.index(fact)) for name in route.names for fact in sources(WORKED_OUT[route.what])]
+            facts = required_facts(COMPUTED_QUESTIONS[route.target])
+            return [FactQuery(name, FACT_COLUMNS.index(fact)) for name in route.names for fact in facts]
         return []
 
     def _answer(self, route: Route) -> Answer:
         steps: list[str] = []
-        ways = {"model": self._forward, "database": self._inverse, "steps": self._worked_out}
+        ways = {"model": self._answer_by_model, "database": self._answer_by_database, "steps": self._answer_by_steps}
         try:
             if route.way == "none":
-                raise Unanswerable(route.what)
+                raise Unanswerable(route.target)
             text = ways[route.way](route, steps)
         except Unanswerable as reason:
             text = f"{CANNOT}{reason}"
         return Answer(text, route.way, tuple(steps))
 
-    def _forward(self, route: Route, steps: list[str]) -> str:
-        return self._fact(self._needs(route)[0], steps)
+    def _answer_by_model(self, route: Route, steps: list[str]) -> str:
+        return self._query_fact(self._required_queries(route)[0], steps)
 
-    def _inverse(self, route: Route, steps: list[str]) -> str:
-        names = self.database.who(route.given)
-        facts = ", ".join(f"{column.replace('_', ' ')} {text}" for column, text in route.given)
+    def _answer_by_database(self, route: Route, steps: list[str]) -> str:
+        names = self.database.names_with(route.slots)
+        facts = ", ".join(f"{column.replace('_', ' ')} {text}" for column, text in route.slots)
         steps.append(f"looked up in the database: {facts}; found {len(names)}")
         if not names:
             raise Unanswerable("of nobody here this was read")
-        return "; ".join(dict.fromkeys(name.split()[0] if route.what == "first" else name for name in names))
+        return "; ".join(dict.fromkeys(name.split()[0] if route.target == "first" else name for name in names))
 
-    def _worked_out(self, route: Route, steps: list[str]) -> str:
-        question = WORKED_OUT[route.what]
-        facts = {asked: self._fact(asked, steps) for asked in self._needs(route)}
+    def _answer_by_steps(self, route: Route, steps: list[str]) -> str:
+        question = COMPUTED_QUESTIONS[route.target]
+        values = {query: self._query_fact(query, steps) for query in self._required_queries(route)}
         if question.answer:
-            named = {FACTS[asked.attribute]: value for asked, value in facts.items()}
-            return "; ".join(part_of(fact, named[SOURCE.get(fact, fact)], steps) for fact in question.answer)
-        numbers = [self._number(question.over, value, steps) for value in facts.values()]
-        return concluded(question, numbers[0], numbers[-1], steps)
+            by_fact = {FACT_COLUMNS[query.attribute]: value for query, value in values.items()}
+            parts = [extract_part(part, by_fact[PART_OF_FACT.get(part, part)], steps) for part in question.answer]
+            return "; ".join(parts)
+        numbers = [self._to_number(question.quantity, value, steps) for value in values.values()]
+        return apply_rule(question, numbers[0], numbers[-1], steps)
 
-    def _number(self, over: str, value: str, steps: list[str]) -> int:
-        """The number of a month, day or major."""
-        if over == "luck":
-            number = int(self._luck[self.router.texts("major")[value]])
+    def _to_number(self, quantity: str, value: str, steps: list[str]) -> int:
+        """The number of the month or day in a birth date, or the luckiness of a major."""
+        if quantity == "luck":
+            number = int(self._luck[self.router.value_indices("major")[value]])
             steps.append(f"the luckiness of {value} is {number}")
             return number
-        part = part_of(over, value, steps)
-        if over == "month":
+        part = extract_part(quantity, value, steps)
+        if quantity == "month":
             steps.append(f"{part} is month {MONTHS.index(part) + 1}")
-        return int(part) if over == "day" else MONTHS.index(part) + 1
+        return int(part) if quantity == "day" else MONTHS.index(part) + 1
 
 
-def sources(question: Question) -> list[str]:
-    """The facts of a person that a question needs, each once."""
-    facts = question.answer or (question.over,)
-    return list(dict.fromkeys(SOURCE.get(fact, fact) for fact in facts))
+def required_facts(question: Question) -> list[str]:
+    """The distinct facts of a person that a question needs."""
+    facts = question.answer or (question.quantity,)
+    return list(dict.fromkeys(PART_OF_FACT.get(fact, fact) for fact in facts))
 
 
-def part_of(fact: str, value: str, steps: list[str]) -> str:
-    """The month, day or year of a birth date; any other fact whole."""
-    if SOURCE.get(fact) != "birth_date":
+def extract_part(fact: str, value: str, steps: list[str]) -> str:
+    """The month, day or year of a birth date `value`; the value itself if `fact` is no part of a birth date."""
+    if PART_OF_FACT.get(fact) != "birth_date":
         return value
     part = dict(zip(("month", "day", "year"), value.replace(",", "").split(), strict=True))[fact]
     steps.append(f"the {fact} of {value} is {part}")
     return part
 
 
-def concluded(question: Question, x: int, y: int, steps: list[str]) -> str:
-    """What follows from the number of the person and that of the other one."""
+def apply_rule(question: Question, x: int, y: int, steps: list[str]) -> str:
+    """The answer computed from the number x of the person and y of the other person."""
     result = int(question.result(np.array([x]), np.array([y]))[0])
     text = (NO, YES)[result] if question.yes_or_no else str(result)
     shown = {"even": f"is {x} even", "later": f"is {x} larger than {y}", "mod": f"{x} modulo {question.modulus}"}
@@ -209,12 +211,12 @@ def concluded(question: Question, x: int, y: int, steps: list[str]) -> str:
     return text
 
 
-def sentences(people: BioQuestions, ids: np.ndarray) -> list[str]:
-    """What a model wrote, up to each full stop; what comes after the last one is no answer."""
+def split_sentences(people: BioQuestions, ids: np.ndarray) -> list[str]:
+    """The sentences of a completion (T,), without full stops; text after the last full stop is dropped."""
     ids = ids[ids != people.vocab().eos]
     try:
-        words = people.kit.vocab.decode(people.speller.decode(ids) if people.speller else ids)
-    except UserError:  # an id that a padded embedding has and no word
+        words = people.lexicon.vocab.decode(people.text_codec.decode(ids) if people.text_codec else ids)
+    except UserError:  # an id beyond the vocabulary, which a padded embedding has
         return []
     stops = [i for i, word in enumerate(words) if word == "."]
-    return [sentence(words[start:stop]) for start, stop in zip([0, *(i + 1 for i in stops)], stops, strict=False)]
+    return [join_words(words[start:stop]) for start, stop in zip([0, *(i + 1 for i in stops)], stops, strict=False)]

@@ -1,42 +1,49 @@
-"""What a probe's answers are worth: accuracy beside the majority, correlation, an interval, and splits by group."""
+"""Metrics of probes: accuracy with interval and majority baseline, correlation, convergence; splits by group."""
 
 from math import sqrt
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, Shaped
 
 
-def tallied(
-    hits: Int[np.ndarray, " G"], asked: Int[np.ndarray, " G"], confusion: Num[np.ndarray, "C C"]
+def mean_or_nan(values: Shaped[np.ndarray, " N"]) -> float:
+    """Mean, NaN of an empty array: a missing value, never a 0."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def accuracy_row(
+    hits: Int[np.ndarray, " G"], counts: Int[np.ndarray, " G"], confusion: Num[np.ndarray, "C C"]
 ) -> dict[str, Any]:
-    """The columns of a probe's result, from right answers and questions of each group (document, person) and counts of
-    (truth, answer): accuracy, its 95% interval low..high over groups, majority (the best that a single answer could
-    reach), mcc, n questions in so many groups. NaN where nothing was asked."""
-    n = int(asked.sum())
-    low, high = grouped_interval(hits, asked)
+    """The columns of a probe's result: accuracy, its 95% confidence interval low..high over groups, majority (accuracy
+    of the best constant prediction), mcc, n (predictions) and groups. NaN without predictions.
+
+    hits, counts: correct and all predictions of each group (document, person); confusion[truth, prediction]: counts.
+    """
+    n = int(counts.sum())
+    low, high = grouped_interval(hits, counts)
     accuracy, majority = (float(part / n) if n else float("nan") for part in (hits.sum(), confusion.sum(-1).max()))
     return {
         "accuracy": accuracy, "low": low, "high": high, "majority": majority, "mcc": float(matthews(confusion)),
-        "n": n, "groups": int((asked > 0).sum()),
+        "n": n, "groups": int((counts > 0).sum()),
     }  # fmt: skip
 
 
 def score(
     truth: Int[np.ndarray, " N"], answers: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"]
 ) -> dict[str, Any]:
-    """`tallied` of single answers."""
+    """`accuracy_row` of N single predictions, each with its group."""
     _, numbers = np.unique(groups, return_inverse=True)
     _, pairs = np.unique(np.concatenate([truth, answers]), return_inverse=True)
     confusion = np.zeros((pairs.max(initial=0) + 1,) * 2, int)
     np.add.at(confusion, (pairs[: len(truth)], pairs[len(truth) :]), 1)
-    asked = np.bincount(numbers)
-    return tallied(np.bincount(numbers[truth == answers], minlength=len(asked)), asked, confusion)
+    counts = np.bincount(numbers)
+    return accuracy_row(np.bincount(numbers[truth == answers], minlength=len(counts)), counts, confusion)
 
 
 def matthews(confusion: Num[np.ndarray, "*S C C"]) -> Float[np.ndarray, "*S"]:
-    """Matthews' correlation of a table of counts (truth, answer) in its form for C classes (Gorodkin 2004): 1 for all
-    right, 0 for answers that know nothing, whatever the balance of classes; 0 too where truth or answers never vary."""
+    """Matthews correlation coefficient of confusion[..., truth, prediction] for C classes (Gorodkin 2004): 1 if all are
+    correct, 0 for predictions independent of the truth at any balance of classes, and if either is constant."""
     table = confusion.astype(float)
     truth, answer, n = table.sum(-1), table.sum(-2), table.sum((-2, -1))
     right = table.trace(axis1=-2, axis2=-1)
@@ -47,12 +54,12 @@ def matthews(confusion: Num[np.ndarray, "*S C C"]) -> Float[np.ndarray, "*S"]:
 def grouped_interval(
     hits: Int[np.ndarray, " G"], counts: Int[np.ndarray, " G"], level: float = 0.95
 ) -> tuple[float, float]:
-    """Limits of the accuracy sum(hits) / sum(counts) by the spread between groups (documents, people) and not between
-    rows, which are alike within a group: Student's t over the linearised ratio. NaN for fewer than two groups."""
+    """Confidence interval of the accuracy sum(hits) / sum(counts), from the variance between groups (documents, people)
+    because rows of a group are correlated: Student's t over the linearized ratio. NaN for fewer than two groups."""
     from scipy.special import stdtrit
 
-    kept = counts > 0
-    hits, counts = hits[kept], counts[kept]
+    nonempty = counts > 0
+    hits, counts = hits[nonempty], counts[nonempty]
     n = len(counts)
     if n < 2:
         return float("nan"), float("nan")
@@ -63,8 +70,8 @@ def grouped_interval(
 
 
 def proportion_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Limits of a share, hits of n independent questions (Clopper and Pearson 1934): exact, so that 0 of n does not
-    pass for never. NaN for n = 0."""
+    """Exact confidence interval of a proportion, hits of n independent trials (Clopper and Pearson 1934): 0 of n still
+    has an upper limit above 0. NaN for n = 0."""
     from scipy.special import betaincinv
 
     if not n:
@@ -74,34 +81,43 @@ def proportion_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, 
     return low, float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
 
 
-def held_out(groups: Int[np.ndarray, " N"], share: float, seed: int) -> Bool[np.ndarray, " N"]:
-    """Which rows are for the test: all rows of a `share` of the groups (at least one and not all), drawn by seed."""
+def split_groups(groups: Int[np.ndarray, " N"], share: float, seed: int) -> Bool[np.ndarray, " N"]:
+    """Mask of test rows: all rows of a random `share` of the groups (at least one group, never all)."""
     known, numbers = np.unique(groups, return_inverse=True)
     count = min(max(1, round(share * len(known))), len(known) - 1)
-    chosen = np.random.default_rng(seed).permutation(len(known))[:count]
-    return np.isin(numbers, chosen)
+    test_groups = np.random.default_rng(seed).permutation(len(known))[:count]
+    return np.isin(numbers, test_groups)
 
 
-def exchanged(labels: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"], seed: int) -> Int[np.ndarray, " N"]:
-    """The control without signal: every group gets the labels of another one, in their order, repeated or cut to its
-    own number of rows. So the labels keep what ties them to each other, and lose what ties them to their rows."""
+def permute_labels_between_groups(
+    labels: Int[np.ndarray, " N"], groups: Int[np.ndarray, " N"], seed: int
+) -> Int[np.ndarray, " N"]:
+    """The control without signal: each group gets the labels of another group, in order, repeated or cut to its own
+    number of rows. Dependence among the labels of a group stays, dependence on their rows is lost."""
     known, numbers = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(known))
     rows = [np.flatnonzero(numbers == g) for g in range(len(known))]
-    found = labels.copy()
-    for here, there in zip(order, np.roll(order, 1), strict=True):  # one cycle: no group keeps its own
-        found[rows[here]] = np.resize(labels[rows[there]], len(rows[here]))
-    return found
+    permuted = labels.copy()
+    for here, there in zip(order, np.roll(order, 1), strict=True):  # a single cycle: no group keeps its own
+        permuted[rows[here]] = np.resize(labels[rows[there]], len(rows[here]))
+    return permuted
 
 
-def settled(losses: Float[np.ndarray, "steps *S"], least: float = 0.01, floor: float = 1e-3) -> Bool[np.ndarray, "*S"]:
-    """Whether training had come to rest: the mean loss of the last tenth of the steps is below that of the tenth before
-    by at most `least` of it, or by at most `floor` nats. Fewer than twenty steps tell nothing, and it says no.
+def has_converged(
+    losses: Float[np.ndarray, " steps *S"], relative_tolerance: float = 0.01, absolute_tolerance: float = 1e-3
+) -> Bool[np.ndarray, "*S"]:
+    """Whether the mean loss of the last tenth of the steps is below that of the tenth before by at most
+    `relative_tolerance` of it or `absolute_tolerance` nats. False for fewer than twenty steps.
 
-    A no is certain: more steps help. A yes under a falling learning rate says that this schedule had no more to give;
-    that a longer one would not either is shown by doubling the steps."""
+    False is certain: more steps help. True under a decaying learning rate says only that this schedule has come to its
+    end; double the steps to see whether a longer one helps."""
     tenth = len(losses) // 10
     if tenth < 2:
         return np.zeros(losses.shape[1:], bool)
     before, last = losses[-2 * tenth : -tenth].mean(0), losses[-tenth:].mean(0)
-    return before - last <= np.maximum(least * before, floor)
+    return before - last <= np.maximum(relative_tolerance * before, absolute_tolerance)
+
+
+def final_loss(losses: Float[np.ndarray, " steps *S"]) -> Float[np.ndarray, "*S"]:
+    """Mean over the last tenth of the steps."""
+    return losses[-max(1, len(losses) // 10) :].mean(0)

@@ -1,9 +1,9 @@
-"""Facts of the real world, the questions about them, and the names by which answers are known.
+"""Real-world facts, templates of questions about them, and the names that are recognised in answers.
 
-data/facts.csv holds public facts that do not change: a kind of thing, a subject, an attribute, its value, and whether
-the value leads back to one subject ("unique") or not ("several"). Presidents who served twice with a pause have no
-number of their own and are left out, as are symbols that are English words (He, In, No, ...) and capitals that are in
-dispute, share their country's name or are about to move. data/aliases.csv holds other spellings.
+data/facts.csv holds public facts that do not change: kind, subject, attribute, value, and whether the value determines
+the subject ("unique") or not ("several"). Left out: presidents with two separate terms, who have no single number;
+symbols that are English words (He, In, No, ...); capitals that are disputed, share their country's name or are about to
+move. data/aliases.csv holds alternative spellings.
 """
 
 import csv
@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class WorldFact:
-    """A line of facts.csv; unique: whether the value leads back to the subject."""
+    """A line of facts.csv; unique: whether the value determines the subject."""
 
     kind: str
     subject: str
@@ -31,9 +31,12 @@ class WorldFact:
 
 @dataclass(frozen=True)
 class Relation:
-    """How an attribute is asked about; None where such a question makes no sense. initial: values are classified and
-    compared by their first letter, not as numbers; people: the last name is enough where only one candidate has it;
-    cased: values (or, with "subject", subjects) that are also common words unless capitals are minded."""
+    """Templates of the questions about one attribute of a kind; None: no such question.
+
+    initial: values are classified and compared by their first letter, not as numbers. last_name_suffices,
+    case_sensitive: "value" or "subject", whichever they hold for: a unique last name is accepted; names are common
+    words unless capitalised.
+    """
 
     kind: str
     attribute: str
@@ -42,20 +45,20 @@ class Relation:
     classify: str | None = None
     compare: str | None = None
     initial: bool = False
-    people: str | None = None
-    cased: str | None = None
+    last_name_suffices: str | None = None
+    case_sensitive: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.kind}, {self.attribute}"
 
-    def rank(self, value: str) -> int:
-        """What values are compared by: themselves, or the place of the first letter in the alphabet (A is 1)."""
-        return ord(" ".join(words(value))[0]) - ord("a") + 1 if self.initial else int(value)
+    def sort_key(self, value: str) -> int:
+        """The number by which values are compared: the value, or the index of its first letter (A is 1)."""
+        return ord(" ".join(normalize_words(value))[0]) - ord("a") + 1 if self.initial else int(value)
 
-    def holds(self, value: str) -> bool:
-        """Whether the value is in the class: an even number, or one of the letters A to M."""
-        return self.rank(value) <= 13 if self.initial else self.rank(value) % 2 == 0
+    def is_in_class(self, value: str) -> bool:
+        """Whether the answer to the classification question is Yes: an even number, or a first letter from A to M."""
+        return self.sort_key(value) <= 13 if self.initial else self.sort_key(value) % 2 == 0
 
 
 _ORDER = "in the order of the presidents of the United States"
@@ -67,7 +70,7 @@ RELATIONS = (
     ),
     Relation(
         "element", "symbol", "What is the chemical symbol of {subject}?",
-        "Which chemical element has the symbol {value}?", cased="value",
+        "Which chemical element has the symbol {value}?", case_sensitive="value",
     ),
     Relation(
         "country", "capital", "What is the capital of {subject}?", "Which country has {value} as its capital?",
@@ -75,7 +78,7 @@ RELATIONS = (
         "Does the name of the capital of {subject} begin with a later letter of the alphabet than that of {other}?",
         initial=True,
     ),
-    Relation("book", "author", 'Who wrote the book "{subject}"?', people="value"),
+    Relation("book", "author", 'Who wrote the book "{subject}"?', last_name_suffices="value"),
     Relation(
         "book", "year", 'In which year was the book "{subject}" first published?', None,
         'Was the book "{subject}" first published in an even year?',
@@ -84,7 +87,7 @@ RELATIONS = (
     Relation(
         "president", "number", f"What is the number of {{subject}} {_ORDER}?", f"Who is number {{value}} {_ORDER}?",
         f"Is the number of {{subject}} {_ORDER} even?",
-        "Did {subject} become president of the United States after {other}?", people="subject",
+        "Did {subject} become president of the United States after {other}?", last_name_suffices="subject",
     ),
     Relation(
         "planet", "number", "What is the number of the planet {subject}, counted from the Sun?",
@@ -95,14 +98,14 @@ RELATIONS = (
     Relation(
         "month", "number", "What is the number of the month {subject} in the year?",
         "Which month has the number {value} in the year?", "Is the number of the month {subject} in the year even?",
-        "Does the month {subject} come later in the year than {other}?", cased="subject",
+        "Does the month {subject} come later in the year than {other}?", case_sensitive="subject",
     ),
 )  # fmt: skip
 
 
 @cache
-def facts() -> tuple[WorldFact, ...]:
-    """All of facts.csv, in its order."""
+def load_facts() -> tuple[WorldFact, ...]:
+    """The facts of facts.csv, in the order of the file."""
     with open(FOLDER / "facts.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(
@@ -113,75 +116,76 @@ def facts() -> tuple[WorldFact, ...]:
 
 def facts_of(relation: Relation) -> list[WorldFact]:
     """The facts of one kind and attribute."""
-    return [fact for fact in facts() if (fact.kind, fact.attribute) == (relation.kind, relation.attribute)]
+    return [fact for fact in load_facts() if (fact.kind, fact.attribute) == (relation.kind, relation.attribute)]
 
 
-def words(text: str, cased: bool = False) -> tuple[str, ...]:
-    """The words and numbers of a text without accents, apostrophes and marks; "16th" is 16, and 55.8 one number."""
+def normalize_words(text: str, case_sensitive: bool = False) -> tuple[str, ...]:
+    """The words and numbers of a text, without accents, apostrophes and punctuation, and in lower case unless
+    case_sensitive; "16th" becomes 16, and 55.8 is one number."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    plain = re.sub("['\u2018\u2019]", "", plain if cased else plain.casefold())
-    found = re.findall(r"\d+(?:[.,]\d+)+|[^\W_]+", plain)
-    return tuple(re.sub(r"^(\d+)(?:st|nd|rd|th)$", r"\1", word) for word in found)
+    plain = re.sub("['\u2018\u2019]", "", plain if case_sensitive else plain.casefold())
+    words = re.findall(r"\d+(?:[.,]\d+)+|[^\W_]+", plain)
+    return tuple(re.sub(r"^(\d+)(?:st|nd|rd|th)$", r"\1", word) for word in words)
 
 
 @dataclass(frozen=True)
-class Names:
-    """What an answer may name. candidates: names; cased: whether capitals are minded within a sentence; people: whether
-    the last name is enough where only one has it."""
+class CandidateNames:
+    """The names that may answer a question. case_sensitive: applies to mentions within a sentence. last_name_suffices:
+    a last name that only one candidate has is accepted."""
 
     candidates: tuple[str, ...]
-    cased: bool = False
-    people: bool = False
+    case_sensitive: bool = False
+    last_name_suffices: bool = False
 
     @cached_property
-    def _within(self) -> dict[tuple[str, ...], str]:
-        return {words(form, self.cased): name for form, name in self._forms()}
+    def _names_by_words(self) -> dict[tuple[str, ...], str]:
+        return {normalize_words(form, self.case_sensitive): name for form, name in self._spellings()}
 
     @cached_property
-    def _whole(self) -> dict[tuple[str, ...], str]:
-        return {words(form): name for form, name in self._forms()}
+    def _names_by_whole_text(self) -> dict[tuple[str, ...], str]:
+        return {normalize_words(form): name for form, name in self._spellings()}
 
-    def _forms(self) -> Iterable[tuple[str, str]]:
+    def _spellings(self) -> Iterable[tuple[str, str]]:
         last = Counter(name.split()[-1] for name in self.candidates)
         for name in self.candidates:
             yield from ((form, name) for form in (name, *_aliases().get(name, ())))
-            if self.people and last[name.split()[-1]] == 1:
+            if self.last_name_suffices and last[name.split()[-1]] == 1:
                 yield name.split()[-1], name
 
-    def whole(self, text: str) -> str | None:
-        """The candidate that the text is, but for case, accents and marks."""
-        return self._whole.get(words(text))
+    def match_whole(self, text: str) -> str | None:
+        """The candidate that equals the text up to case, accents and punctuation, else None."""
+        return self._names_by_whole_text.get(normalize_words(text))
 
-    def mentioned(self, text: str) -> set[str]:
-        """The candidates in a text; of names within names ("Guinea" in "Papua New Guinea") the longest alone."""
-        left, found = words(text, self.cased), set()
-        longest = max(map(len, self._within))
-        while left:
-            size = next((n for n in range(longest, 0, -1) if left[:n] in self._within), 0)
+    def find_mentions(self, text: str) -> set[str]:
+        """The candidates mentioned in a text; of nested names ("Guinea" in "Papua New Guinea") only the longest."""
+        words, mentions = normalize_words(text, self.case_sensitive), set()
+        longest = max(map(len, self._names_by_words))
+        while words:
+            size = next((n for n in range(longest, 0, -1) if words[:n] in self._names_by_words), 0)
             if size:
-                found.add(self._within[left[:size]])
-            left = left[size or 1 :]
-        return found
+                mentions.add(self._names_by_words[words[:size]])
+            words = words[size or 1 :]
+        return mentions
 
 
 @cache
-def values_of(relation: Relation) -> Names:
-    """What a question after a value may be answered with."""
-    found = dict.fromkeys(fact.value for fact in facts_of(relation))
-    return Names(tuple(found), relation.cased == "value", relation.people == "value")
+def value_candidates(relation: Relation) -> CandidateNames:
+    """The possible answers to a question for a value of this relation."""
+    values = dict.fromkeys(fact.value for fact in facts_of(relation))
+    return CandidateNames(tuple(values), relation.case_sensitive == "value", relation.last_name_suffices == "value")
 
 
 @cache
-def subjects_of(relation: Relation) -> Names:
-    """What a question after a subject may be answered with."""
-    found = tuple(fact.subject for fact in facts_of(relation))
-    return Names(found, relation.cased == "subject", relation.people == "subject")
+def subject_candidates(relation: Relation) -> CandidateNames:
+    """The possible answers to a question for a subject of this relation."""
+    subjects = tuple(fact.subject for fact in facts_of(relation))
+    return CandidateNames(subjects, relation.case_sensitive == "subject", relation.last_name_suffices == "subject")
 
 
 @cache
 def _aliases() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
     with open(FOLDER / "aliases.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["name"], []).append(row["also"])
-    return found
+            aliases.setdefault(row["name"], []).append(row["also"])
+    return aliases

@@ -1,63 +1,72 @@
-"""Judging short answers in free text, by rules that can be checked by hand.
+"""Grading of short free-text answers, by rules that can be checked by hand.
 
-1. What counts of an answer: nothing within <think>...</think>, nothing from a further "Question:" on, no "Answer:" in
-   front. Without steps it is the first line that is not empty; with steps what follows the last "So:", or, where
-   nobody writes it, the last line.
-2. A name is right if the line is that name, or mentions it and no other candidate. Case, accents, marks and "th" do not
-   count, other spellings are those of data/aliases.csv; symbols and months, which may be common words, need their
-   capitals within a sentence. Numbers are to be in digits.
-3. Yes or No: the first word, or the only one of the two in the line.
+1. Ignored: text within <think>...</think>, text from a further "Question:" on, and a leading "Answer:". Graded: without
+   steps the first non-empty line; with steps the text after the last "So:", or the last line if there is none.
+2. A name is correct if the line is that name, or mentions it and no other candidate. Case, accents, punctuation and
+   "th" are ignored; other spellings are those of data/aliases.csv. Symbols and months, which may be common words, need
+   their capitals within a sentence. Numbers must be in digits.
+3. Yes or No: the first word of the line, or the only one of the two in it.
 
-So an answer that names several candidates is wrong, and so is one that names none.
+An answer that names several candidates, or none, is wrong.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probing.world_facts.facts import Names, words
+from probing.world_facts.facts import CandidateNames, normalize_words
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """read: what the answer was understood to say, None for nothing or several things; right: whether that is true;
-    stated: whether the facts that were to be written out are in it, None where none were asked for."""
+class Grade:
+    """parsed_answer: the candidate that the response names, None for none or several. is_correct: whether it is the
+    truth. facts_stated: whether the response contains all required facts; None if none were required."""
 
-    read: str | None
-    right: bool
-    stated: bool | None
-
-
-def judge(said: str, truth: str, names: Names | None, stated: Sequence[tuple[Names, str]] | None = None) -> Verdict:
-    """Judge what was said. names: the candidates, None for Yes and No; stated: facts to be written out."""
-    own = _own(said)
-    line = _line(own, steps=stated is not None)
-    read = _yes_or_no(line) if names is None else _named(line, names)
-    told = None if stated is None else all(value in among.mentioned(own) for among, value in stated)
-    return Verdict(read, read == truth, told)
+    parsed_answer: str | None
+    is_correct: bool
+    facts_stated: bool | None
 
 
-def _own(said: str) -> str:
-    """The answer without thoughts, without the question that a model may go on with, and without "Answer:"."""
-    said = re.sub(r"<think>.*?(</think>|\Z)", "", said, flags=re.S)
-    said = re.split(r"\n\W*Question:", said)[0].strip()
-    return re.sub(r"^\W*Answer:", "", said).strip()
+def grade_response(
+    response: str,
+    truth: str,
+    candidates: CandidateNames | None,
+    required_facts: Sequence[tuple[CandidateNames, str]] | None = None,
+) -> Grade:
+    """Grade a response.
+
+    candidates: the possible answers; None for Yes and No. required_facts: values, each with its candidates, that the
+    response must state before the answer; None: the answer is expected at once.
+    """
+    text = _strip_thinking_and_echo(response)
+    line = _answer_line(text, with_steps=required_facts is not None)
+    parsed = _parse_yes_or_no(line) if candidates is None else _parse_candidate(line, candidates)
+    stated = None if required_facts is None else all(v in names.find_mentions(text) for names, v in required_facts)
+    return Grade(parsed, parsed == truth, stated)
 
 
-def _line(own: str, steps: bool) -> str:
-    if steps and (found := re.split(r"\bso:", own, flags=re.I))[1:]:
-        own, steps = found[-1].lstrip("* "), False
-    lines = [line for line in own.splitlines() if line.strip()] or [""]
-    return lines[-1 if steps else 0]
+def _strip_thinking_and_echo(response: str) -> str:
+    """The response without thinking, without a question that the model continues with, and without "Answer:"."""
+    response = re.sub(r"<think>.*?(</think>|\Z)", "", response, flags=re.S)
+    response = re.split(r"\n\W*Question:", response)[0].strip()
+    return re.sub(r"^\W*Answer:", "", response).strip()
 
 
-def _named(line: str, names: Names) -> str | None:
-    found = names.mentioned(line)
-    return names.whole(line) or (found.pop() if len(found) == 1 else None)
+def _answer_line(text: str, with_steps: bool) -> str:
+    if with_steps and (parts := re.split(r"\bso:", text, flags=re.I))[1:]:
+        text, with_steps = parts[-1].lstrip("* "), False
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    return lines[-1 if with_steps else 0]
 
 
-def _yes_or_no(line: str) -> str | None:
-    said = [word for word in words(line) if word in ("yes", "no")]
-    if words(line)[:1] == tuple(said[:1]) or len(set(said)) == 1:
-        return said[0].capitalize() if said else None
+def _parse_candidate(line: str, candidates: CandidateNames) -> str | None:
+    mentions = candidates.find_mentions(line)
+    return candidates.match_whole(line) or (mentions.pop() if len(mentions) == 1 else None)
+
+
+def _parse_yes_or_no(line: str) -> str | None:
+    words = normalize_words(line)
+    answers = [word for word in words if word in ("yes", "no")]
+    if words[:1] == tuple(answers[:1]) or len(set(answers)) == 1:
+        return answers[0].capitalize() if answers else None
     return None

@@ -1,36 +1,23 @@
-"""Whoever answers questions in words: any causal language model that transformers can load from a folder.
+"""Generation back end for a local Hugging Face causal language model.
 
-Nothing is fetched and nothing of the folder is run: local files, weights as safetensors, no code that comes with a
-model. Greedy decoding, in batches padded on the left; a tokenizer's chat template is used if it has one.
+Nothing is downloaded and no code of the folder is run: local files and safetensors only. Greedy decoding, in batches
+padded on the left; the tokenizer's chat template is used if it has one.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from probing.world_facts.backend import STOP_STRING
 from synth.errors import UserError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
-END = "\n\n"  # what stands between the examples: a model without a chat template goes on with a question of its own
-
-
-@runtime_checkable
-class Answerer(Protocol):
-    """name: what the answers are kept under; identity: what decides the answers, beside the prompts."""
-
-    name: str
-    identity: dict[str, Any]
-
-    def answer(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """The number of a prompt and its answer, in any order, each as soon as it is there: what comes after it may
-        fail. Raises UserError where an answer cannot be had."""
-        ...
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError unless the folder holds weights as safetensors and a tokenizer. Needs no torch."""
+    """Raise UserError unless the folder has a config, safetensors weights and a tokenizer. Needs no torch."""
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise UserError(f"{folder} holds an adapter only; merge it into its model and save that")
@@ -40,7 +27,7 @@ def check_folder(folder: Path) -> None:
             raise UserError(f"{folder} holds weights as pickles only, which can run code; save them as safetensors")
         raise UserError(f"{folder} holds no weights (*.safetensors); give the folder that save_pretrained wrote")
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        if _kind(folder) == "physics-lm":
+        if _read_model_type(folder) == "physics-lm":
             raise UserError(
                 f"{folder} is a model of this suite, without a tokenizer for real-world questions; "
                 "ask it about its own people: python -m probing ask --run ID"
@@ -48,74 +35,80 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} holds no tokenizer; save it there too: tokenizer.save_pretrained(folder)")
 
 
-def _kind(folder: Path) -> Any:
+def _read_model_type(folder: Path) -> Any:
     try:
         return json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'} cannot be read; save the model again") from error
 
 
-class TransformersAnswerer:
-    """The model of a folder; tokens: how many it may write; batch: prompts at once."""
+class HFBackend:
+    """The model in a folder; batch_size: number of prompts generated together."""
 
-    def __init__(self, folder: Path, tokens: int = 64, batch: int = 16) -> None:
-        """Load it, onto a GPU if there is one. Raises UserError for a folder that will not do."""
+    def __init__(self, folder: Path, max_new_tokens: int = 64, batch_size: int = 16) -> None:
+        """Load the model, onto a GPU if there is one. Raises UserError for a folder that cannot be loaded."""
         check_folder(folder)
         self.name = folder.resolve().name
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*.safetensors")]
-        self.identity = {"model": str(folder.resolve()), "tokens": tokens, "weights": sorted(map(list, files))}
-        self.tokens, self.batch = tokens, batch
+        self.identity = {"model": str(folder.resolve()), "tokens": max_new_tokens, "weights": sorted(map(list, files))}
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         try:
-            self.model, self.tokenizer = _load(folder, tokens)
+            self.model, self.tokenizer = _load(folder, max_new_tokens)
         except UserError:
             raise
-        except Exception as error:  # transformers and its tokenizers raise whatever comes to hand
-            raise UserError(f"cannot load the model in {folder}: {_short(error)}") from error
+        except Exception as error:  # transformers and tokenizers raise exceptions of any type
+            raise UserError(f"cannot load the model in {folder}: {_first_line(error)}") from error
 
-    def answer(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Batch after batch, prompts of about one length together. Raises UserError where memory or context end."""
-        texts = [self._as_read(prompt) for prompt in prompts]
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # the longest first: what fails, fails early
-        for start in range(0, len(order), self.batch):
-            numbers = order[start : start + self.batch]
-            yield from zip(numbers, self._written([texts[i] for i in numbers]), strict=True)
+    def generate(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield (index, response) batch by batch, prompts of similar length together.
 
-    def _as_read(self, prompt: str) -> str:
+        Raises UserError when memory or the model's context is exceeded.
+        """
+        texts = [self._apply_chat_template(prompt) for prompt in prompts]
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # longest first, so that it fails early
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield from zip(batch, self._generate_batch([texts[i] for i in batch]), strict=True)
+
+    def _apply_chat_template(self, prompt: str) -> str:
         if not self.tokenizer.chat_template:
             return prompt
-        turns = [{"role": "user", "content": prompt}]
-        try:  # templates that know of thinking are asked for none, the others do not look at the switch
+        messages = [{"role": "user", "content": prompt}]
+        try:  # templates without a thinking mode ignore enable_thinking
             return self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
         except Exception as error:
-            raise UserError(f"the tokenizer's chat template fails on a question: {_short(error)}") from error
+            raise UserError(f"the tokenizer's chat template fails on a question: {_first_line(error)}") from error
 
-    def _written(self, texts: list[str]) -> list[str]:
+    def _generate_batch(self, texts: list[str]) -> list[str]:
         import torch
 
-        chat = bool(self.tokenizer.chat_template)  # whose template has written the special tokens already
-        read = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
-        ids, seen = read["input_ids"].to(self.model.device), read["attention_mask"].to(self.model.device)
-        self._check(ids)
-        stop = [] if chat else [_ended(self.tokenizer, ids.shape[1])]
+        chat = bool(self.tokenizer.chat_template)  # chat templates write the special tokens themselves
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not chat)
+        ids, mask = inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)  # (B, T)
+        self._check_limits(ids)
+        stop = [] if chat else [_make_stopping_criterion(self.tokenizer, ids.shape[1])]
         try:
             with torch.inference_mode():
-                found = self.model.generate(input_ids=ids, attention_mask=seen, stopping_criteria=stop)
+                output = self.model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=stop)  # (B, T + new)
         except torch.OutOfMemoryError as error:
-            raise UserError(f"{self.batch} prompts at once do not fit into memory; give a smaller --batch") from error
-        said = self.tokenizer.batch_decode(found[:, ids.shape[1] :], skip_special_tokens=True)
-        return said if chat else [text.lstrip().split(END)[0] for text in said]
+            raise UserError(
+                f"{self.batch_size} prompts at once do not fit into memory; give a smaller --batch-size"
+            ) from error
+        responses = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        return responses if chat else [text.lstrip().split(STOP_STRING)[0] for text in responses]
 
-    def _check(self, ids: Any) -> None:
+    def _check_limits(self, ids: Any) -> None:
+        """Raise UserError for ids (B, T) outside the model's vocabulary, or too long for its context."""
         rows = self.model.get_input_embeddings().weight.shape[0]
         if int(ids.max()) >= rows:
             raise UserError(f"the tokenizer has more tokens than the model ({rows}); it is another model's")
         context = getattr(self.model.config, "max_position_embeddings", None)
-        if context and ids.shape[1] + self.tokens > context:
+        if context and ids.shape[1] + self.max_new_tokens > context:
             raise UserError(
-                f"a question of {ids.shape[1]} tokens and {self.tokens} for the answer exceed the model's context "
-                f"of {context}; give fewer --tokens or a model that reads more"
+                f"a question of {ids.shape[1]} tokens and {self.max_new_tokens} for the answer exceed the model's "
+                f"context of {context}; give fewer --max-new-tokens or a model that reads more"
             )
 
 
@@ -123,18 +116,18 @@ def _load(folder: Path, tokens: int) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    import lm.hf.modeling  # noqa: F401  the models of this suite, should one have a tokenizer
+    import lm.hf  # noqa: F401  registers the models of this suite with transformers
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **here)
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, output_loading_info=True, dtype="auto", **here
+        folder, use_safetensors=True, output_loading_info=True, dtype="auto", **safe
     )
-    model, told = loaded
-    if lacking := sorted(told["missing_keys"]):
-        raise UserError(f"the weights in {folder} lack {lacking[0]}; a model with random parts answers nothing")
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"the weights in {folder} lack {missing[0]}; a model with random parts answers nothing")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     model.generation_config = transformers.GenerationConfig(
@@ -142,23 +135,23 @@ def _load(folder: Path, tokens: int) -> tuple[Any, Any]:
         max_new_tokens=tokens,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
-    )  # fmt: skip  greedy, whatever sampling or penalties the folder asks for
+    )  # greedy: sampling settings and penalties of the folder are ignored
     gpu = torch.cuda.is_available()
-    model = model.to("cuda") if gpu else model.float()  # half precision is slow on a CPU, or not there at all
+    model = model.to("cuda") if gpu else model.float()  # half precision is slow or unsupported on a CPU
     return model.eval(), tokenizer
 
 
-def _ended(tokenizer: Any, start: int) -> Any:
-    """Stops a row (of tokens from `start` on) where an answer is over: at an empty line behind a word."""
+def _make_stopping_criterion(tokenizer: Any, start: int) -> Any:
+    """A criterion that stops a row when its new text, from token `start` on, has an empty line after a word."""
     import torch
 
-    def over(ids: Any, *_: Any, **__: Any) -> Any:
-        said = [text.lstrip() for text in tokenizer.batch_decode(ids[:, start:])]
-        return torch.tensor([END in text for text in said], device=ids.device)
+    def is_done(ids: Any, *_: Any, **__: Any) -> Any:
+        texts = [text.lstrip() for text in tokenizer.batch_decode(ids[:, start:])]
+        return torch.tensor([STOP_STRING in text for text in texts], device=ids.device)  # (B,)
 
-    return over
+    return is_done
 
 
-def _short(error: Exception) -> str:
-    """The first line of a message, or the name of the error that has none."""
+def _first_line(error: Exception) -> str:
+    """The first line of the error's message, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,52 +1,52 @@
-"""What a model scores in the four tasks: rows for all facts of a task and for each kind of them, and the table."""
+"""Scores of a model in the four tasks, over all facts and per relation, as rows and as a text table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probing.scoring.metrics import proportion_interval
-from probing.world_facts.tasks import TASKS, WORKED_OUT, WorldQuestion
+from probing.text import align_rows
+from probing.world_facts.tasks import TASKS, YES_NO_TASKS, WorldQuestion
 
 ALL = "all"
 
 
-def rows(questions: Sequence[WorldQuestion], said: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row for each task, way of asking (steps) and kind of facts (about; "all" first): accuracy with its 95% interval
-    low..high over n questions; chance, what always giving the commonest answer to the same kind of question would
-    score; stated, the share of answers whose facts were written out rightly (None without steps)."""
-    found = []
+def score_rows(questions: Sequence[WorldQuestion], responses: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row per task, prompt mode (steps: with the facts stated first) and relation (about; "all" first).
+
+    accuracy, with its 95% interval low..high, over n questions. chance: accuracy of the most frequent answer to the
+    questions of each relation. unread: share of responses without a parsable answer. stated: share of responses that
+    state all required facts (None without steps). responses: by prompt.
+    """
+    rows = []
     for task in TASKS:
-        for steps in (False, True) if task in WORKED_OUT else (False,):
-            mine = [question for question in questions if question.task == task and question.steps == steps]
-            for about in dict.fromkeys([ALL, *(question.about.name for question in mine)]):
-                part = [question for question in mine if about in (ALL, question.about.name)]
-                found.append({"task": task, "steps": steps, "about": about, **_scores(part, said)})
-    return found
+        for steps in (False, True) if task in YES_NO_TASKS else (False,):
+            of_task = [question for question in questions if question.task == task and question.with_steps == steps]
+            for about in dict.fromkeys([ALL, *(question.relation.name for question in of_task)]):
+                group = [question for question in of_task if about in (ALL, question.relation.name)]
+                rows.append({"task": task, "steps": steps, "about": about, **_scores(group, responses)})
+    return rows
 
 
-def _scores(questions: Sequence[WorldQuestion], said: Mapping[str, str]) -> dict[str, Any]:
-    verdicts = [question.judge(said[question.prompt]) for question in questions]
-    n, right = len(verdicts), sum(verdict.right for verdict in verdicts)
-    low, high = proportion_interval(right, n)
-    stated = [verdict.stated for verdict in verdicts if verdict.stated is not None]
+def _scores(questions: Sequence[WorldQuestion], responses: Mapping[str, str]) -> dict[str, Any]:
+    grades = [question.grade(responses[question.prompt]) for question in questions]
+    n, correct = len(grades), sum(grade.is_correct for grade in grades)
+    low, high = proportion_interval(correct, n)
+    stated = [grade.facts_stated for grade in grades if grade.facts_stated is not None]
     return {
-        "accuracy": right / n, "low": low, "high": high, "chance": sum(q.chance for q in questions) / n, "n": n,
-        "unread": sum(verdict.read is None for verdict in verdicts) / n,
+        "accuracy": correct / n, "low": low, "high": high, "chance": sum(q.chance for q in questions) / n, "n": n,
+        "unread": sum(grade.parsed_answer is None for grade in grades) / n,
         "stated": sum(stated) / len(stated) if stated else None,
     }  # fmt: skip
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> str:
-    """The rows over all kinds of facts as text."""
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows over all relations as a text table."""
     head = ("task", "steps", "accuracy", "95% interval", "chance", "n", "unread", "facts stated")
-    cells = [head, *(_cells(row) for row in found if row["about"] == ALL)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    shown = [[cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
-             for line in cells]  # fmt: skip
-    return "\n".join("  ".join(line).rstrip() for line in shown)
+    return "\n".join(align_rows([head, *(_format_cells(row) for row in rows if row["about"] == ALL)], left=2))
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    steps = ("written out" if row["steps"] else "none") if row["task"] in WORKED_OUT else "-"
+def _format_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    steps = ("written out" if row["steps"] else "none") if row["task"] in YES_NO_TASKS else "-"
     interval = f"{row['low']:.1%} to {row['high']:.1%}"
     stated = "-" if row["stated"] is None else f"{row['stated']:.1%}"
     shares = f"{row['chance']:.1%}", str(row["n"]), f"{row['unread']:.1%}", stated

@@ -1,9 +1,8 @@
-"""The four tasks of Part 3.2 (arXiv 2309.14402), with real-world facts instead of people made up: retrieval,
-classification and comparison (section 4), inverse search (section 5). Any language model can be asked.
+"""The four tasks of Part 3.2 (arXiv 2309.14402) on real-world facts instead of synthetic people: retrieval,
+classification and comparison (section 4), inverse search (section 5).
 
-Every question comes with two examples of its kind, about other things, so that a model that was never tuned to follow
-instructions sees what is wanted. Classification and comparison are asked twice: for Yes or No at once, and with the
-facts written out before.
+Prompts are two-shot, with examples about other subjects, so that models without instruction tuning can be tested.
+Classification and comparison have two modes: Yes or No at once, and with the facts stated before.
 """
 
 from collections import Counter
@@ -11,25 +10,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from probing.world_facts.facts import RELATIONS, Relation, WorldFact, facts_of, subjects_of, values_of
-from probing.world_facts.grading import Verdict, judge
+from probing.world_facts.facts import RELATIONS, Relation, WorldFact, facts_of, subject_candidates, value_candidates
+from probing.world_facts.grading import Grade, grade_response
 from synth.random.rng import rng
 
 RETRIEVAL, CLASSIFICATION, COMPARISON, INVERSE = TASKS = ("retrieval", "classification", "comparison", "inverse search")
-WORKED_OUT = (CLASSIFICATION, COMPARISON)  # Yes or No follows from the facts
+YES_NO_TASKS = (CLASSIFICATION, COMPARISON)
 AT_ONCE, STEPS = " Answer Yes or No.", " First state the facts that this needs, then answer Yes or No."
 SHOTS = 2
 
 
 @dataclass(frozen=True)
 class WorldQuestion:
-    """task: one of TASKS; steps: whether the facts are to be written out first; about: the relation; facts: those that
-    it takes; text, truth: the question and its answer; chance: how often the commonest answer to such questions is
-    right; shots: questions that are shown with their answers before this one."""
+    """A question with its few-shot examples.
+
+    task: one of TASKS. with_steps: whether the facts are to be stated first. facts: those that the answer follows from.
+    text, truth: the question and its answer. chance: accuracy of the most frequent answer to the questions of this task
+    and relation. shots: the examples of the prompt.
+    """
 
     task: str
-    steps: bool
-    about: Relation
+    with_steps: bool
+    relation: Relation
     facts: tuple[WorldFact, ...]
     text: str
     truth: str
@@ -37,103 +39,111 @@ class WorldQuestion:
     shots: tuple["WorldQuestion", ...] = ()
 
     @property
-    def asked(self) -> str:
-        """The question with what is wanted."""
-        if self.task not in WORKED_OUT:
+    def question_with_instruction(self) -> str:
+        """The question, followed by how to answer it where the answer is Yes or No."""
+        if self.task not in YES_NO_TASKS:
             return self.text
-        return self.text + (STEPS if self.steps else AT_ONCE)
+        return self.text + (STEPS if self.with_steps else AT_ONCE)
 
     @property
-    def wanted(self) -> str:
-        """The answer as an example gives it: "Iron: 26. Gold: 79. So: No"."""
+    def example_answer(self) -> str:
+        """The answer that is shown if this question is an example: "Iron: 26. Gold: 79. So: No"."""
         stated = [f"{fact.subject}: {fact.value}." for fact in self.facts]
-        return " ".join([*stated, "So:", self.truth]) if self.steps else self.truth
+        return " ".join([*stated, "So:", self.truth]) if self.with_steps else self.truth
 
     @cached_property
     def prompt(self) -> str:
-        """What a model reads. It ends without a space, which belongs to the answer's first token."""
-        examples = [replace(shot, steps=self.steps) for shot in self.shots]
-        shown = [f"Question: {shot.asked}\nAnswer: {shot.wanted}\n\n" for shot in examples]
-        return "".join([*shown, f"Question: {self.asked}\nAnswer:"])
+        """The prompt with its examples. It ends without a space, which belongs to the answer's first token."""
+        shots = [replace(shot, with_steps=self.with_steps) for shot in self.shots]
+        examples = [f"Question: {shot.question_with_instruction}\nAnswer: {shot.example_answer}\n\n" for shot in shots]
+        return "".join([*examples, f"Question: {self.question_with_instruction}\nAnswer:"])
 
-    def judge(self, said: str) -> Verdict:
-        """What was said, by the rules of judging.py."""
-        names = {RETRIEVAL: values_of, INVERSE: subjects_of}.get(self.task)
-        stated = [(values_of(self.about), fact.value) for fact in self.facts] if self.steps else None
-        return judge(said, self.truth, names(self.about) if names else None, stated)
+    def grade(self, response: str) -> Grade:
+        """The grade of a response, by the rules of grading.py."""
+        names = {RETRIEVAL: value_candidates, INVERSE: subject_candidates}.get(self.task)
+        required = [(value_candidates(self.relation), fact.value) for fact in self.facts] if self.with_steps else None
+        return grade_response(response, self.truth, names(self.relation) if names else None, required)
 
 
-def questions(n: int | None = None) -> list[WorldQuestion]:
-    """All questions, or n of each task, drawn once for all, so that fewer are the first of more; with and without steps
-    they are the same. Comparisons are as often true as false."""
-    found: list[WorldQuestion] = []
+def build_questions(n: int | None = None) -> list[WorldQuestion]:
+    """All questions, or n of each task (and mode) in a fixed random order, of which smaller n take a prefix.
+
+    Both modes have the same questions. Half of the comparisons are true.
+    """
+    result: list[WorldQuestion] = []
     for task in TASKS:
-        bare = [question for about in RELATIONS for question in _of(task, about)]
-        chosen = [bare[i] for i in rng("world questions", task).permutation(len(bare))[:n]]
-        found += chosen
-        if task in WORKED_OUT:
-            found += [replace(question, steps=True) for question in chosen]
-    return found
+        questions = [question for relation in RELATIONS for question in _questions_of_relation(task, relation)]
+        chosen = [questions[i] for i in rng("world questions", task).permutation(len(questions))[:n]]
+        result += chosen
+        if task in YES_NO_TASKS:
+            result += [replace(question, with_steps=True) for question in chosen]
+    return result
 
 
-def _of(task: str, about: Relation) -> list[WorldQuestion]:
+def _questions_of_relation(task: str, relation: Relation) -> list[WorldQuestion]:
     """The questions of a task about a relation, with their chance and examples."""
-    made = {RETRIEVAL: _forward, CLASSIFICATION: _classes, COMPARISON: _pairs, INVERSE: _backward}[task](about)
-    bare = [WorldQuestion(task, False, about, *parts) for parts in made]
-    if not bare:
+    make_parts = {
+        RETRIEVAL: _retrieval_questions,
+        CLASSIFICATION: _classification_questions,
+        COMPARISON: _comparison_questions,
+        INVERSE: _inverse_questions,
+    }[task]
+    questions = [WorldQuestion(task, False, relation, *parts) for parts in make_parts(relation)]
+    if not questions:
         return []
-    chance = max(Counter(question.truth for question in bare).values()) / len(bare)
-    bare = [replace(question, chance=chance) for question in bare]
-    return [replace(question, shots=_shots(question, bare)) for question in bare]
+    chance = max(Counter(question.truth for question in questions).values()) / len(questions)
+    questions = [replace(question, chance=chance) for question in questions]
+    return [replace(question, shots=_pick_shots(question, questions)) for question in questions]
 
 
-Parts = tuple[tuple[WorldFact, ...], str, str]  # the facts, the question, the answer
+Parts = tuple[tuple[WorldFact, ...], str, str]  # facts, text and truth of a WorldQuestion
 
 
-def _forward(about: Relation) -> Iterator[Parts]:
-    for fact in facts_of(about):
-        yield (fact,), about.retrieve.format(subject=fact.subject), fact.value
+def _retrieval_questions(relation: Relation) -> Iterator[Parts]:
+    for fact in facts_of(relation):
+        yield (fact,), relation.retrieve.format(subject=fact.subject), fact.value
 
 
-def _backward(about: Relation) -> Iterator[Parts]:
-    for fact in facts_of(about) if about.invert else ():
+def _inverse_questions(relation: Relation) -> Iterator[Parts]:
+    for fact in facts_of(relation) if relation.invert else ():
         if fact.unique:
-            yield (fact,), (about.invert or "").format(value=fact.value), fact.subject
+            yield (fact,), (relation.invert or "").format(value=fact.value), fact.subject
 
 
-def _classes(about: Relation) -> Iterator[Parts]:
-    for fact in facts_of(about) if about.classify else ():
-        yield (fact,), (about.classify or "").format(subject=fact.subject), _word(about.holds(fact.value))
+def _classification_questions(relation: Relation) -> Iterator[Parts]:
+    for fact in facts_of(relation) if relation.classify else ():
+        text = (relation.classify or "").format(subject=fact.subject)
+        yield (fact,), text, _yes_or_no(relation.is_in_class(fact.value))
 
 
-def _pairs(about: Relation) -> Iterator[Parts]:
-    """Every fact and the next one of another rank, around a circle in random order: no pair comes twice, and there are
-    no ties. Which of them is named first takes turns, so that Yes and No alternate."""
-    held = facts_of(about) if about.compare else []
-    circle = [held[i] for i in rng("world pairs", about.name).permutation(len(held))]
-    for number, fact in enumerate(circle):
-        others = circle[number + 1 :] + circle[:number]
-        other = next(one for one in others if about.rank(one.value) != about.rank(fact.value))
-        low, high = sorted((fact, other), key=lambda one: about.rank(one.value))
-        first, second = (high, low) if number % 2 else (low, high)
-        text = (about.compare or "").format(subject=first.subject, other=second.subject)
-        yield (first, second), text, _word(bool(number % 2))
+def _comparison_questions(relation: Relation) -> Iterator[Parts]:
+    """Each fact with the next one that has another sort key, around a circle in random order: without ties and repeated
+    pairs. The order within pairs alternates, so that Yes and No do too."""
+    facts = facts_of(relation) if relation.compare else []
+    circle = [facts[i] for i in rng("world pairs", relation.name).permutation(len(facts))]
+    for i, fact in enumerate(circle):
+        others = circle[i + 1 :] + circle[:i]
+        other = next(o for o in others if relation.sort_key(o.value) != relation.sort_key(fact.value))
+        low, high = sorted((fact, other), key=lambda f: relation.sort_key(f.value))
+        first, second = (high, low) if i % 2 else (low, high)
+        text = (relation.compare or "").format(subject=first.subject, other=second.subject)
+        yield (first, second), text, _yes_or_no(bool(i % 2))
 
 
-def _word(true: bool) -> str:
+def _yes_or_no(true: bool) -> str:
     return "Yes" if true else "No"
 
 
-def _shots(question: WorldQuestion, others: Sequence[WorldQuestion]) -> tuple[WorldQuestion, ...]:
-    """Examples that share no subject with the question or each other, nor an answer other than Yes or No with the
-    question; their answers differ. None of them tells anything about what is asked."""
+def _pick_shots(question: WorldQuestion, others: Sequence[WorldQuestion]) -> tuple[WorldQuestion, ...]:
+    """Random examples whose subjects differ from those of the question and of each other, and whose answers differ from
+    each other and, except Yes and No, from that of the question: they reveal nothing about it."""
     subjects, answers = {fact.subject for fact in question.facts}, {question.truth} - {"Yes", "No"}
-    found: list[WorldQuestion] = []
+    shots: list[WorldQuestion] = []
     for i in rng("world examples", question.text).permutation(len(others)):
-        if len(found) == SHOTS:
+        if len(shots) == SHOTS:
             break
-        own = {fact.subject for fact in others[i].facts}
-        if not subjects & own and others[i].truth not in answers:
-            found.append(others[i])
-            subjects, answers = subjects | own, answers | {others[i].truth}
-    return tuple(found)
+        own_subjects = {fact.subject for fact in others[i].facts}
+        if not subjects & own_subjects and others[i].truth not in answers:
+            shots.append(others[i])
+            subjects, answers = subjects | own_subjects, answers | {others[i].truth}
+    return tuple(shots)

@@ -1,6 +1,6 @@
-"""Worlds of people: what they hold in bits, how names and values are drawn, how biographies are written and read."""
+"""Worlds of people: sampling them, counting their bits, and writing and parsing biographies."""
 
-from synth.bio.facts import Facts
+from synth.bio.facts import InformationContent
 from synth.bio.world import PeopleTask
 
-__all__ = ["Facts", "PeopleTask"]
+__all__ = ["InformationContent", "PeopleTask"]

@@ -1,4 +1,4 @@
-"""How many bits a world of people holds (Part 3.3, arXiv 2404.05405, Theorem 3.2 and the R_max after it)."""
+"""Bits of information in a world of people (Part 3.3, arXiv 2404.05405, Theorem 3.2 and R_max)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,12 @@ from math import log2
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The information in N people, in bits: what divided by the number of parameters is the paper's R_max.
+class InformationContent:
+    """Bits of information in N people; divided by the number of parameters, the paper's R_max.
 
-    people: N. log2_names: log2 N0, the number of names that could have been drawn. log2_values: for every counted
-    attribute the log2 of its number of possible values (C log2 D in bioD); attributes that others determine are not in
-    it. sets: how many sets of strings had to be learned (K in bioD, 0 where the values are public), each of
-    set_size = D strings out of 2**log2_strings = T**L.
+    people: N. log2_names: log2 N0 of the number of possible names. log2_values: log2 of the number of possible values
+    by attribute (C log2 D in bioD), without attributes that others determine. sets: number of string sets to be learned
+    (K in bioD, 0 if the values are public), each of set_size = D strings out of 2**log2_strings = T**L.
     """
 
     people: int
@@ -39,5 +38,5 @@ class Facts:
 
     @property
     def bits(self) -> float:
-        """All of it: the numerator of R_max."""
+        """The sum of the three: the numerator of R_max."""
         return self.name_bits + self.value_bits + self.diversity_bits

@@ -1,4 +1,4 @@
-"""Everything that biographies over given lists are copied from, and read with."""
+"""Vocabulary, sentence tables and parser of biographies over given value lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,106 +6,109 @@ from functools import lru_cache
 
 import numpy as np
 
-from synth.bio.manipulation import words_needed
-from synth.bio.parser import PERSON as ANYBODY
-from synth.bio.parser import Form, Reader, phrase_of, value_of
-from synth.bio.prose import Prose
-from synth.bio.tables import BY_NAME, BY_PRONOUN, BY_ROLE, Ragged, Tables, mention_words, words_of
-from synth.bio.value_lists import MONTHS, PERSON, VALUE, Pools, tokenize
+from synth.bio.manipulation import question_words
+from synth.bio.parser import PERSON_SLOT, BiographyParser, Pattern, phrase_slot, value_slot
+from synth.bio.prose import ProseGrammar
+from synth.bio.tables import BY_NAME, BY_PRONOUN, BY_ROLE, Ragged, SentenceTables, fixed_words, mention_words
+from synth.bio.value_lists import MONTHS, PERSON_SLOTS, VALUE_SLOT, ValueLists, tokenize
 from synth.vocab import Vocab
 
-NAMING = ("The", "person", "'s", "name", "is", "{o}", ".")  # the last sentence of reverse6
-ANSWER = ("Answer", ":", "{V}", ".")
-YEAR = 1900
+NAME_SENTENCE = ("The", "person", "'s", "name", "is", "{o}", ".")  # the last sentence of reverse6
+ANSWER_TEMPLATE = ("Answer", ":", "{V}", ".")
+FIRST_YEAR = 1900
 
 
 @dataclass(frozen=True)
-class Kit:
-    """vocab; tables: the templates, attribute by attribute, then the naming sentence (or the pieces of prose), and from
-    row `questions` on the questions with their answers; names: ids of first, middle and last names; values: the texts
-    of all values, those of attribute a from row bases[a]; reader: for texts about these values."""
+class Lexicon:
+    """Token tables for writing documents about people, and the parser for reading them.
+
+    tables: templates by attribute, then the naming sentence (or the pieces of prose), and from row `questions` on the
+    questions with their answers; names: ids of the first, middle and last names; values: texts of all values, those of
+    attribute a from row value_offsets[a].
+    """
 
     vocab: Vocab
-    tables: Tables
+    tables: SentenceTables
     questions: int
     names: tuple[np.ndarray, np.ndarray, np.ndarray]
     values: Ragged
-    bases: np.ndarray
-    reader: Reader
+    value_offsets: np.ndarray
+    parser: BiographyParser
 
     @classmethod
-    @lru_cache(maxsize=16)  # worlds of any number of people share it
-    def of(cls, pools: Pools, fullname: bool, reverse: int, prose: Prose | None, reasoning: bool = False) -> "Kit":
-        """The kit of these lists for one way of writing (see BioS)."""
-        naming = [NAMING] if reverse == 6 else []
-        templates = [*(words for found in pools.templates for words in found), *naming]
+    @lru_cache(maxsize=16)
+    def build(
+        cls, value_lists: ValueLists, fullname: bool, reverse: int, prose: ProseGrammar | None, reasoning: bool = False
+    ) -> "Lexicon":
+        """The lexicon of value lists for one style; other arguments as the fields of BioS. Cached."""
+        naming = [NAME_SENTENCE] if reverse == 6 else []
+        templates = [*(words for group in value_lists.templates for words in group), *naming]
         sentences = list(prose.pieces) if prose else templates
-        questions = [(*words, *ANSWER) for found in pools.questions for words in found]
-        values = [_texts(entries) for entries in _entries(pools)]
+        questions = [(*words, *ANSWER_TEMPLATE) for group in value_lists.questions for words in group]
+        values = [[tokenize(entry) for entry in entries] for entries in _entries(value_lists)]
         heads = mention_words(sentences, pronouns=not fullname, roles=reverse > 0)
         owned = mention_words(questions, pronouns=False, roles=False)
-        symbols = [*words_of([*sentences, *questions]), *heads, *owned, *_date_words(pools)]
+        symbols = [*fixed_words([*sentences, *questions]), *heads, *owned, *_date_words(value_lists)]
         symbols += [word for texts in values for words in texts for word in words]
-        symbols += words_needed(pools) if reasoning else []
-        vocab = Vocab(tuple(dict.fromkeys((*symbols, *pools.first, *pools.middle, *pools.last))))
-        tables = Tables.of([*sentences, *questions], vocab)
-        ragged = [_dates(pools, vocab), *(Ragged.of([vocab.encode(words).tolist() for words in t]) for t in values)]
-        first, middle, last = (vocab.encode(part) for part in (pools.first, pools.middle, pools.last))
-        forms, phrases = _prose_forms(prose, vocab) if prose else (_forms(pools, naming, vocab), [])
-        reader = Reader(forms, phrases, ragged, (first, middle, last), tables.mentions, vocab)
-        joined, bases = Ragged.join(ragged)
-        return cls(vocab, tables, len(sentences), (first, middle, last), joined, bases, reader)
+        symbols += question_words(value_lists) if reasoning else []
+        vocab = Vocab(tuple(dict.fromkeys((*symbols, *value_lists.first, *value_lists.middle, *value_lists.last))))
+        tables = SentenceTables.from_sentences([*sentences, *questions], vocab)
+        ragged = [
+            _dates(value_lists, vocab),
+            *(Ragged.from_rows([vocab.encode(words).tolist() for words in t]) for t in values),
+        ]
+        first, middle, last = (vocab.encode(part) for part in (value_lists.first, value_lists.middle, value_lists.last))
+        patterns, phrases = _prose_patterns(prose, vocab) if prose else (_patterns(value_lists, naming, vocab), [])
+        parser = BiographyParser(patterns, phrases, ragged, (first, middle, last), tables.mentions, vocab)
+        joined, bases = Ragged.concatenate(ragged)
+        return cls(vocab, tables, len(sentences), (first, middle, last), joined, bases, parser)
 
 
-def mentions(fullname: bool, reverse: int) -> np.ndarray:
-    """How each sentence speaks of the person (6,), or (7,) for reverse6, whose last sentence tells the name."""
+def mention_kinds(fullname: bool, reverse: int) -> np.ndarray:
+    """How each sentence mentions the person (6,) int; (7,) for reverse6, whose last sentence states the name."""
     if reverse == 0:
         return np.array([BY_NAME] + 5 * [BY_NAME if fullname else BY_PRONOUN])
-    spoken = [BY_ROLE] + 5 * [BY_PRONOUN]
+    kinds = [BY_ROLE] + 5 * [BY_PRONOUN]
     if reverse == 6:
-        return np.array([*spoken, BY_NAME])
-    spoken[reverse] = BY_NAME
-    return np.array(spoken)
+        return np.array([*kinds, BY_NAME])
+    kinds[reverse] = BY_NAME
+    return np.array(kinds)
 
 
-def _form(words: Sequence[str], attribute: int, vocab: Vocab) -> Form:
-    special = {**dict.fromkeys(PERSON, ANYBODY), VALUE: value_of(attribute)}
+def _pattern(words: Sequence[str], attribute: int, vocab: Vocab) -> Pattern:
+    special = {**dict.fromkeys(PERSON_SLOTS, PERSON_SLOT), VALUE_SLOT: value_slot(attribute)}
     return tuple(special[word] if word in special else vocab.index[word] for word in words)
 
 
-def _forms(pools: Pools, naming: Sequence[tuple[str, ...]], vocab: Vocab) -> list[Form]:
-    about = [_form(words, a, vocab) for a, found in enumerate(pools.templates) for words in found]
-    return [*about, *(_form(words, 0, vocab) for words in naming)]
+def _patterns(value_lists: ValueLists, naming: Sequence[tuple[str, ...]], vocab: Vocab) -> list[Pattern]:
+    about = [_pattern(words, a, vocab) for a, group in enumerate(value_lists.templates) for words in group]
+    return [*about, *(_pattern(words, 0, vocab) for words in naming)]
 
 
-def _prose_forms(prose: Prose, vocab: Vocab) -> tuple[list[Form], list[list[Form]]]:
+def _prose_patterns(prose: ProseGrammar, vocab: Vocab) -> tuple[list[Pattern], list[list[Pattern]]]:
     def part(piece: str | tuple[int, int]) -> int:
-        return _form((piece,), 0, vocab)[0] if isinstance(piece, str) else phrase_of(piece[0])
+        return _pattern((piece,), 0, vocab)[0] if isinstance(piece, str) else phrase_slot(piece[0])
 
-    forms = [tuple(part(piece) for piece in form) for found in prose.forms for form in found]
-    phrases = [[_form(words, a, vocab) for a, found in enumerate(kind) for words in found] for kind in prose.phrases]
-    return forms, phrases
-
-
-def _entries(pools: Pools) -> tuple[Sequence[str], ...]:
-    """The values of every attribute but the birth date; those of the employer's city by employer."""
-    return pools.cities, pools.universities, pools.majors, pools.employers, pools.employer_cities
+    patterns = [tuple(part(piece) for piece in form) for group in prose.templates for form in group]
+    phrases = [[_pattern(words, a, vocab) for a, group in enumerate(kind) for words in group] for kind in prose.phrases]
+    return patterns, phrases
 
 
-def _texts(entries: Sequence[str]) -> list[tuple[str, ...]]:
-    return [tokenize(entry) for entry in entries]
+def _entries(lists: ValueLists) -> tuple[Sequence[str], ...]:
+    """Values of each attribute except the birth date; those of the employer's city are listed by employer."""
+    return lists.cities, lists.universities, lists.majors, lists.employers, lists.employer_cities
 
 
-def _date_words(pools: Pools) -> list[str]:
-    years, months, days = pools.calendar
-    numbers = [*range(1, days + 1), *range(YEAR, YEAR + years)]
+def _date_words(value_lists: ValueLists) -> list[str]:
+    years, months, days = value_lists.calendar
+    numbers = [*range(1, days + 1), *range(FIRST_YEAR, FIRST_YEAR + years)]
     return [*MONTHS[:months], ",", *map(str, numbers)]
 
 
-def _dates(pools: Pools, vocab: Vocab) -> Ragged:
-    """Such as "May 7, 1931" for every date, day fastest, then month, then year."""
-    years, months, days = pools.calendar
-    words = (MONTHS[:months], [str(day + 1) for day in range(days)], [str(YEAR + year) for year in range(years)])
+def _dates(value_lists: ValueLists, vocab: Vocab) -> Ragged:
+    """Ids of every date, such as "May 7, 1931"; the day varies fastest, then the month."""
+    years, months, days = value_lists.calendar
+    words = (MONTHS[:months], [str(day + 1) for day in range(days)], [str(FIRST_YEAR + year) for year in range(years)])
     month, day, year = (vocab.encode(part) for part in words)
     rows = np.empty((years, months, days, 4), np.int32)
     rows[..., 0], rows[..., 1] = month[:, None], day

@@ -1,7 +1,7 @@
-"""The questions of Part 3.2 (arXiv 2309.14402, sections 2 to 5): their words, and what follows from which facts.
+"""The questions of Part 3.2 (arXiv 2309.14402, sections 2 to 5) and the rules of their answers.
 
-A question is a line of words and slots; a slot in braces is a fact of the person asked about, or, with `other_` before
-it, of the second one. Where an answer has to be worked out, a hint is the facts that it follows from, written out.
+A question consists of words and slots: a slot in braces is a fact of the person, or, with the prefix `other_`, of a
+second person. A hint states the facts from which an answer is computed.
 """
 
 from collections.abc import Iterable
@@ -10,51 +10,53 @@ from typing import Literal
 
 import numpy as np
 
-from synth.bio.value_lists import Pools
+from synth.bio.value_lists import ValueLists
 from synth.errors import UserError
 from synth.random.rng import rng
 
-HINT, DIRECT = "<hint>", "<direct>"  # the control token says whether the facts are to be written out first
+HINT, DIRECT = "<hint>", "<direct>"  # control tokens: state the facts first, or not
 YES, NO = "Yes", "No"
-NAME = ("first", "middle", "last")
-RESULT = "{result}"
+NAME_PARTS = ("first", "middle", "last")
+RESULT_SLOT = "{result}"
 
 
 @dataclass(frozen=True)
 class Question:
-    """text: the question. answer: the facts that are the answer, or, if there are none, rule: what is worked out from
-    the number `over` of each person: is it "even" or "later" (larger) than the other's, what is it modulo `modulus`,
-    the "number" itself, and "minus" the other's. A tie is not later."""
+    """A question whose answer is a list of facts (answer), or is computed by `rule` from a quantity of each person.
+
+    rule: "even"; "mod", the quantity modulo `modulus`; "number", the quantity itself; "later", whether it is larger
+    than the other person's; "minus", the difference.
+    """
 
     text: str
     answer: tuple[str, ...] = ()
-    over: Literal["", "month", "day", "luck"] = ""
+    quantity: Literal["", "month", "day", "luck"] = ""
     rule: Literal["", "even", "mod", "number", "later", "minus"] = ""
     modulus: int = 0
 
     @property
     def pair(self) -> bool:
-        """Whether it is about two people."""
+        """Whether the question is about two people."""
         return "{other}" in self.text
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What a hint writes out: nothing, where nothing is worked out."""
-        fact = {"": "", "luck": "major"}.get(self.over, self.over)
+        """The facts that a hint states; none if the answer is not computed."""
+        fact = {"": "", "luck": "major"}.get(self.quantity, self.quantity)
         return () if not fact else (fact, f"other_{fact}") if self.pair else (fact,)
 
     def prompt(self, hinted: bool) -> list[str]:
-        """Words and slots up to the answer; the control token stands where a hint could."""
-        control = [HINT if hinted else DIRECT] if self.over else []
+        """Words and slots up to the answer; a control token comes first if the answer is computed."""
+        control = [HINT if hinted else DIRECT] if self.quantity else []
         return [*_slots(self.text.split()), *control, "Answer", ":"]
 
     def completion(self, hinted: bool) -> list[str]:
-        """Words and slots of the hint, if asked for, and the answer, each with a full stop."""
-        hint = _listed(self.facts) if hinted and self.over else []
-        return [*hint, *(_slots(_listed(self.answer)) if self.answer else [RESULT, "."])]
+        """Words and slots of the hint, if there is one, and of the answer, each with a full stop."""
+        hint = _list_facts(self.facts) if hinted and self.quantity else []
+        return [*hint, *(_slots(_list_facts(self.answer)) if self.answer else [RESULT_SLOT, "."])]
 
     def result(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """What is worked out (n,) from the numbers of the person and the other one; 1 is yes, 0 is no."""
+        """The computed answer (n,) from the quantities x and y (n,) of both people; 1 is yes, 0 is no."""
         if self.rule == "even":
             return (x % 2 == 0).astype(np.int64)
         if self.rule == "later":
@@ -65,36 +67,37 @@ class Question:
 
     @property
     def yes_or_no(self) -> bool:
+        """Whether the answer is Yes or No."""
         return self.rule in ("even", "later")
 
 
 def _slots(words: Iterable[str]) -> list[str]:
-    """The words, with a full name as three slots."""
-    names = {"{name}": [f"{{{part}}}" for part in NAME], "{other}": [f"{{other_{part}}}" for part in NAME]}
+    """The words, with each full name as three slots."""
+    names = {"{name}": [f"{{{part}}}" for part in NAME_PARTS], "{other}": [f"{{other_{part}}}" for part in NAME_PARTS]}
     return [slot for word in words for slot in names.get(word, [word])]
 
 
-def _listed(facts: Iterable[str]) -> list[str]:
-    """Facts with ; between and a full stop after them."""
+def _list_facts(facts: Iterable[str]) -> list[str]:
+    """Slots of the facts, separated by ";", and a full stop."""
     return [word for fact in facts for word in (f"{{{fact}}}", ";")][:-1] + ["."]
 
 
 def _inverse() -> dict[str, Question]:
-    """Who is it, by first and by full name, given one to six facts (section 5)."""
+    """Questions for the first or full name, given one to six facts (section 5)."""
     born, both = "was born on {birth_date}", "was born on {birth_date} in {birth_city}"
     three = "studied {major} at {university} and worked for {employer}"
-    given = {
+    descriptions = {
         "bdate": born,
         "birth": both,
         "three": three,
         "four": f"was born in {{birth_city}} , {three}",
         "all": f"{both} , {three} in {{employer_city}}",
     }
-    asked = {"first": NAME[:1], "full": ()}
+    answers = {"first": NAME_PARTS[:1], "full": ()}
     return {
         f"{facts}_to_{part}": Question(f"What is the {part} name of the person who {text} ?", answer or ("name",))
-        for facts, text in given.items()
-        for part, answer in asked.items()
+        for facts, text in descriptions.items()
+        for part, answer in answers.items()
     }
 
 
@@ -141,47 +144,50 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def named(name: str) -> tuple[str, ...]:
-    """The questions of a group, or the one of this name. Raises UserError for neither."""
+def resolve_questions(name: str) -> tuple[str, ...]:
+    """Names of the questions of a group, or the name of one question itself. Raises UserError for another name."""
     if name not in GROUPS and name not in QUESTIONS:
         raise UserError(f"question={name!r} is unknown; choose one of {', '.join((*GROUPS, *QUESTIONS))}")
     return GROUPS.get(name, (name,))
 
 
 def luckiness(majors: int) -> np.ndarray:
-    """The fixed score 0..majors-1 of each major, in no order that its place in the list would give away."""
+    """Luckiness (majors,) of each major: a fixed random permutation of 0..majors-1."""
     return rng("luckiness", majors).permutation(majors)
 
 
-def numbers(pools: Pools) -> range:
-    """All numbers that an answer may be."""
-    largest = max(pools.calendar[1], pools.calendar[2], len(pools.majors))
+def answer_range(value_lists: ValueLists) -> range:
+    """All numbers that can be an answer."""
+    largest = max(value_lists.calendar[1], value_lists.calendar[2], len(value_lists.majors))
     return range(1 - largest, largest + 1)
 
 
-def words_needed(pools: Pools) -> list[str]:
-    """All words that the questions and their answers have beside facts."""
+def question_words(value_lists: ValueLists) -> list[str]:
+    """All words of questions and answers except facts."""
     lines = [line for q in QUESTIONS.values() for h in (True, False) for line in (q.prompt(h), q.completion(h))]
     fixed = [word for line in lines for word in line if not word.startswith("{")]
-    return [*dict.fromkeys(fixed), YES, NO, *map(str, numbers(pools))]
+    return [*dict.fromkeys(fixed), YES, NO, *map(str, answer_range(value_lists))]
 
 
-def chance(question: Question, pools: Pools) -> tuple[float, float]:
-    """How often the likeliest answer is right, and the likeliest hint (1 where none can be given), for people whose
-    facts are uniform over the lists."""
-    if question.over:
-        values = values_of(question.over, pools)
+def guess_rates(question: Question, value_lists: ValueLists) -> tuple[float, float]:
+    """Accuracy of the most likely answer and of the most likely hint (1 if there is none), for uniform facts."""
+    if question.quantity:
+        values = quantity_values(question.quantity, value_lists)
         x, y = (side.ravel() for side in np.meshgrid(values, values, indexing="ij"))
         counts = np.unique(question.result(x, y), return_counts=True)[1]
         return float(counts.max() / counts.sum()), float(len(values)) ** -len(question.facts)
-    years, _, days = pools.calendar
-    ways = {"day": days, "year": years, "first": len(pools.first), "name": pools.names}
-    ways |= {"birth_city": len(pools.cities), "university": len(pools.universities), "major": len(pools.majors)}
-    ways |= {"employer": len(pools.employers), "employer_city": 1}  # which is asked only beside the employer
+    years, _, days = value_lists.calendar
+    ways = {"day": days, "year": years, "first": len(value_lists.first), "name": value_lists.names}
+    ways |= {
+        "birth_city": len(value_lists.cities),
+        "university": len(value_lists.universities),
+        "major": len(value_lists.majors),
+    }
+    ways |= {"employer": len(value_lists.employers), "employer_city": 1}  # asked with the employer only
     return float(1 / np.prod([ways[fact] for fact in question.answer], dtype=float)), 1.0
 
 
-def values_of(over: str, pools: Pools) -> np.ndarray:
-    """The number of every value that a question may be about: of each month, day, or major in its list."""
-    sizes = {"month": pools.calendar[1], "day": pools.calendar[2]}
-    return luckiness(len(pools.majors)) if over == "luck" else np.arange(1, sizes[over] + 1)
+def quantity_values(quantity: str, value_lists: ValueLists) -> np.ndarray:
+    """The quantity of every month or day, or the luckiness of every major."""
+    sizes = {"month": value_lists.calendar[1], "day": value_lists.calendar[2]}
+    return luckiness(len(value_lists.majors)) if quantity == "luck" else np.arange(1, sizes[quantity] + 1)

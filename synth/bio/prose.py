@@ -1,8 +1,7 @@
-"""bioR without a large language model: a rewriting grammar that merges, subordinates and reorders the six facts.
+"""bioR without a large language model: a rewriting grammar in place of Part 3.1 (arXiv 2309.14316, section 2.1).
 
-Stands in for the rewritten biographies of Part 3.1 (arXiv 2309.14316, section 2.1). A biography is an order of the
-attributes, a cut of that order into sentences about one to three of them, a form for each sentence and a phrase for
-each attribute; synth/bio/data/prose.cfg holds forms and phrases.
+A biography is an order of the attributes, split into sentences about one to three of them, a template for each sentence
+and a phrase for each attribute; templates and phrases are in synth/bio/data/prose.cfg.
 """
 
 from collections.abc import Iterator
@@ -16,79 +15,84 @@ from typing import Any
 import numpy as np
 
 from synth.bio.tables import BY_NAME, BY_PRONOUN
-from synth.bio.value_lists import FOLDER, PERSON, VALUE
+from synth.bio.value_lists import FOLDER, PERSON_SLOTS, VALUE_SLOT
 from synth.errors import UserError
-from synth.random.rng import below, words
+from synth.random.rng import bounded_integers, random_uint64
 
 KINDS = ("VP", "POSS", "PART", "CAP")
 ATTRIBUTE_NAMES = ("date", "home", "school", "major", "firm", "town")
-SENTENCES = ("One", "Two", "Three")
-CUTS = tuple(cut for n in range(1, 7) for cut in product((1, 2, 3), repeat=n) if sum(cut) == 6)
-CUT_SIZES = np.array([(*cut, *(6 - len(cut)) * (0,)) for cut in CUTS])
+SENTENCE_SYMBOLS = ("One", "Two", "Three")
+SENTENCE_SPLITS = tuple(cut for n in range(1, 7) for cut in product((1, 2, 3), repeat=n) if sum(cut) == 6)
+SPLIT_SIZES = np.array([(*cut, *(6 - len(cut)) * (0,)) for cut in SENTENCE_SPLITS])
 Words = tuple[str, ...]
-Hole = tuple[int, int]  # the kind of a phrase, and which of its sentence's attributes (from 0) it is about
-Form = tuple[str | Hole, ...]
+PhraseSlot = tuple[int, int]  # the kind of a phrase, and which of its sentence's attributes (from 0) it is about
+Template = tuple[str | PhraseSlot, ...]
 
 
 @dataclass(frozen=True)
-class Prose:
-    """forms[k]: the sentences about k + 1 attributes, as words, person slots and holes; phrases[kind][attribute]: words
-    with {V}. openings[k]: the forms that may begin a biography, since the person comes before every value;
-    followers[k]: those that may come later, since no pronoun takes a clause ("she, who"), or as they must."""
+class ProseGrammar:
+    """templates[k]: sentences about k + 1 attributes, of words, person slots and phrase slots;
+    phrases[kind][attribute]: words with {V}."""
 
-    forms: tuple[tuple[Form, ...], ...]
+    templates: tuple[tuple[Template, ...], ...]
     phrases: tuple[tuple[tuple[Words, ...], ...], ...]
 
     @cached_property
-    def openings(self) -> tuple[tuple[Form, ...], ...]:
-        return tuple(tuple(form for form in found if _opens(form)) for found in self.forms)
+    def openings(self) -> tuple[tuple[Template, ...], ...]:
+        """Templates that can begin a biography: the person comes before every value."""
+        return tuple(tuple(filter(_person_comes_first, group)) for group in self.templates)
 
     @cached_property
-    def followers(self) -> tuple[tuple[Form, ...], ...]:
+    def followers(self) -> tuple[tuple[Template, ...], ...]:
+        """Templates that can come later: not those that would give a pronoun a clause ("she, who")."""
         return tuple(
-            tuple(form for form in found if not (_opens(form) and _takes_clause(form))) for found in self.forms
+            tuple(form for form in group if not (_person_comes_first(form) and _takes_clause(form)))
+            for group in self.templates
         )
 
     @cached_property
     def pieces(self) -> tuple[Words, ...]:
-        """Everything a document is put together from: nothing, single words and slots, then phrases by kind and
-        attribute."""
-        fixed = dict.fromkeys(
-            (part,) for found in self.forms for form in found for part in form if isinstance(part, str)
-        )
-        return ((), *fixed, *(words for kind in self.phrases for found in kind for words in found))
+        """All parts of documents: the empty piece, single words and slots, then phrases by kind and attribute."""
+        parts = (part for group in self.templates for form in group for part in form)
+        fixed = dict.fromkeys((part,) for part in parts if isinstance(part, str))
+        return ((), *fixed, *(words for kind in self.phrases for group in kind for words in group))
 
     @cached_property
-    def layout(self) -> "Layout":
-        return Layout.of(self)
+    def arrays(self) -> "ProseArrays":
+        """The grammar as arrays."""
+        return ProseArrays.from_grammar(self)
 
-    def cut(self, most: int) -> "Prose":
-        """At most so many phrases of each kind an attribute."""
-        return Prose(self.forms, tuple(tuple(found[:most] for found in kind) for kind in self.phrases))
+    def truncate(self, max_phrases: int) -> "ProseGrammar":
+        """The grammar with at most max_phrases phrases of each kind per attribute."""
+        phrases = tuple(tuple(group[:max_phrases] for group in kind) for kind in self.phrases)
+        return ProseGrammar(self.templates, phrases)
 
     @cached_property
     def renderings(self) -> int:
-        """At least so many texts a person: every attribute is credited with the phrases of the poorest."""
+        """A lower bound on the number of texts per person, from the attribute with the fewest phrases."""
         poorest = [min(map(len, kind)) for kind in self.phrases]
 
-        def ways(forms: tuple[Form, ...]) -> int:
+        def ways(forms: tuple[Template, ...]) -> int:
             return sum(int(np.prod([poorest[p[0]] for p in form if not isinstance(p, str)])) for form in forms)
 
         total = 0
-        for cut in CUTS:
+        for cut in SENTENCE_SPLITS:
             rest = [ways(self.followers[size - 1]) for size in cut[1:]]
             total += ways(self.openings[cut[0] - 1]) * int(np.prod(rest, dtype=object))
         return factorial(6) * total
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Prose as arrays. forms (F, E): the piece in each place of a form, 0 where it is shorter, or a hole as
-    -1 - 3 kind - position. starts, counts (2, 3): where the openings (row 0) and followers (row 1) about one, two,
-    three attributes begin and how many there are. phrase_starts, phrase_counts (kinds, 6): likewise the phrases among
-    the pieces. people (P,): which pieces are person slots."""
+class ProseArrays:
+    """A ProseGrammar as arrays.
 
-    forms: np.ndarray
+    templates (F, E): piece at each position, 0 after the end, or phrase slot as -1 - 3 kind - position; starts, counts
+    (2, 3): first row and number of the openings (row 0) and followers (row 1) about one, two and three attributes;
+    phrase_starts, phrase_counts (kinds, 6): the same for phrases among the pieces; people (P,): whether a piece is a
+    person slot.
+    """
+
+    templates: np.ndarray
     starts: np.ndarray
     counts: np.ndarray
     phrase_starts: np.ndarray
@@ -96,47 +100,47 @@ class Layout:
     people: np.ndarray
 
     @classmethod
-    def of(cls, prose: Prose) -> "Layout":
-        index = {piece[0]: i for i, piece in enumerate(prose.pieces) if len(piece) == 1 and piece[0] != VALUE}
+    def from_grammar(cls, prose: ProseGrammar) -> "ProseArrays":
+        """The arrays of a grammar."""
+        index = {piece[0]: i for i, piece in enumerate(prose.pieces) if len(piece) == 1 and piece[0] != VALUE_SLOT}
         groups = (*prose.openings, *prose.followers)
-        rows = [form for found in groups for form in found]
+        rows = [form for group in groups for form in group]
         forms = np.zeros((len(rows), max(map(len, rows))), np.int64)
         for i, form in enumerate(rows):
             forms[i, : len(form)] = [index[p] if isinstance(p, str) else -1 - 3 * p[0] - p[1] for p in form]
-        sizes = np.array([len(found) for found in groups])
-        counts = np.array([[len(found) for found in kind] for kind in prose.phrases])
+        sizes = np.array([len(group) for group in groups])
+        counts = np.array([[len(group) for group in kind] for kind in prose.phrases])
         first = len(prose.pieces) - counts.sum()
         phrase_starts = first + np.concatenate([[0], np.cumsum(counts)[:-1]]).reshape(counts.shape)
-        people = np.array([len(piece) == 1 and piece[0] in PERSON for piece in prose.pieces])
+        people = np.array([len(piece) == 1 and piece[0] in PERSON_SLOTS for piece in prose.pieces])
         starts = np.cumsum(sizes) - sizes
         return cls(forms, starts.reshape(2, 3), sizes.reshape(2, 3), phrase_starts, counts, people)
 
 
-def plan(
-    prose: Prose, stream: tuple[Any, ...], entries: np.ndarray, items: np.ndarray, fullname: bool
+def sample_prose_wording(
+    prose: ProseGrammar, stream: tuple[Any, ...], entries: np.ndarray, items: np.ndarray, fullname: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pieces (n, m) of n biographies, the attribute (n, m) each is about, how it speaks of the person (n, m), and
-    the nats (n,) of the choices made."""
-    from synth.bio.numba_writer import compose
+    """Pieces of n biographies, their attributes and kinds of mention, each (n, m), and the wording's nats (n,)."""
+    from synth.bio.numba_writer import compose_prose
 
-    layout, n = prose.layout, len(items)
-    random = words((*stream, "prose"), entries, items, 19)
+    layout, n = prose.arrays, len(items)
+    random = random_uint64((*stream, "prose"), entries, items, 19)
     order = np.argsort(random[:, :6], axis=1)
-    sizes = CUT_SIZES[below(random[:, 6], len(CUTS))]
-    width = 6 * layout.forms.shape[1]
-    pieces, about, spoken = (np.zeros((n, width), np.int64) for _ in range(3))
-    nats = np.full(n, log(factorial(6)) + log(len(CUTS)))
+    sizes = SPLIT_SIZES[bounded_integers(random[:, 6], len(SENTENCE_SPLITS))]
+    width = 6 * layout.templates.shape[1]
+    pieces, about, mentions = (np.zeros((n, width), np.int64) for _ in range(3))
+    nats = np.full(n, log(factorial(6)) + log(len(SENTENCE_SPLITS)))
     later = BY_NAME if fullname else BY_PRONOUN
-    compose(
-        random[:, 7:], order, sizes, layout.forms, layout.starts, layout.counts, layout.phrase_starts,
-        layout.phrase_counts, layout.people, later, pieces, about, spoken, nats,
+    compose_prose(
+        random[:, 7:], order, sizes, layout.templates, layout.starts, layout.counts, layout.phrase_starts,
+        layout.phrase_counts, layout.people, later, pieces, about, mentions, nats,
     )  # fmt: skip
-    return pieces, about, spoken, nats
+    return pieces, about, mentions, nats
 
 
 @cache
-def load(folder: str | None = None) -> Prose:
-    """The grammar of a folder (the built-in one if None). Raises UserError on what is not such a grammar."""
+def load_prose_grammar(folder: str | None = None) -> ProseGrammar:
+    """The grammar in a folder's prose.cfg (None: the built-in one). Raises UserError if it is malformed."""
     from nltk import CFG
 
     path = (FOLDER if folder is None else Path(folder)) / "prose.cfg"
@@ -146,13 +150,13 @@ def load(folder: str | None = None) -> Prose:
             rules.setdefault(str(rule.lhs()), []).append(rule.rhs())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the grammar {path}: {str(error).splitlines()[0]}") from None
-    missing = [name for name in (*SENTENCES, *_phrase_names(KINDS[:3])) if name not in rules]
+    missing = [name for name in (*SENTENCE_SYMBOLS, *_phrase_names(KINDS[:3])) if name not in rules]
     if missing:
         raise UserError(f"{path}: no rule for {missing[0]}; write {missing[0]} -> ...")
     kinds = [tuple(_phrases(path, name, rules) for name in _phrase_names((kind,))) for kind in KINDS[:3]]
-    capital = tuple(tuple((words[0].capitalize(), *words[1:]) for words in found) for found in kinds[2])
-    forms = tuple(tuple(_form(path, name, words) for words in _expand(name, rules)) for name in SENTENCES)
-    prose = Prose(forms, (*kinds, capital))
+    capital = tuple(tuple((words[0].capitalize(), *words[1:]) for words in group) for group in kinds[2])
+    forms = tuple(tuple(_form(path, name, words) for words in _expand(name, rules)) for name in SENTENCE_SYMBOLS)
+    prose = ProseGrammar(forms, (*kinds, capital))
     if not all((*prose.openings, *prose.followers)):
         raise UserError(f"{path}: One, Two and Three each need a sentence with the person first and no comma after")
     return prose
@@ -163,7 +167,7 @@ def _phrase_names(kinds: tuple[str, ...]) -> list[str]:
 
 
 def _expand(symbol: str, rules: dict[str, list[tuple[Any, ...]]]) -> Iterator[Words]:
-    """Every string of a symbol; symbols without rules, the holes, stand for themselves."""
+    """Every string of a symbol; a symbol without rules (a phrase slot) stands for itself."""
     if symbol not in rules:
         yield (symbol,)
         return
@@ -174,31 +178,31 @@ def _expand(symbol: str, rules: dict[str, list[tuple[Any, ...]]]) -> Iterator[Wo
 
 
 def _phrases(path: Path, name: str, rules: dict[str, list[tuple[Any, ...]]]) -> tuple[Words, ...]:
-    found = tuple(tuple(VALUE if word == "V" else word for word in words) for words in _expand(name, rules))
-    bad = next((words for words in found if words.count(VALUE) != 1 or words[0] == VALUE), None)
+    phrases = tuple(tuple(VALUE_SLOT if word == "V" else word for word in words) for words in _expand(name, rules))
+    bad = next((words for words in phrases if words.count(VALUE_SLOT) != 1 or words[0] == VALUE_SLOT), None)
     if bad:
         raise UserError(f"{path}: {name} makes {' '.join(bad)!r}; a phrase has one 'V', and a word before it")
-    return found
+    return phrases
 
 
-def _form(path: Path, name: str, words: Words) -> Form:
-    form: list[str | Hole] = []
+def _form(path: Path, name: str, words: Words) -> Template:
+    form: list[str | PhraseSlot] = []
     for word in words:
         kind, _, position = word.partition("_")
         form.append((KINDS.index(kind), int(position) - 1) if kind in KINDS and position in ("1", "2", "3") else word)
     positions = [part[1] for part in form if not isinstance(part, str)]
-    if sorted(positions) != list(range(SENTENCES.index(name) + 1)):
+    if sorted(positions) != list(range(SENTENCE_SYMBOLS.index(name) + 1)):
         raise UserError(f"{path}: {name} makes {' '.join(words)!r}; it must use each of its attributes once")
     if form.count(".") != 1 or form[-1] != ".":
         raise UserError(f"{path}: {' '.join(words)!r} must have its only '.' at the end")
     return tuple(form)
 
 
-def _opens(form: Form) -> bool:
+def _person_comes_first(form: Template) -> bool:
     """Whether the person comes before every value."""
-    return isinstance(next(part for part in form if part in PERSON or not isinstance(part, str)), str)
+    return isinstance(next(part for part in form if part in PERSON_SLOTS or not isinstance(part, str)), str)
 
 
-def _takes_clause(form: Form) -> bool:
+def _takes_clause(form: Template) -> bool:
     """Whether a comma follows the person."""
-    return any(part in PERSON and after == "," for part, after in zip(form, form[1:], strict=False))
+    return any(part in PERSON_SLOTS and after == "," for part, after in zip(form, form[1:], strict=False))

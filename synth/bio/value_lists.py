@@ -1,6 +1,6 @@
-"""The lists that biographies are made of, with the sizes of Part 3.1 (arXiv 2309.14316), section 2.1, in our own words.
+"""Lists of names, values and sentences for biographies, with the sizes of Part 3.1 (arXiv 2309.14316), section 2.1.
 
-A folder of your own may stand in for synth/bio/data: the same files, one entry a line, `#` before a remark.
+They are read from synth/bio/data or another folder of the same files: one entry a line, comments after `#`.
 """
 
 from collections import Counter
@@ -12,8 +12,8 @@ from pathlib import Path
 from synth.errors import UserError
 
 ATTRIBUTES = ("birth date", "birth city", "university", "major", "employer", "employer city")
-PERSON = ("{S}", "{s}", "{P}", "{p}", "{o}")
-VALUE = "{V}"
+PERSON_SLOTS = ("{S}", "{s}", "{P}", "{p}", "{o}")
+VALUE_SLOT = "{V}"
 LISTS = ("first", "middle", "last", "cities", "universities", "majors", "employers")
 FOLDER = Path(__file__).parent / "data"
 MONTHS = (
@@ -23,9 +23,12 @@ MONTHS = (
 
 
 @dataclass(frozen=True)
-class Pools:
-    """The lists in use. employer_cities[i] is the city of employers[i]; templates and questions hold for each of
-    ATTRIBUTES its sentences, as tuples of words; calendar: how many years (from 1900), months and days there are."""
+class ValueLists:
+    """Names, values and sentences in use.
+
+    employer_cities[i] is the city of employers[i]; templates and questions hold the sentences of each of ATTRIBUTES, as
+    tuples of words; calendar: numbers of years (from 1900), months and days.
+    """
 
     first: tuple[str, ...]
     middle: tuple[str, ...]
@@ -41,18 +44,20 @@ class Pools:
 
     @property
     def names(self) -> int:
-        """How many full names there are: N0."""
+        """Number of full names, N0."""
         return len(self.first) * len(self.middle) * len(self.last)
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
-        """How many birth dates, birth cities, universities, majors and employers there are."""
+        """Numbers of birth dates, birth cities, universities, majors and employers."""
         return (prod(self.calendar), *(len(getattr(self, name)) for name in LISTS[3:]))  # type: ignore[return-value]
 
-    def cut(self, years: int, months: int, days: int, templates: int, questions: int, **sizes: int) -> "Pools":
-        """The beginning of every list: sizes by name of the list, so many templates and questions an attribute.
+    def truncate(
+        self, years: int, months: int, days: int, templates: int, questions: int, **sizes: int
+    ) -> "ValueLists":
+        """The first entries of each list; sizes by list name, templates and questions per attribute.
 
-        Raises UserError when a list is shorter.
+        Raises UserError if a list is shorter.
         """
         least = {"questions": 0}
         have = {
@@ -60,27 +65,27 @@ class Pools:
             **{"years": 8000, "months": len(MONTHS), "days": 28},
             **{name: min(map(len, getattr(self, name))) for name in ("templates", "questions")},
         }
-        asked = {"years": years, "months": months, "days": days, "templates": templates, "questions": questions}
-        for name, size in {**asked, **sizes}.items():
+        wanted = {"years": years, "months": months, "days": days, "templates": templates, "questions": questions}
+        for name, size in {**wanted, **sizes}.items():
             if not least.get(name, 1) <= size <= have[name]:
                 raise UserError(f"bioS: {name}={size} must be {least.get(name, 1)} to {have[name]}")
         lists = {name: getattr(self, name)[:size] for name, size in sizes.items()}
         cities = self.employer_cities[: sizes["employers"]]
         return replace(
             self, **lists, employer_cities=cities, calendar=(years, months, days),
-            templates=tuple(found[:templates] for found in self.templates),
-            questions=tuple(found[:questions] for found in self.questions),
+            templates=tuple(sentences[:templates] for sentences in self.templates),
+            questions=tuple(sentences[:questions] for sentences in self.questions),
         )  # fmt: skip
 
 
 def tokenize(text: str) -> tuple[str, ...]:
-    """Words and commas: "Reno, NV" is three tokens."""
+    """Words and commas of a text: "Reno, NV" has three."""
     return tuple(text.replace(",", " , ").split())
 
 
 @cache
-def load(folder: str | None = None) -> Pools:
-    """The lists of a folder (the built-in ones if None). Raises UserError on what would make a biography ambiguous."""
+def load_value_lists(folder: str | None = None) -> ValueLists:
+    """The lists of a folder (None: the built-in ones). Raises UserError for malformed or ambiguous entries."""
     home = FOLDER if folder is None else Path(folder)
     lists = {name: _lines(home / f"{name}.txt") for name in ("first", "middle", "last")}
     for name, entries in lists.items():
@@ -93,8 +98,8 @@ def load(folder: str | None = None) -> Pools:
     if bad:
         raise UserError(f"{home}/employers.txt: {' | '.join(bad)!r} needs one city: Name | City, ST")
     _check_values(home, {**lists, **values, "employers": [work[0] for work in works]})
-    first, middle, last, cities, universities, majors = (tuple(found) for found in (*lists.values(), *values.values()))
-    return Pools(
+    first, middle, last, cities, universities, majors = (tuple(rows) for rows in (*lists.values(), *values.values()))
+    return ValueLists(
         first, middle, last, cities, universities, majors,
         employers=tuple(work[0] for work in works),
         employer_cities=tuple(work[1] for work in works),
@@ -135,27 +140,27 @@ def _sentences(path: Path, question: bool) -> tuple[tuple[tuple[str, ...], ...],
             mend = "one of {o} {p} and '?' at the end" if question else "one person, then one {V}, and '.' at the end"
             raise UserError(f"{path}: {line!r} must stand under an [attribute] and have {mend}")
         sections[current].append(words)
-    _check_told_apart(path, sections)
-    empty = next((name for name, found in sections.items() if not found), None)
+    _check_distinguishable(path, sections)
+    empty = next((name for name, sentences in sections.items() if not sentences), None)
     if empty:
         raise UserError(f"{path}: [{empty}] has no sentence; write at least one")
-    return tuple(tuple(found) for found in sections.values())
+    return tuple(tuple(sentences) for sentences in sections.values())
 
 
-def _check_told_apart(path: Path, sections: dict[str, list[tuple[str, ...]]]) -> None:
-    """A sentence must say which attribute it is about, whatever stands for the person."""
+def _check_distinguishable(path: Path, sections: dict[str, list[tuple[str, ...]]]) -> None:
+    """Raise UserError if a sentence occurs under two attributes, person slots aside."""
     owner: dict[tuple[str, ...], str] = {}
-    for name, found in sections.items():
-        for words in found:
-            form = tuple("{o}" if word in PERSON else word for word in words)
+    for name, sentences in sections.items():
+        for words in sentences:
+            form = tuple("{o}" if word in PERSON_SLOTS else word for word in words)
             if form in owner:
                 raise UserError(f"{path}: {' '.join(words)!r} stands under [{owner[form]}] and again under [{name}]")
             owner[form] = name
 
 
 def _well_formed(words: tuple[str, ...], question: bool) -> bool:
-    people = [i for i, word in enumerate(words) if word in (("{o}", "{p}") if question else PERSON)]
-    values = [i for i, word in enumerate(words) if word == VALUE]
+    people = [i for i, word in enumerate(words) if word in (("{o}", "{p}") if question else PERSON_SLOTS)]
+    values = [i for i, word in enumerate(words) if word == VALUE_SLOT]
     end = "?" if question else "."
     if len(people) != 1 or words.count(end) != 1 or words[-1] != end:
         return False

@@ -1,4 +1,4 @@
-"""What the worlds of people share: distinct draws that larger worlds extend, and the labels of a document."""
+"""The contract of tasks about people, and samplers whose larger worlds extend smaller ones."""
 
 from abc import abstractmethod
 from math import prod
@@ -6,48 +6,48 @@ from typing import Any
 
 import numpy as np
 
-from synth.bio.facts import Facts
+from synth.bio.facts import InformationContent
 from synth.errors import UserError
 from synth.random.rng import rng
 from synth.task import Block, Example, Task
 
-NAME, VALUE = 1, 2  # what the label "part" says of a token; 0 is anything else
-CHUNK = 1 << 12
-SHUFFLED = 1 << 22  # up to here a whole permutation is drawn
+NAME_PART, VALUE_PART = 1, 2  # values of the label "part"; 0 is other text
+CHUNK_SIZE = 1 << 12
+MAX_PERMUTATION = 1 << 22  # up to this many rows, a whole permutation is drawn
 
 
-def distinct(keys: tuple[Any, ...], bounds: tuple[int, ...], n: int) -> np.ndarray:
-    """n distinct rows (n, len(bounds)) int64, column j below bounds[j], uniform without replacement.
+def sample_distinct_rows(keys: tuple[Any, ...], bounds: tuple[int, ...], n: int) -> np.ndarray:
+    """n distinct rows (n, len(bounds)) int64, column j below bounds[j], drawn uniformly without replacement.
 
-    A smaller n gives the first rows of a larger one. The caller checks that there are n such rows.
+    A larger n begins with the rows of a smaller one; n must not exceed the product of bounds.
     """
     total = prod(bounds)
-    if total <= SHUFFLED:
+    if total <= MAX_PERMUTATION:
         numbers = rng(*keys).permutation(total)[:n]
         return np.stack(np.unravel_index(numbers, bounds), axis=1).astype(np.int64)
-    chunks = -(-n // CHUNK)
+    chunks = -(-n // CHUNK_SIZE)
     while True:
-        drawn = [rng(*keys, chunk).integers(0, bounds, (CHUNK, len(bounds))) for chunk in range(chunks)]
-        rows = _first_of_each(np.concatenate(drawn), bounds)
+        draws = [rng(*keys, chunk).integers(0, bounds, (CHUNK_SIZE, len(bounds))) for chunk in range(chunks)]
+        rows = _first_of_each(np.concatenate(draws), bounds)
         if len(rows) >= n:
             return rows[:n]
         chunks += 1 + chunks // 8
 
 
 def _first_of_each(rows: np.ndarray, bounds: tuple[int, ...]) -> np.ndarray:
-    """The rows without those that repeat an earlier row."""
+    """The rows without repetitions of earlier ones."""
     small = prod(bounds) < 1 << 62
     numbers = np.ravel_multi_index(tuple(rows.T), bounds) if small else rows
     _, first = np.unique(numbers, axis=None if small else 0, return_index=True)
     return rows[np.sort(first)]
 
 
-def choices(keys: tuple[Any, ...], bounds: tuple[int, ...], n: int) -> np.ndarray:
-    """n rows (n, len(bounds)) int64, column j uniform below bounds[j]; a larger n begins with a smaller one."""
+def sample_rows(keys: tuple[Any, ...], bounds: tuple[int, ...], n: int) -> np.ndarray:
+    """n rows (n, len(bounds)) int64, column j uniform below bounds[j]; a larger n begins with the same rows."""
     return np.stack([rng(*keys, j).integers(0, bound, n) for j, bound in enumerate(bounds)], axis=1)
 
 
-def check_names(people: int, names: int) -> None:
+def check_enough_names(people: int, names: int) -> None:
     """Raise UserError unless `people` distinct names can be drawn from `names`."""
     if people < 1:
         raise UserError(f"people={people} leaves nobody; give at least 1")
@@ -56,37 +56,36 @@ def check_names(people: int, names: int) -> None:
 
 
 class PeopleTask(Task):
-    """A task whose items are people. A document's labels are, for each token,
+    """A task whose items are people. Labels of every token of a document:
 
-    part (N,) int8: NAME where the person is named for the first time, VALUE inside a value, 0 elsewhere;
-    attribute (N,) int8: which of `attributes` the value is of, -1 outside values.
-    A task may have more. Losses summed over the tokens of a part, averaged over people, are the p1, p2 (and p3) of
-    Part 3.3.
+    part (N,) int8: NAME_PART in the first mention of the name, VALUE_PART in a value, else 0; attribute (N,) int8:
+    index into `attributes` in a value, else -1. Losses summed over a part and averaged over people are p1, p2 (and p3)
+    of Part 3.3.
     """
 
     @property
     @abstractmethod
     def attributes(self) -> tuple[str, ...]:
-        """Names of the attributes, in the order of the label's numbers."""
+        """Names of the attributes, by value of the label."""
 
     @abstractmethod
-    def facts(self, world: Any) -> Facts:
-        """What the people hold, in bits."""
+    def information_content(self, world: Any) -> InformationContent:
+        """The bits of information in the people."""
 
     @abstractmethod
-    def wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> Any:
-        """How documents about people (n,) in epochs (n,) are worded: all of a document but who the people are."""
+    def sample_wording(self, stream: tuple[Any, ...], epochs: np.ndarray, people: np.ndarray) -> Any:
+        """Random wording of documents about people (n,) in epochs (n,): all choices except the facts."""
 
     @abstractmethod
-    def write(self, world: Any, people: np.ndarray, wording: Any, labels: bool) -> Block:
-        """The documents about people (n,) of the world in that wording."""
+    def write_documents(self, world: Any, people: np.ndarray, wording: Any, labels: bool) -> Block:
+        """Documents about people (n,) of the world in this wording."""
 
     def render_block(
         self, world: Any, items: np.ndarray, epochs: np.ndarray, stream: tuple[Any, ...], split: str,
         labels: bool = False,
     ) -> Block:  # fmt: skip
-        """Documents about people items (n,), end to end."""
-        return self.write(world, items, self.wording(stream, epochs, items), labels)
+        """Documents about people items (n,)."""
+        return self.write_documents(world, items, self.sample_wording(stream, epochs, items), labels)
 
     def render(self, world: Any, item: int, rng: np.random.Generator, split: str) -> Example:
         """A document about `item`, its wording drawn with `rng`."""
@@ -95,4 +94,4 @@ class PeopleTask(Task):
 
     def sample(self, world: Any, rng: np.random.Generator, split: str) -> Example:
         """A document about a person drawn at random."""
-        return self.render(world, int(rng.integers(self.items(world) or 1)), rng, split)
+        return self.render(world, int(rng.integers(self.num_items(world) or 1)), rng, split)

@@ -1,4 +1,4 @@
-"""A grammar as flat integer arrays: rules for the sampler, one trie of right-hand sides a level for the oracles."""
+"""A grammar as integer arrays: its rules for the sampler, and a trie of right-hand sides per level for the oracles."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class Compiled(NamedTuple):
-    """Symbols are numbered level by level, root 0; `local` below means the number within the level.
+    """Arrays of a grammar with L + 1 levels, R rules and Q trie states.
 
-    A trie state stands for the beginning of one or more right-hand sides of its level, so that rules that begin alike
-    are matched once, and rules of any length are matched child by child.
+    Symbols are numbered level by level from 0, the root; `local` below is the number within the level. A trie state is
+    a common prefix of right-hand sides of one level, so that equal prefixes are matched once.
     """
 
     level_first: np.ndarray  # (L+1,) number of each level's first symbol
@@ -37,7 +37,7 @@ def compile_grammar(
     rules: Mapping[str, Sequence[Sequence[str]]],
     weights: Mapping[str, Sequence[float]],
 ) -> Compiled:
-    """The arrays of a checked grammar."""
+    """The arrays of a validated grammar."""
     number = {symbol: n for n, symbol in enumerate(symbol for symbols in levels for symbol in symbols)}
     flat = [(symbol, rhs, w) for symbol in rules for rhs, w in zip(rules[symbol], weights[symbol], strict=True)]
     logs = np.log([w for _, _, w in flat])
@@ -59,7 +59,7 @@ def _starts(sizes) -> np.ndarray:
 
 
 def _tries(levels, rules, weights) -> dict[str, np.ndarray]:
-    """Breadth first, so that the states that extend one state are neighbours and come after it."""
+    """The trie arrays, breadth first: the states that extend a state are contiguous and come after it."""
     widest = max(map(len, levels))
     steps: list[np.ndarray] = []
     states: list[tuple[int, int]] = []

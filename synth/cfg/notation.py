@@ -1,4 +1,4 @@
-"""nltk's grammar notation as text, ``A -> B 'c' [0.75] | 'd' [0.25]``; read without nltk, which is slow to import."""
+"""nltk's grammar notation, ``A -> B 'c' [0.75] | 'd' [0.25]``, without nltk, which is slow to import."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ TOKEN = re.compile(
 
 
 @dataclass
-class Text:
-    """What a text says: root, rules and weights by left-hand side, and the symbols that it quotes."""
+class ParsedGrammar:
+    """Root, rules and weights by left-hand side, and the quoted symbols, of a grammar text."""
 
     root: str = ""
     rules: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
@@ -24,37 +24,37 @@ class Text:
     terminals: set[str] = field(default_factory=set)
 
 
-def read(text: str, source: str = "grammar") -> Text:
-    """The root is the first left-hand side, or named by a line ``%start X``. Raises UserError with the line number."""
-    found = Text()
+def read(text: str, source: str = "grammar") -> ParsedGrammar:
+    """Parse a text; the root is X of a line ``%start X``, else the first left-hand side. Raises UserError."""
+    parsed = ParsedGrammar()
     for number, line in _lines(text):
         if line.startswith("%"):
             words = line[1:].split()
             if len(words) != 2 or words[0] != "start":
                 raise UserError(f"{source}, line {number}: only '%start SYMBOL' may begin with %, not: {line}")
-            found.root = words[1]
+            parsed.root = words[1]
         else:
-            _read_rule(line, f"{source}, line {number}", found)
-    if not found.rules:
+            _read_rule(line, f"{source}, line {number}", parsed)
+    if not parsed.rules:
         raise UserError(f"{source} has no rules; write lines such as S -> A B | B A and A -> 'a'")
-    found.root = found.root or next(iter(found.rules))
-    return found
+    parsed.root = parsed.root or next(iter(parsed.rules))
+    return parsed
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """Numbered lines, without blanks and comments; a backslash at the end joins a line to the next."""
+    """Numbered lines without blanks and comments; a backslash at the end of a line continues it on the next."""
     lines: list[tuple[int, str]] = []
-    held: list[str] = []  # the parts of a line so far
+    pending: list[str] = []  # parts of an unfinished line
     number = 0
     for number, part in enumerate(text.splitlines(), 1):
         part = part.strip()
         joined = part.endswith("\\")
-        held.append(part[:-1].rstrip() if joined else part)
+        pending.append(part[:-1].rstrip() if joined else part)
         if not joined:
-            lines.append((number, " ".join(held)))
-            held = []
-    if held:  # a backslash ends the text, with nothing to join to
-        lines.append((number, " ".join(held)))
+            lines.append((number, " ".join(pending)))
+            pending = []
+    if pending:  # the text ends with a backslash
+        lines.append((number, " ".join(pending)))
     stripped = ((number, line.strip()) for number, line in lines)
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
 
@@ -70,7 +70,7 @@ def _tokens(line: str, where: str) -> list[tuple[str, str]]:
     return tokens
 
 
-def _read_rule(line: str, where: str, found: Text) -> None:
+def _read_rule(line: str, where: str, parsed: ParsedGrammar) -> None:
     tokens = _tokens(line, where)
     if len(tokens) < 2 or tokens[0][0] != "name" or tokens[1][0] != "arrow":
         raise UserError(f"{where}: a rule begins with SYMBOL ->, not: {line}")
@@ -79,7 +79,7 @@ def _read_rule(line: str, where: str, found: Text) -> None:
     weight: float | None = None
     for kind, value in [*tokens[2:], ("bar", "|")]:
         if kind == "bar":
-            _add(symbol, rhs, weight, where, found)
+            _add(symbol, rhs, weight, where, parsed)
             rhs, weight = [], None
         elif kind == "arrow" or weight is not None:
             raise UserError(f"{where}: expected | or the end of the line before {value!r}")
@@ -88,7 +88,7 @@ def _read_rule(line: str, where: str, found: Text) -> None:
         else:
             rhs.append(value)
             if kind != "name":
-                found.terminals.add(value)
+                parsed.terminals.add(value)
 
 
 def _number(text: str, where: str) -> float:
@@ -98,7 +98,7 @@ def _number(text: str, where: str) -> float:
         raise UserError(f"{where}: [{text}] is not a probability; write a number such as [0.25]") from None
 
 
-def _add(symbol: str, rhs: list[str], weight: float | None, where: str, found: Text) -> None:
+def _add(symbol: str, rhs: list[str], weight: float | None, where: str, parsed: ParsedGrammar) -> None:
     if not rhs:
         raise UserError(f"{where}: a rule of {symbol} has an empty right-hand side; give it symbols or delete it")
     if "" in rhs:
@@ -109,12 +109,12 @@ def _add(symbol: str, rhs: list[str], weight: float | None, where: str, found: T
                 f"{where}: the terminal {child!r} holds white space, which parts tokens; join its parts with _ "
                 "or write several terminals"
             )
-    given = found.weights.get(symbol, [])
-    if found.rules.get(symbol) and (weight is None) == bool(given):
+    weights = parsed.weights.get(symbol, [])
+    if parsed.rules.get(symbol) and (weight is None) == bool(weights):
         raise UserError(f"{where}: only some rules of {symbol} have a probability; give one to each or to none")
-    found.rules.setdefault(symbol, []).append(tuple(rhs))
+    parsed.rules.setdefault(symbol, []).append(tuple(rhs))
     if weight is not None:
-        found.weights.setdefault(symbol, []).append(weight)
+        parsed.weights.setdefault(symbol, []).append(weight)
 
 
 def write(
@@ -122,7 +122,7 @@ def write(
     weights: Mapping[str, Sequence[float]] | None,
     terminals: Sequence[str],
 ) -> str:
-    """The text of the rules, root first, one left-hand side a line; with weights None without probabilities."""
+    """The text of rules, one left-hand side a line in the order given; weights None: without probabilities."""
     quoted = {terminal: f'"{terminal}"' if "'" in terminal else f"'{terminal}'" for terminal in terminals}
     lines = []
     for symbol, alternatives in rules.items():

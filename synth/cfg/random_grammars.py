@@ -1,4 +1,4 @@
-"""New random grammars under the papers' constraints (Physics of Language Models, Part 1, Figure 1; Part 4.1, Lano)."""
+"""Random grammars under the papers' constraints (Physics of Language Models, Part 1, Figure 1; Part 4.1, Lano)."""
 
 import math
 from collections import Counter
@@ -11,16 +11,16 @@ import numpy as np
 from synth.cfg.grammar import Grammar
 from synth.errors import UserError
 
-TRIES = 1000
+MAX_TRIES = 1000
 
 
 @dataclass(frozen=True)
 class RandomGrammar:
-    """level_sizes: symbols per level, root (1) first, terminals last; degree: how many rules a nonterminal may have;
-    lengths: how long a right-hand side may be; distinct: no symbol twice in one right-hand side (as in cfg3b only).
+    """Distribution of random grammars. Raises UserError if no grammar satisfies the settings.
 
-    Always: no two rules of a level share a right-hand side, and every symbol is used. Raises UserError where no grammar
-    can be so.
+    level_sizes: symbols per level, root (1) first, terminals last; degree: possible numbers of rules of a nonterminal;
+    lengths: possible lengths of a right-hand side; distinct: no symbol twice in a right-hand side (as in cfg3b only).
+    Right-hand sides of a level are all different, and every symbol is used.
     """
 
     level_sizes: tuple[int, ...] = (1, 3, 3, 3, 3, 3, 3)
@@ -41,7 +41,7 @@ class RandomGrammar:
             self._check(level, size, below)
 
     def usable(self, below: int) -> list[int]:
-        """The lengths that a right-hand side over `below` symbols can have."""
+        """The lengths that a right-hand side can have if the next level has `below` symbols."""
         return [length for length in self.lengths if length <= below or not self.distinct]
 
     def _check(self, level: int, size: int, below: int) -> None:
@@ -76,9 +76,10 @@ def _arrangements(symbols: int, length: int, distinct: bool) -> int:
 
 
 def random_grammar(settings: RandomGrammar = RandomGrammar(), seed: int = 0) -> Grammar:  # noqa: B008
-    """A grammar drawn with these settings; the same one for the same settings and seed.
+    """The random grammar of these settings and this seed.
 
-    Symbols are numbered as in the papers' release: terminals from 1, three numbers left out, nonterminals upwards.
+    Symbols are named as in the PhysicsLM4 release: terminals from 1, three unused numbers, then nonterminals from the
+    bottom level up. Raises UserError if no rules were found in MAX_TRIES draws.
     """
     rng = np.random.default_rng(seed)
     levels = _names(settings.level_sizes)
@@ -96,32 +97,34 @@ def _names(sizes: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
 
 def _level(settings: RandomGrammar, level: int, below: int, rng: np.random.Generator) -> list[list[tuple[int, ...]]]:
     """Right-hand sides of each nonterminal of a level (counted from 1), over symbols 0 .. below - 1."""
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         degrees = rng.choice(settings.degree, settings.level_sizes[level - 1])
-        drawn = _distinct_rules(settings, int(degrees.sum()), below, rng)
-        if drawn is not None and sum(map(len, drawn)) >= below:
-            rules = iter(_use_all(drawn, below, rng))
+        distinct = _distinct_rules(settings, int(degrees.sum()), below, rng)
+        if distinct is not None and sum(map(len, distinct)) >= below:
+            rules = iter(_use_all(distinct, below, rng))
             return [[next(rules) for _ in range(degree)] for degree in degrees]
-    raise UserError(f"no rules of level {level} with these settings in {TRIES} draws; allow more lengths or degrees")
+    raise UserError(
+        f"no rules of level {level} with these settings in {MAX_TRIES} draws; allow more lengths or degrees"
+    )
 
 
 def _distinct_rules(
     settings: RandomGrammar, count: int, below: int, rng: np.random.Generator
 ) -> list[tuple[int, ...]] | None:
-    """`count` different right-hand sides, or None when the draws run out (only where nearly all of them are needed)."""
+    """`count` different right-hand sides, or None if the tries run out (if nearly all possible ones are needed)."""
     lengths = settings.usable(below)
-    found: dict[tuple[int, ...], None] = {}
-    for _ in range(TRIES + 20 * count):
-        if len(found) == count:
+    rules: dict[tuple[int, ...], None] = {}
+    for _ in range(MAX_TRIES + 20 * count):
+        if len(rules) == count:
             break
         length = int(rng.choice(lengths))
         symbols = rng.permutation(below)[:length] if settings.distinct else rng.integers(0, below, length)
-        found.setdefault(tuple(symbols.tolist()))
-    return list(found) if len(found) == count else None
+        rules.setdefault(tuple(symbols.tolist()))
+    return list(rules) if len(rules) == count else None
 
 
 def _use_all(rules: list[tuple[int, ...]], below: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Puts each unused symbol in place of one that occurs twice or more: a new symbol cannot make two rules equal."""
+    """Put each unused symbol in place of one used twice or more; a new symbol cannot make two rules equal."""
     uses = Counter(child for rhs in rules for child in rhs)
     for symbol in [symbol for symbol in range(below) if symbol not in uses]:
         places = [(r, k) for r, rhs in enumerate(rules) for k, child in enumerate(rhs) if uses[child] > 1]

@@ -1,6 +1,6 @@
-"""Sentences of a grammar with the truth about every position (Physics of Language Models, Part 1, Figures 1 and 6).
+"""Sampling sentences and their parse labels (Physics of Language Models, Part 1, Figures 1 and 6).
 
-Sample i is a pure function of one 128-bit key and of i: a longer call begins with the sentences of a shorter one.
+Sentence i is a pure function of a 128-bit key and of i, so a longer call begins with the sentences of a shorter one.
 """
 
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from numba import njit
 from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
 from synth.errors import UserError
-from synth.random.numba_rng import GOLDEN, scramble
+from synth.random.numba_rng import GOLDEN_GAMMA, mix64
 
-LONGEST = 1_000_000  # symbols: a sentence doubles with every level, and some hundred are drawn at once
+MAX_SENTENCE_LENGTH = 1_000_000  # in terminals; hundreds of sentences are drawn at once
 
 
 class Noise(NamedTuple):
-    """What befalls the symbols of one level while a sentence grows; synth.cfg.perturbed makes it.
+    """Random replacement of the symbols of one level during sampling (see synth.cfg.perturbed).
 
-    key (2,) uint64 of a stream of its own, so that what is not replaced stays as it was; chosen (n,) bool, the
-    sentences concerned; level from 0, where 0 stands for no noise, as a root has nothing to be exchanged for; strength,
-    the probability that a symbol is replaced; images (symbols of the level,) int32 by what, or empty: by any of them.
+    key (2,) uint64: key of a separate random stream, so that symbols not replaced stay the same; chosen (n,) bool:
+    perturbed sentences; level: from 0, where 0 means no noise; strength: probability that a symbol is replaced; images
+    (symbols of the level,) int32: replacements, or empty: uniform over the level.
     """
 
     key: np.ndarray
@@ -31,37 +31,38 @@ class Noise(NamedTuple):
     images: np.ndarray
 
 
-NONE = Noise(np.zeros(2, np.uint64), np.zeros(0, bool), 0, 0.0, np.zeros(0, np.int32))
+NO_NOISE = Noise(np.zeros(2, np.uint64), np.zeros(0, bool), 0, 0.0, np.zeros(0, np.int32))
 
 
 def sample(
     grammar: Grammar, rng: np.random.Generator, n: int, labels: bool = False
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None]:
-    """n sentences drawn from the grammar: (terminal numbers (N,) int32, offsets (n+1,) int64, labels or None).
+    """n sentences of N terminals in all: (terminal numbers (N,) int32, offsets (n+1,) int64, labels or None).
 
-    Sentence i is tokens[offsets[i]:offsets[i+1]]. The labels, for the L levels of the grammar, root first:
-      ancestor (N, L) int16: the ancestor at each level, as its number within that level (grammar.levels[l][number]);
-      subtree (N, L) int32: which of its level's subtrees, counted from the left in its sentence, holds the position;
-      boundary (N,) int8: the paper's b#, the smallest level l in 2..L-1 (the root is level 1) whose subtree ends here,
-        or L where only the terminal itself ends. So b_l, "a subtree of level l ends here", is boundary <= l.
+    Sentence i is tokens[offsets[i]:offsets[i+1]]. Labels for the L levels of the grammar, root first:
+      ancestor (N, L) int16: number of the ancestor within each level (grammar.levels[l][number]);
+      subtree (N, L) int32: index, from the left, of the subtree of each level that contains the position;
+      boundary (N,) int8: b# of the paper, the smallest level l in 2..L-1 (the root is level 1) of which a subtree ends
+        here, else L. So b_l, "a subtree of level l ends here", is boundary <= l.
+    Raises UserError for a grammar with sentences of more than MAX_SENTENCE_LENGTH terminals.
     """
-    tokens, offsets, truth, _ = draw(grammar, rng, n, labels)
+    tokens, offsets, truth, _ = sample_with_log_probability(grammar, rng, n, labels)
     return tokens, offsets, truth
 
 
-def draw(
+def sample_with_log_probability(
     grammar: Grammar, rng: np.random.Generator, n: int, labels: bool = False
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
-    """`sample`, and the natural log probability (n,) of the derivation that each sentence was drawn by."""
-    return grow(grammar, rng.integers(0, 2**64, 2, np.uint64), n, labels, NONE)
+    """As `sample`, and the natural log probability (n,) of the derivation of each sentence."""
+    return sample_derivations(grammar, rng.integers(0, 2**64, 2, np.uint64), n, labels, NO_NOISE)
 
 
-def grow(
+def sample_derivations(
     grammar: Grammar, key: np.ndarray, n: int, labels: bool, noise: Noise
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray] | None, np.ndarray]:
-    """`draw` with a key (2,) uint64 and with noise. Raises UserError for a grammar of endless sentences."""
-    if grammar.max_length > LONGEST:
-        most = f"sentences of {grammar.name} may have more than {LONGEST:,} symbols"
+    """`sample_with_log_probability` with a key (2,) uint64 instead of a generator, and with noise."""
+    if grammar.max_length > MAX_SENTENCE_LENGTH:
+        most = f"sentences of {grammar.name} may have more than {MAX_SENTENCE_LENGTH:,} symbols"
         raise UserError(f"{most}; choose a lower root or shorter rules")
     offsets = np.zeros(n + 1, np.int64)
     offsets[1:] = np.cumsum(_lengths(grammar.compiled, key, n, noise))
@@ -78,11 +79,11 @@ def grow(
 
 @njit(cache=True, nogil=True)
 def _seed(key, i, state):
-    """Sets the xoshiro256++ state of sample i."""
-    x = scramble(key[0] + GOLDEN * np.uint64(i + 1)) ^ key[1]
+    """Set the xoshiro256++ state of sentence i."""
+    x = mix64(key[0] + GOLDEN_GAMMA * np.uint64(i + 1)) ^ key[1]
     for word in range(4):
-        x += GOLDEN
-        state[word] = scramble(x)
+        x += GOLDEN_GAMMA
+        state[word] = mix64(x)
 
 
 @njit(cache=True, nogil=True)
@@ -102,7 +103,7 @@ def _next(state):
 
 @njit(cache=True, nogil=True, inline="always")
 def _choose(rule_first, even, below, symbol, bits):
-    """A rule of the symbol; 32 bits times the number of rules leaves a bias below 1e-9 per rule."""
+    """A random rule of the symbol; the bias is below 1e-9 per rule."""
     rule = np.int64(rule_first[symbol])
     last = np.int64(rule_first[symbol + 1]) - 1
     if even[symbol]:
@@ -115,15 +116,15 @@ def _choose(rule_first, even, below, symbol, bits):
 
 
 @njit(cache=True, nogil=True)
-def _grown(buffer, needed):
+def _enlarge(buffer, needed):
     larger = np.empty((2, 2 * needed), np.int32)
     larger[:, : buffer.shape[1]] = buffer
     return larger
 
 
 @njit(cache=True, nogil=True)
-def _disturb(symbols, count, first, size, state, strength, images):
-    """Replaces each of the first `count` symbols with probability `strength` by its image, or by any of its level."""
+def _replace_symbols(symbols, count, first, size, state, strength, images):
+    """Replace each of `count` symbols with probability `strength` by its image, or uniformly from the level."""
     for node in range(count):
         if np.float64(_next(state) >> np.uint64(11)) * 2.0**-53 < strength:
             if len(images) > 0:
@@ -134,12 +135,12 @@ def _disturb(symbols, count, first, size, state, strength, images):
 
 @njit(cache=True, nogil=True)
 def _lengths(g: Compiled, key, n, noise: Noise):
-    """Lengths (n,) of the samples: the same draws as in `_fill`, down to the last level of nonterminals."""
+    """Lengths (n,) of the sentences: the same draws as in `_fill`, down to the last level of nonterminals."""
     lengths = np.zeros(n, np.int64)
     state = np.empty(4, np.uint64)
     buffer = np.empty((2, 64), np.int32)  # the current level's symbols, and the next level's
     depth = len(g.level_first) - 1
-    # Arrays taken out of the tuple once: numba counts references at each use of the tuple otherwise.
+    # Arrays are taken out of the tuple once: otherwise numba counts references at each use of the tuple.
     rule_first, even, below, rhs_first, rhs = g.rule_first, g.even, g.below, g.rhs_first, g.rhs
     where, other = noise.level, np.empty(4, np.uint64)
     first, size = g.level_first[where], g.level_first[where + 1] - g.level_first[where]
@@ -157,20 +158,20 @@ def _lengths(g: Compiled, key, n, noise: Noise):
                 start, stop = rhs_first[rule], rhs_first[rule + 1]
                 if level < depth - 2:
                     if made + stop - start > buffer.shape[1]:
-                        buffer = _grown(buffer, made + stop - start)
+                        buffer = _enlarge(buffer, made + stop - start)
                     for k in range(start, stop):
                         buffer[(level + 1) % 2, made + k - start] = rhs[k]
                 made += stop - start
             count = made
             if noisy and level + 1 == where and level < depth - 2:
-                _disturb(buffer[where % 2], count, first, size, other, noise.strength, noise.images)
+                _replace_symbols(buffer[where % 2], count, first, size, other, noise.strength, noise.images)
         lengths[i] = count
     return lengths
 
 
 @njit(cache=True, nogil=True)
 def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise: Noise):
-    """Writes tokens and, where `ancestor` has rows, labels; returns the derivations' log probabilities (n,)."""
+    """Write tokens and, unless they are empty, labels; return the derivations' log probabilities (n,)."""
     n = len(offsets) - 1
     depth = len(g.level_first) - 1
     labels = len(boundary) > 0
@@ -203,7 +204,7 @@ def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise:
                     made += 1
             count = made
             if noisy and level + 1 == where:
-                _disturb(symbols[where], count, first, size, other, noise.strength, noise.images)
+                _replace_symbols(symbols[where], count, first, size, other, noise.strength, noise.images)
         for node in range(count):
             tokens[offsets[i] + node] = symbols[depth - 1, node] - level_first[depth - 1]
         if labels:
@@ -213,7 +214,7 @@ def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise:
 
 @njit(cache=True, nogil=True)
 def _label(level_first, symbols, parents, start, stop, ancestor, subtree, boundary):
-    """Climbs from every position to the root; a subtree ends where the next position climbs elsewhere."""
+    """Write the labels of one sentence; a subtree ends where the next position has another ancestor node."""
     depth = len(symbols)
     for row in range(start, stop):
         node = row - start

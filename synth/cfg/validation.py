@@ -1,4 +1,4 @@
-"""What must hold of a layered grammar; each failure is one line that names the symbol and the mend."""
+"""Checks of a layered grammar; each raises UserError that names the symbol and a correction."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,16 +7,17 @@ from synth.errors import UserError
 
 Rules = Mapping[str, Sequence[Sequence[str]]]
 Weights = Mapping[str, Sequence[float]]
-MOST_LEVELS, MOST_SYMBOLS = 127, 32767  # what the compiled arrays have room for
-SHOWN = 12  # symbols of a cycle in a message
+MAX_LEVELS, MAX_SYMBOLS = 127, 32767  # limits of the compiled arrays
+MAX_CYCLE_SHOWN = 12  # symbols of a cycle in a message
 
 
-def show(symbol: str, rhs: Sequence[str]) -> str:
+def format_rule(symbol: str, rhs: Sequence[str]) -> str:
+    """A rule as text, such as "S -> A B"."""
     return f"{symbol} -> {' '.join(rhs)}"
 
 
 def check_symbols(root: str, rules: Rules, terminals: Iterable[str]) -> None:
-    """Every symbol is either a terminal or has rules, and no rule is empty or written twice."""
+    """Check that every symbol is either a terminal or has rules, and that no rule is empty or repeated."""
     known = set(terminals)
     if root not in rules:
         raise UserError(f"the root {root} has no rules; start from one of: {' '.join(rules)}")
@@ -36,19 +37,19 @@ def _check_alternatives(symbol: str, alternatives: Sequence[Sequence[str]], rule
         for child in rhs:
             if child not in rules and child not in known:
                 raise UserError(
-                    f"symbol {child} in {show(symbol, rhs)} is undefined: it has no rules; "
+                    f"symbol {child} in {format_rule(symbol, rhs)} is undefined: it has no rules; "
                     f"add {child} -> ..., or quote it ('{child}') if it is a terminal"
                 )
         if rhs in seen:
-            raise UserError(f"the rule {show(symbol, rhs)} is written twice; delete one")
+            raise UserError(f"the rule {format_rule(symbol, rhs)} is written twice; delete one")
         seen.add(rhs)
 
 
 def check_cycles(rules: Rules) -> None:
-    """Raises UserError naming the first cycle: a layered grammar never comes back to a symbol."""
+    """Check that no symbol derives itself."""
     done: set[str] = set()
     for first in rules:
-        path: list[tuple[str, list[str]]] = [(first, _below(first, rules))] if first not in done else []
+        path: list[tuple[str, list[str]]] = [(first, _child_nonterminals(first, rules))] if first not in done else []
         above = {first}
         while path:
             symbol, waiting = path[-1]
@@ -61,23 +62,23 @@ def check_cycles(rules: Rules) -> None:
             if child in above:
                 raise _cycle([name for name, _ in path], child)
             if child not in done:
-                path.append((child, _below(child, rules)))
+                path.append((child, _child_nonterminals(child, rules)))
                 above.add(child)
 
 
 def _cycle(trail: list[str], child: str) -> UserError:
     names = [*trail[trail.index(child) :], child]
-    if len(names) > SHOWN:
-        names[SHOWN // 2 : -SHOWN // 2] = [f"... {len(names) - SHOWN} more ..."]
+    if len(names) > MAX_CYCLE_SHOWN:
+        names[MAX_CYCLE_SHOWN // 2 : -MAX_CYCLE_SHOWN // 2] = [f"... {len(names) - MAX_CYCLE_SHOWN} more ..."]
     return UserError(f"the grammar has a cycle, {' -> '.join(names)}; rules must lead down from level to level")
 
 
-def _below(symbol: str, rules: Rules) -> list[str]:
+def _child_nonterminals(symbol: str, rules: Rules) -> list[str]:
     return list({child for rhs in rules[symbol] for child in reversed(rhs) if child in rules})
 
 
 def find_levels(root: str, rules: Rules, terminals: Iterable[str]) -> dict[str, int]:
-    """Level of every symbol: its distance from the root, or, where the root never arrives, from its own children."""
+    """Level of each symbol: its distance from the root or, if unreachable, one above its children."""
     level = {root: 0}
     queue = [root]
     for symbol in queue:
@@ -86,15 +87,15 @@ def find_levels(root: str, rules: Rules, terminals: Iterable[str]) -> dict[str, 
                 level[child] = level[symbol] + 1
                 queue.append(child)
     waiting, last = [symbol for symbol in rules if symbol not in level], max(level.values())
-    for _ in range(MOST_LEVELS):  # each round finds one more level of those that wait
-        waiting = [symbol for symbol in waiting if not _placed(symbol, rules, level, last)]
+    for _ in range(MAX_LEVELS):  # each round finds one more level
+        waiting = [symbol for symbol in waiting if not _place(symbol, rules, level, last)]
     if waiting:
         raise _too_large()
     return level | {terminal: last for terminal in terminals if terminal not in level}
 
 
-def _placed(symbol: str, rules: Rules, level: dict[str, int], last: int) -> bool:
-    """Give a symbol that the root never reaches the level above that of its children, once one of them has one."""
+def _place(symbol: str, rules: Rules, level: dict[str, int], last: int) -> bool:
+    """Set the level of an unreachable symbol, if that of a child is known; return whether it was set."""
     known = [level[child] for rhs in rules[symbol] for child in rhs if child in level]
     if known:
         level[symbol] = known[0] - 1
@@ -104,11 +105,12 @@ def _placed(symbol: str, rules: Rules, level: dict[str, int], last: int) -> bool
 
 
 def _too_large() -> UserError:
-    most = f"{MOST_LEVELS} levels and {MOST_SYMBOLS} symbols a level"
+    most = f"{MAX_LEVELS} levels and {MAX_SYMBOLS} symbols a level"
     return UserError(f"a grammar may have at most {most}; make it smaller")
 
 
 def check_reachable(root: str, rules: Rules) -> None:
+    """Check that the root reaches every nonterminal."""
     reached = {root}
     queue = [root]
     for symbol in queue:
@@ -121,10 +123,10 @@ def check_reachable(root: str, rules: Rules) -> None:
 
 
 def check_levels(levels: Sequence[Sequence[str]]) -> None:
-    """One root, and no symbol twice."""
+    """Check that there is one root, no repeated symbol, and not too many levels and symbols."""
     if len(levels) < 2 or len(levels[0]) != 1:
         raise UserError("a grammar needs one root on its first level and its terminals on a later one")
-    if len(levels) > MOST_LEVELS or max(map(len, levels)) > MOST_SYMBOLS:
+    if len(levels) > MAX_LEVELS or max(map(len, levels)) > MAX_SYMBOLS:
         raise _too_large()
     seen: set[str] = set()
     for symbol in (symbol for symbols in levels for symbol in symbols):
@@ -134,13 +136,13 @@ def check_levels(levels: Sequence[Sequence[str]]) -> None:
 
 
 def check_descent(level: Mapping[str, int], rules: Rules) -> None:
-    """Every rule goes from one level to the next and the terminals are the last level. Levels count from 1 in words."""
+    """Check that every rule goes from one level (from 0) to the next and that terminals are on the last level."""
     for symbol, alternatives in rules.items():
         for rhs in alternatives:
             for child in rhs:
                 if level[child] != level[symbol] + 1:
                     raise UserError(
-                        f"{show(symbol, rhs)} goes from level {level[symbol] + 1} to {child} on level "
+                        f"{format_rule(symbol, rhs)} goes from level {level[symbol] + 1} to {child} on level "
                         f"{level[child] + 1}; every rule must go to the next level, {level[symbol] + 2}"
                     )
     last = max(level.values())
@@ -152,22 +154,24 @@ def check_descent(level: Mapping[str, int], rules: Rules) -> None:
             )
 
 
-def checked_weights(rules: Rules, weights: Weights | None) -> dict[str, tuple[float, ...]]:
-    """Probabilities of each symbol's rules: equal ones by default, else positive numbers whose sum must be 1."""
+def normalize_weights(rules: Rules, weights: Weights | None) -> dict[str, tuple[float, ...]]:
+    """Probabilities of the rules by symbol, by default equal. Raises UserError unless positive with sum 1 (+-1e-5)."""
     weights = weights or {}
-    return {symbol: _checked(symbol, rhs, weights.get(symbol)) for symbol, rhs in rules.items()}
+    return {symbol: _normalize(symbol, rhs, weights.get(symbol)) for symbol, rhs in rules.items()}
 
 
-def _checked(symbol: str, rhs: Sequence[Sequence[str]], given: Sequence[float] | None) -> tuple[float, ...]:
-    if given is None:
+def _normalize(symbol: str, rhs: Sequence[Sequence[str]], weights: Sequence[float] | None) -> tuple[float, ...]:
+    if weights is None:
         return (1 / len(rhs),) * len(rhs)
-    if len(given) != len(rhs):
-        raise UserError(f"symbol {symbol} has {len(rhs)} rules but {len(given)} probabilities; give one to each rule")
-    for one, weight in zip(rhs, given, strict=True):
+    if len(weights) != len(rhs):
+        raise UserError(f"symbol {symbol} has {len(rhs)} rules but {len(weights)} probabilities; give one to each rule")
+    for one, weight in zip(rhs, weights, strict=True):
         if not (math.isfinite(weight) and weight > 0):
-            raise UserError(f"the probability of {show(symbol, one)} is {weight:g}; make it positive or drop the rule")
-    total = math.fsum(given)
+            raise UserError(
+                f"the probability of {format_rule(symbol, one)} is {weight:g}; make it positive or drop the rule"
+            )
+    total = math.fsum(weights)
     if abs(total - 1) > 1e-5:
         raise UserError(f"the probabilities of the rules of {symbol} sum to {total:g}; they must sum to 1")
-    # Only rounding is repaired, so that probabilities that were read, written and read again stay the same bits.
-    return tuple(weight / total for weight in given) if abs(total - 1) > 1e-12 else tuple(map(float, given))
+    # Divide only beyond rounding, so that probabilities stay bit-identical when written and read again.
+    return tuple(weight / total for weight in weights) if abs(total - 1) > 1e-12 else tuple(map(float, weights))

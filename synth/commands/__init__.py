@@ -1,1 +1,1 @@
-"""What `python -m synth` does: show, export and score."""
+"""The commands of `python -m synth`: show, export and score."""

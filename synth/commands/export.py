@@ -1,4 +1,4 @@
-"""Documents for people who train elsewhere: parquet, json lines or plain text, with the vocabulary beside them."""
+"""Exporting documents for training elsewhere: parquet, JSON lines or plain text, and the vocabulary."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from synth.atomic_io import replacing
-from synth.corpus import BLOCK, Corpus
+from synth.atomic_io import atomic_replace
+from synth.corpus import BLOCK_SIZE, Corpus
 from synth.errors import UserError
 from synth.task import Block, Task
 
@@ -16,20 +16,17 @@ Format = Literal["parquet", "jsonl", "txt"]
 
 @contextmanager
 def output(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` that takes its place when the block ends well (synth.atomic_io.replacing).
-
-    Raises UserError when the disk is full or the folder cannot be written; what was there before stays.
-    """
+    """synth.atomic_io.atomic_replace with UserError in place of OSError (disk full, no permission)."""
     try:
-        with replacing(path) as partial:
+        with atomic_replace(path) as partial:
             yield partial
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
 
 
-def rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:
-    """One json-able row a document: tokens (ids), loss_mask, prompt_length, its slices and, if asked, its labels."""
+def to_rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:
+    """One JSON row per document: tokens (ids), loss_mask, prompt_length, slices and, optionally, labels."""
     for i in range(len(block)):
         example = block[i]
         row: dict[str, Any] = {
@@ -44,31 +41,32 @@ def rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:
 
 
 def export(
-    task: Task, n: int, to: Format, out: Path, seed: int = 0, split: str = "train", labels: bool = False
+    task: Task, n: int, file_format: Format, path: Path, seed: int = 0, split: str = "train", labels: bool = False
 ) -> list[Path]:
-    """Write the first n documents of a split and `<out>.vocab.json`; returns both paths.
+    """Write the first n documents of a split to `path` and the vocabulary to `<path>.vocab.json`; return both paths.
 
-    parquet and jsonl hold token ids; txt holds symbol names, one document a line, special tokens left out.
+    parquet and jsonl hold token ids; txt holds symbol names without special tokens, one document a line. Raises
+    UserError for n < 1 or a file that cannot be written.
     """
     from tqdm import tqdm
 
     if n < 1:
-        raise UserError(f"--n {n} asks for no documents; give at least 1")
+        raise UserError(f"--num-samples {n} asks for no documents; give at least 1")
     corpus = Corpus(task, seed, split)
-    starts = tqdm(range(0, n, BLOCK), desc=f"export {out.name}", unit="block", disable=None)
-    blocks = (corpus.documents(start, min(start + BLOCK, n), labels) for start in starts)
-    with output(out) as partial:
-        if to == "parquet":
+    starts = tqdm(range(0, n, BLOCK_SIZE), desc=f"export {path.name}", unit="block", disable=None)
+    blocks = (corpus.documents(start, min(start + BLOCK_SIZE, n), labels) for start in starts)
+    with output(path) as partial:
+        if file_format == "parquet":
             _write_parquet(blocks, partial, labels)
         else:
             with partial.open("w") as file:
                 for block in blocks:
-                    lines = map(json.dumps, rows(block, labels)) if to == "jsonl" else _texts(task, block)
+                    lines = map(json.dumps, to_rows(block, labels)) if file_format == "jsonl" else _texts(task, block)
                     file.writelines(f"{line}\n" for line in lines)
-    vocabulary = out.with_name(out.name + ".vocab.json")
+    vocabulary = path.with_name(path.name + ".vocab.json")
     with output(vocabulary) as partial:
         partial.write_text(json.dumps({name: i for i, name in enumerate(corpus.vocab.names)}) + "\n")
-    return [out, vocabulary]
+    return [path, vocabulary]
 
 
 def _texts(task: Task, block: Block) -> Iterator[str]:
@@ -84,7 +82,7 @@ def _write_parquet(blocks: Iterator[Block], path: Path, labels: bool) -> None:
     writer = None
     try:
         for block in blocks:
-            table = pa.Table.from_pylist(list(rows(block, labels)))
+            table = pa.Table.from_pylist(list(to_rows(block, labels)))
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)
     finally:

@@ -1,4 +1,4 @@
-"""Scores for people who generate elsewhere: one JSON object a line in, one out."""
+"""Scoring completions that were generated elsewhere, one JSON object a line."""
 
 import json
 import sys
@@ -14,9 +14,10 @@ from synth.task import Task
 
 
 def read_completions(task: Task, path: Path) -> list[dict[str, Any]]:
-    """Rows of a completions file: {"tokens": [...]} with ids or symbol names, and optionally {"index": i} to say which
-    document's prompt was completed. The path - is standard input. Raises UserError that names the first bad line,
-    before anything is scored.
+    """Rows {"ids", "index", "where"} of a completions file ("-": standard input).
+
+    A line is {"tokens": [...]} with ids or symbol names and optionally {"index": i}, the number of the document whose
+    prompt was completed. Raises UserError that names the first bad line.
     """
     stdin = str(path) == "-"
     name = "standard input" if stdin else path
@@ -55,10 +56,12 @@ def _parse(task: Task, line: str, where: str) -> dict[str, Any]:
     return {"ids": ids, "index": index, "where": where}
 
 
-def score(task: Task, path: Path, seed: int = 0, split: str = "test", detail: bool = False) -> Iterator[dict[str, Any]]:
-    """Scores (or, with detail, all that the oracle knows) of every completion of a file, in its order.
+def score_file(
+    task: Task, path: Path, seed: int = 0, split: str = "test", detail: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield `Task.score` (with detail `Task.detail`) of each completion of a file, in its order.
 
-    Raises UserError that names the line where the task cannot judge a completion without its document.
+    Raises UserError that names the line if the task needs the document to score a completion.
     """
     completions = read_completions(task, path)
     corpus = Corpus(task, seed, split)
@@ -67,14 +70,14 @@ def score(task: Task, path: Path, seed: int = 0, split: str = "test", detail: bo
         index = row["index"]
         example = None if index is None else corpus.documents(index, index + 1)[0]
         try:
-            found = judge(corpus.world, example, row["ids"])
+            scores = judge(corpus.world, example, row["ids"])
         except UserError as error:
             raise UserError(f"{row['where']}: {error}") from error
-        except (AttributeError, TypeError) as error:  # the marks of a task that uses the example it was not given
+        except (AttributeError, TypeError) as error:  # the task used the example, which is None
             if example is not None:
                 raise
             raise UserError(
                 f'{row["where"]}: this task needs "index", the number of the document that is completed '
                 f"(without it: {type(error).__name__}: {error})"
             ) from error
-        yield found if index is None else {"index": index, **found}
+        yield scores if index is None else {"index": index, **scores}

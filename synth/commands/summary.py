@@ -1,8 +1,4 @@
-"""What a data set really holds, before anyone trains on it: lengths, difficulty, duplicates, overlap, token use.
-
-Several replications of the papers trained for days on data whose difficulty, duplicates or leaks nobody had looked at;
-these are the counts that would have shown it.
-"""
+"""Statistics of a data set, to be read before training: lengths, difficulty, duplicates, overlap, token use."""
 
 from typing import Any
 
@@ -15,19 +11,23 @@ from synth.task import Block, Example, Task
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
-def fingerprints(block: Block) -> list[bytes]:
-    """The bytes of each document, to compare documents by."""
+def document_bytes(block: Block) -> list[bytes]:
+    """The token bytes of each document, for comparing documents."""
     return [document.tobytes() for document in block.documents]
 
 
-def measure(task: Task, seed: int, n: int, split: str = "train") -> dict[str, Any]:
-    """Counts over the first n documents of a split, json-able. Overlap is the share of 'test' documents seen in it."""
+def summarize(task: Task, seed: int, n: int, split: str = "train") -> dict[str, Any]:
+    """Statistics of the first n documents of a split, as JSON values.
+
+    "duplicates": share of documents that repeat an earlier one; "overlap": share of the first n documents of test (for
+    test: of train) that also occur in the split.
+    """
     corpus = Corpus(task, seed, split)
     block = corpus.documents(0, n)
-    seen = fingerprints(block)
+    texts = document_bytes(block)
     other = "test" if split != "test" else "train"
-    others = fingerprints(Corpus(task, seed, other).documents(0, n))
-    used = np.bincount(block.tokens, minlength=corpus.vocab.size)
+    others = document_bytes(Corpus(task, seed, other).documents(0, n))
+    distinct, used = set(texts), np.bincount(block.tokens, minlength=corpus.vocab.size)
     return {
         "documents": n,
         "tokens": int(block.offsets[-1]),
@@ -35,13 +35,13 @@ def measure(task: Task, seed: int, n: int, split: str = "train") -> dict[str, An
         "length": _percentiles(block.lengths),
         "prompt": _percentiles(block.prompt_lengths),
         "slices": {name: _column(values) for name, values in block.slices.items()},
-        "duplicates": 1 - len(set(seen)) / n,
-        "overlap": float(np.mean([text in set_ for text in others])) if (set_ := set(seen)) else 0.0,
+        "duplicates": 1 - len(distinct) / n,
+        "overlap": float(np.mean([text in distinct for text in others])) if distinct else 0.0,
         "overlap_with": other,
         "tokens_used": {name: int(count) for name, count in zip(corpus.vocab.names, used, strict=True)},
-        "digest": digest([text.hex() for text in seen], 8),
+        "digest": digest([text.hex() for text in texts], 8),
         "floors": task.floors(corpus.world),
-        "items": corpus.items,
+        "items": corpus.num_items,
     }
 
 
@@ -50,24 +50,24 @@ def _percentiles(values: np.ndarray) -> dict[str, float]:
 
 
 def _column(values: np.ndarray) -> dict[str, Any]:
-    """Percentiles of a numeric difficulty with many values, else how often each value occurs."""
+    """Percentiles and mean of a numeric column with more than 12 values, else the count of each value."""
     distinct, counts = np.unique(values, return_counts=True)
     if values.dtype.kind in "iuf" and len(distinct) > 12:
         return {"percentiles": _percentiles(values), "mean": float(values.mean())}
     return {"counts": {str(v): int(c) for v, c in zip(distinct, counts, strict=True)}}
 
 
-def show_example(task: Task, example: Example, most: int = 64) -> str:
-    """A document as two aligned lines: tokens, and under each '^' where the loss counts it ('|' ends the prompt).
+def format_example(task: Task, example: Example, max_tokens: int = 64) -> str:
+    """A document as two aligned lines: tokens, and under each "^" if it is a target of the loss ("|" ends the prompt).
 
-    Of one with more than `most` tokens half as many are shown from its beginning and half from its end.
+    If it has more than max_tokens tokens, the middle is left out.
     """
     names, length = task.vocab().decode(example.tokens), len(example.tokens)
-    marks = ["^" if kept else "." for kept in example.loss_mask]
+    marks = ["^" if trained else "." for trained in example.loss_mask]
     marks[example.prompt_length - 1] += "|"
     shown = list(zip(names, marks, strict=True))
-    if length > most:
-        half = most // 2
+    if length > max_tokens:
+        half = max_tokens // 2
         shown = [*shown[:half], (f"... {length - 2 * half} more ...", ""), *shown[-half:]]
     widths = [max(map(len, pair)) for pair in shown]
     return "\n".join(
@@ -75,29 +75,34 @@ def show_example(task: Task, example: Example, most: int = 64) -> str:
     )
 
 
-def show(task: Task, seed: int, n: int, split: str, samples: int) -> str:
-    """The report as text for a terminal, after `samples` documents in full (0 for none)."""
+def format_summary(task: Task, seed: int, n: int, split: str, num_printed: int) -> str:
+    """The first `num_printed` documents and the statistics of `summarize`, as text for a terminal."""
     corpus = Corpus(task, seed, split)
-    examples = corpus.documents(0, max(samples, 1))
-    found = measure(task, seed, n, split)
-    lines = [f"{task}", f"source: {task.cited()}", f"vocabulary: {corpus.vocab.size} ids, {corpus.vocab.shown()}", ""]
-    for i in range(samples):
-        lines += [f"document {i} of {split}", show_example(task, examples[i]), ""]
-    lines += [f"first {n} documents of {split}, seed {seed} (digest {found['digest']})"]
-    rows: list[tuple[str, str]] = [
-        ("items", "fresh samples" if found["items"] is None else f"{found['items']} fixed items, each once an epoch"),
-        ("tokens", f"{found['tokens']:,}, {found['targets']:.1%} of them targets of the loss"),
-        ("length", _line(found["length"])),
-        ("prompt", _line(found["prompt"])),
+    examples = corpus.documents(0, max(num_printed, 1))
+    stats = summarize(task, seed, n, split)
+    lines = [
+        f"{task}",
+        f"source: {task.citation()}",
+        f"vocabulary: {corpus.vocab.size} ids, {corpus.vocab.preview()}",
+        "",
     ]
-    for name, column in found["slices"].items():
+    for i in range(num_printed):
+        lines += [f"document {i} of {split}", format_example(task, examples[i]), ""]
+    lines += [f"first {n} documents of {split}, seed {seed} (digest {stats['digest']})"]
+    rows: list[tuple[str, str]] = [
+        ("items", "fresh samples" if stats["items"] is None else f"{stats['items']} fixed items, each once an epoch"),
+        ("tokens", f"{stats['tokens']:,}, {stats['targets']:.1%} of them targets of the loss"),
+        ("length", _line(stats["length"])),
+        ("prompt", _line(stats["prompt"])),
+    ]
+    for name, column in stats["slices"].items():
         shown = _line(column["percentiles"]) if "percentiles" in column else str(column["counts"])
         rows.append((f"slice {name}", shown))
     rows += [
-        ("duplicates", f"{found['duplicates']:.2%} of the documents repeat an earlier one"),
-        ("overlap", f"{found['overlap']:.2%} of the {found['overlap_with']} documents also stand in {split}"),
-        ("unused tokens", _names([t for t, c in found["tokens_used"].items() if not c])),
-        ("floors", ", ".join(f"{name} {value:.4g}" for name, value in found["floors"].items())),
+        ("duplicates", f"{stats['duplicates']:.2%} of the documents repeat an earlier one"),
+        ("overlap", f"{stats['overlap']:.2%} of the {stats['overlap_with']} documents also stand in {split}"),
+        ("unused tokens", _names([t for t, c in stats["tokens_used"].items() if not c])),
+        ("floors", ", ".join(f"{name} {value:.4g}" for name, value in stats["floors"].items())),
     ]
     return "\n".join([*lines, *(f"  {name:<14}{value}" for name, value in rows)])
 

@@ -1,1 +1,1 @@
-"""Seeded randomness: independent streams, the same numbers inside numba, random sizes and random graphs."""
+"""Seeded randomness: independent streams, draws inside numba loops, random sizes and random graphs."""

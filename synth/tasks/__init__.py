@@ -1,1 +1,1 @@
-"""One file a task; each is found by itself."""
+"""One task per file; synth.registry finds them."""

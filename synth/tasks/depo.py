@@ -1,8 +1,4 @@
-"""Depo: the k-th successor on a cycle that is told edge by edge (Part 4.1, arXiv 2512.17351, section 2.1, appendix A).
-
-A document is <bos>, for each of n nodes, in random order, its name and its successor's name, then up to ten questions:
-the mark of k hops, a name, `ans`, and the name k steps on. No separators: the last token of a name says that it ends.
-"""
+"""Depo: k-th successor on a cycle (Part 4.1, arXiv 2512.17351, section 2.1 and appendix A)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -11,8 +7,9 @@ import numpy as np
 from numba import njit
 
 from synth.errors import UserError
-from synth.random.numba_rng import begin, below, chosen, key, permute
-from synth.random.size_distribution import chances
+from synth.random.numba_rng import draw_key, next_bounded, partial_shuffle, sample_categorical, seed_state
+from synth.random.rng import GOLDEN_GAMMA
+from synth.random.size_distribution import size_probabilities
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 
@@ -22,21 +19,29 @@ _DEPO2: dict[str, Any] = {"hops": 16, "shortest": 5, "longest": 7, "alphabet": 4
 
 @dataclass(frozen=True)
 class Depo(Task):
-    """nodes: the most of a cycle, least: the fewest; hops: the most of a question; queries: questions of a document,
-    each from another node (all nodes, where there are fewer).
+    """Find the k-th successor of a node on a directed cycle whose edges are listed in random order.
 
-    Names have shortest..longest tokens of an alphabet, different within a document; their last token is taken from a
-    second copy of the alphabet. With longest=1 there is only that copy. The paper's Depo2 has alphabet=4, the released
-    code 3.
+    Example (nodes=3, longest=1, queries=1): `<bos> 12 24 23 12 24 23 query1 23 ans 12`: edges 12 -> 24, 23 -> 12 and
+    24 -> 23, then the node 1 hop after 23. Names of a document are distinct; the last token of a name comes from a
+    second copy of the alphabet (the only copy if longest=1). Only the answers are trained on.
+    Source: Part 4.1 (arXiv 2512.17351), section 2.1 and appendix A; Depo2 has alphabet=4 in the paper, 3 in the code.
+    Floors: correct of the best guess without the edges, loss = 0.
     """
 
     nodes: int = 25
+    """Largest number of nodes on the cycle."""
     hops: int = 4
+    """Largest number of hops in a query."""
     shortest: int = 1
+    """Smallest number of tokens in a name."""
     longest: int = 2
+    """Largest number of tokens in a name."""
     alphabet: int = 50
+    """Number of letters that names are made of."""
     queries: int = 10
+    """Queries in a document, each from another node (all nodes, if there are fewer)."""
     least: int = 3
+    """Smallest number of nodes on the cycle."""
 
     name: ClassVar[str] = "depo"
     version: ClassVar[int] = 1
@@ -63,80 +68,79 @@ class Depo(Task):
             )
 
     @property
-    def inner(self) -> int:
-        """How many ids stand inside names: 1..inner; the ids of their ends follow."""
+    def num_inner_ids(self) -> int:
+        """Number of ids (from 1) of tokens inside names; those of last tokens follow."""
         return self.alphabet if self.longest > 1 else 0
 
     @property
-    def ends(self) -> int:
-        """The greatest id of a name's last token; the marks of 1..hops hops and of the answer follow."""
-        return self.inner + self.alphabet
+    def last_name_id(self) -> int:
+        """Greatest id of a last token of a name; the marks query1..queryK and `ans` follow."""
+        return self.num_inner_ids + self.alphabet
 
     @property
-    def mark(self) -> int:
-        """The id of `ans`."""
-        return self.ends + self.hops + 1
+    def answer_id(self) -> int:
+        """Id of `ans`."""
+        return self.last_name_id + self.hops + 1
 
     def vocab(self) -> Vocab:
         letters = [str(i + 1) for i in range(self.alphabet)]
-        ends = [f"{letter}." for letter in letters] if self.inner else []
+        ends = [f"{letter}." for letter in letters] if self.num_inner_ids else []
         return Vocab((*letters, *ends, *(f"query{k + 1}" for k in range(self.hops)), "ans"))
 
     def hardest(self) -> "Depo":
-        """The same with `nodes` nodes in every document, as it is tested."""
+        """The same task with `nodes` nodes in every document, as models are tested."""
         return replace(self, least=self.nodes)
 
     @property
-    def sizes(self) -> np.ndarray:
-        """Probability (m,) of each number of nodes least..nodes in a document: in proportion to 1/(n + sqrt(nodes))."""
-        return chances(self.least, self.nodes)
+    def node_count_probabilities(self) -> np.ndarray:
+        """Probability (m,) of each number n of nodes, least..nodes, proportional to 1 / (n + sqrt(nodes))."""
+        return size_probabilities(self.least, self.nodes)
 
     @property
-    def most(self) -> int:
-        """Tokens that no document exceeds."""
-        asked = min(self.queries, self.nodes)
-        return 1 + 2 * self.nodes * self.longest + asked * 2 * (1 + self.longest)
+    def max_length(self) -> int:
+        """Upper bound on the tokens of a document."""
+        return 1 + 2 * self.nodes * self.longest + min(self.queries, self.nodes) * 2 * (1 + self.longest)
 
     def sample(self, world: None, rng: np.random.Generator, split: str) -> Example:
         return self.sample_block(world, rng, split, 1, labels=True)[0]
 
     def sample_block(self, world: None, rng: np.random.Generator, split: str, n: int, labels: bool = False) -> Block:
-        """n documents; label `answer` numbers the questions on the tokens of their answers, `difficulty` has their hops
-        there, and both are -1 elsewhere."""
-        tokens, mask = np.empty(n * self.most, np.int32), np.zeros(n * self.most, bool)
-        answer, difficulty = np.full((2, n * self.most if labels else 0), -1, np.int16)
+        """n documents. Labels on the tokens of answers: answer, index of the query, and difficulty, its hops; both -1
+        elsewhere."""
+        tokens, mask = np.empty(n * self.max_length, np.int32), np.zeros(n * self.max_length, bool)
+        answer, difficulty = np.full((2, n * self.max_length if labels else 0), -1, np.int16)
         offsets, prompts, nodes, hops = np.zeros((4, n + 1), np.int64)
         shape = self.shortest, self.longest, self.alphabet, self.hops, self.queries
         columns = tokens, mask, answer, difficulty, offsets, prompts, nodes, hops
-        _write(key(rng), n, self.least, np.cumsum(self.sizes), shape, columns)
+        _write_documents(draw_key(rng), n, self.least, np.cumsum(self.node_count_probabilities), shape, columns)
         end, slices = int(offsets[-1]), {"nodes": nodes[:-1], "hops": hops[:-1]}
         truth = {"answer": answer[:end].copy(), "difficulty": difficulty[:end].copy()} if labels else {}
         return Block(tokens[:end].copy(), offsets, mask[:end].copy(), prompts[:-1], slices, truth)
 
-    def read(self, document: np.ndarray) -> tuple[list[tuple[Name, Name]], list[tuple[int, Name, Name]]] | None:
-        """The edges and the questions (hops, name, answer) that a document (T,) of ids tells, right or wrong; None
-        where it is not of this form."""
+    def parse(self, document: np.ndarray) -> tuple[list[tuple[Name, Name]], list[tuple[int, Name, Name]]] | None:
+        """Edges (name, successor) and queries (hops, name, answer) of a document (T,); None if it is malformed."""
         ids = np.asarray(document, np.int64)
         ids = ids[1:] if len(ids) and ids[0] == 0 else ids
-        listed, cuts = ids.tolist(), [0, *(np.flatnonzero(ids > self.inner) + 1).tolist()]
-        if cuts[-1] != len(listed) or min(listed, default=0) < 1 or max(listed) > self.mark:
+        listed, cuts = ids.tolist(), [0, *(np.flatnonzero(ids > self.num_inner_ids) + 1).tolist()]
+        if cuts[-1] != len(listed) or min(listed, default=0) < 1 or max(listed) > self.answer_id:
             return None
         pieces = [tuple(listed[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
-        first = next((i for i, piece in enumerate(pieces) if piece[-1] > self.ends), len(pieces))
-        told, asked = pieces[:first], [pieces[i : i + 4] for i in range(first, len(pieces), 4)]
-        if first % 2 or not all(self._is_question(parts) for parts in asked):
+        first = next((i for i, piece in enumerate(pieces) if piece[-1] > self.last_name_id), len(pieces))
+        names, queries = pieces[:first], [pieces[i : i + 4] for i in range(first, len(pieces), 4)]
+        if first % 2 or not all(self._is_query(parts) for parts in queries):
             return None
-        return list(zip(told[::2], told[1::2], strict=True)), [(q[0] - self.ends, name, a) for q, name, _, a in asked]
+        edges = list(zip(names[::2], names[1::2], strict=True))
+        return edges, [(q[0] - self.last_name_id, name, a) for q, name, _, a in queries]
 
-    def _is_question(self, parts: list[Name]) -> bool:
-        """Whether these pieces of a document are the mark of some hops, a name, the mark of an answer, a name."""
-        if len(parts) != 4 or len(parts[0]) != 1 or parts[2] != (self.mark,):
+    def _is_query(self, parts: list[Name]) -> bool:
+        """Whether pieces of a document are a query mark, a name, `ans` and a name."""
+        if len(parts) != 4 or len(parts[0]) != 1 or parts[2] != (self.answer_id,):
             return False
-        return self.ends < parts[0][0] < self.mark and max(parts[1][-1], parts[3][-1]) <= self.ends
+        return self.last_name_id < parts[0][0] < self.answer_id and max(parts[1][-1], parts[3][-1]) <= self.last_name_id
 
-    def judged(self, document: np.ndarray) -> bool:
-        """Whether a document tells one cycle over nodes of different names, and answers each of its questions right."""
-        edges, questions = self.read(document) or ([], [])
+    def is_correct(self, document: np.ndarray) -> bool:
+        """Whether the edges of a document form one cycle of distinct names and all answers are right."""
+        edges, questions = self.parse(document) or ([], [])
         after = dict(edges)
         if not questions or len(after) != len(edges) or not self.least <= len(edges) <= self.nodes:
             return False
@@ -146,40 +150,39 @@ class Depo(Task):
         if len(cycle) < len(edges) or after.get(cycle[-1]) != cycle[0]:
             return False
         place = {node: i for i, node in enumerate(cycle)}
-        return all(q in place and cycle[(place[q] + k) % len(cycle)] == said for k, q, said in questions)
+        return all(q in place and cycle[(place[q] + k) % len(cycle)] == answer for k, q, answer in questions)
 
     def score(self, world: None, example: Example | None, completion: np.ndarray) -> dict[str, float]:
-        """correct: 1 when the last answer is the right name; what follows a whole name is not looked at, as documents
-        have no <eos>. Without an example: 1 for a document whose edges are one cycle and whose answers are all right.
-        """
+        """correct: 1 if the completion begins with the last answer (documents have no <eos>); without an example, see
+        `is_correct`."""
         if example is None:
-            return {"correct": float(self.judged(completion))}
+            return {"correct": float(self.is_correct(completion))}
         truth = example.tokens[example.prompt_length :]
         return {"correct": float(np.array_equal(completion[: len(truth)], truth))}
 
     def floors(self, world: None) -> dict[str, float]:
-        """correct: the best guess of who has not read the edges (the node itself after whole rounds of the cycle, else
-        any other); loss: 0, as only answers are trained on and they are certain."""
+        """correct: of the best guess without the edges (after full rounds of the cycle the node itself, else any
+        other); loss: 0, since answers are certain."""
         n, k = np.arange(self.least, self.nodes + 1)[:, None], np.arange(1, self.hops + 1)
         guess = np.where(k % n == 0, 1.0, 1 / np.maximum(n - 1, 1))
-        return {"correct": float(self.sizes @ guess.mean(axis=1)), "loss": 0.0}
+        return {"correct": float(self.node_count_probabilities @ guess.mean(axis=1)), "loss": 0.0}
 
 
 @njit(cache=True, nogil=True)
-def _draw_names(state, n, shape, names, lengths, table):
-    """n different names into rows of names (nodes, longest) and lengths (nodes,): a name drawn before is drawn anew."""
+def _sample_names(state, n, shape, names, lengths, table):
+    """Draw n distinct names into names (nodes, longest) and lengths (nodes,); a repeated name is drawn again."""
     shortest, longest, alphabet = shape[:3]
-    room = np.uint64(len(table) - 1)  # a power of two less 1: open addressing
+    room = np.uint64(len(table) - 1)  # size of the table, a power of 2, less 1: open addressing
     table[:] = 0
     done = 0
     while done < n:
-        length = shortest + below(state, longest - shortest + 1)
+        length = shortest + next_bounded(state, longest - shortest + 1)
         number = np.uint64(0)
         for j in range(length):
-            letter = below(state, alphabet) + 1
+            letter = next_bounded(state, alphabet) + 1
             names[done, j] = letter
             number = number * np.uint64(alphabet + 1) + np.uint64(letter)
-        slot = (number * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & room
+        slot = (number * GOLDEN_GAMMA >> np.uint64(32)) & room
         while table[slot] != 0 and table[slot] != number:
             slot = (slot + np.uint64(1)) & room
         if table[slot] == 0:
@@ -197,9 +200,8 @@ def _write_name(name, length, tokens, at):
 
 
 @njit(cache=True, nogil=True)
-def _write(key, n, least, cumulative, shape, columns):
-    """Writes n documents end to end; shape: shortest, longest, alphabet, hops, queries. A node's number is its place on
-    the cycle, so that its k-th successor is k places on."""
+def _write_documents(key, n, least, cumulative, shape, columns):
+    """Write n documents into columns; shape: shortest, longest, alphabet, hops, queries."""
     tokens, mask, answer, difficulty, offsets, prompts, nodes, hops = columns
     longest, alphabet, most_hops, queries = shape[1:]
     most = least + len(cumulative) - 1
@@ -212,26 +214,26 @@ def _write(key, n, least, cumulative, shape, columns):
     cycle, order = np.empty(most, np.int64), np.empty(most, np.int64)
     at = 0
     for i in range(n):
-        begin(state, key, i)
-        size = least + chosen(state, cumulative)
-        _draw_names(state, size, shape, names, lengths, table)
-        permute(state, cycle, size, size)  # names drawn late are longer, which must not show along the cycle
-        permute(state, order, size, size)
+        seed_state(state, key, i)
+        size = least + sample_categorical(state, cumulative)
+        _sample_names(state, size, shape, names, lengths, table)
+        partial_shuffle(state, cycle, size, size)  # later names are longer; the cycle must not show it
+        partial_shuffle(state, order, size, size)
         tokens[at] = 0
         at += 1
         for edge in order[:size]:
             for node in (cycle[edge], cycle[(edge + 1) % size]):
                 at = _write_name(names[node], lengths[node], tokens, at)
-        asked = min(queries, size)
-        permute(state, order, size, asked)
-        for q in range(asked):
-            k = 1 + below(state, most_hops)
-            node, found = cycle[order[q]], cycle[(order[q] + k) % size]
+        count = min(queries, size)
+        partial_shuffle(state, order, size, count)
+        for q in range(count):
+            k = 1 + next_bounded(state, most_hops)
+            node, successor = cycle[order[q]], cycle[(order[q] + k) % size]
             tokens[at] = first_mark + k
             at = _write_name(names[node], lengths[node], tokens, at + 1)
             tokens[at] = first_mark + most_hops + 1
             prompts[i] = at + 1 - offsets[i]
-            end = _write_name(names[found], lengths[found], tokens, at + 1)
+            end = _write_name(names[successor], lengths[successor], tokens, at + 1)
             mask[at:end] = True
             if len(answer):
                 answer[at + 1 : end] = q

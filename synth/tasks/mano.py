@@ -1,8 +1,4 @@
-"""Mano: prefix expressions of modular arithmetic, answered without a step in between (Part 4.1, arXiv 2512.17351,
-section 2.1 and appendix A).
-
-A document is <bos>, the number l of operators, the expression (l operators, l + 1 operands), `ans`, its value.
-"""
+"""Mano: modular arithmetic without intermediate steps (Part 4.1, arXiv 2512.17351, section 2.1)."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from synth.errors import UserError
-from synth.random.numba_rng import begin, below, key
+from synth.random.numba_rng import draw_key, next_bounded, seed_state
 from synth.task import Block, Example, Task
 from synth.vocab import Vocab
 
@@ -22,18 +18,24 @@ KINDS = "+-*"
 
 @dataclass(frozen=True)
 class Mano(Task):
-    """ops: the most operators of an expression, least: the fewest, all numbers between being equally likely; operators:
-    which of + - * there are; modulus: operands are 0..modulus-1.
+    """Evaluate a prefix expression modulo `modulus` in one step.
 
-    synonyms: as in the released code, every operator, every length and every `ans` has two ids of which one is drawn,
-    and `ans` tells the length again. Else, as in the paper, one id each and a plain `ans`.
+    Example (ops=2, modulus=5): `<bos> len2 + 4 - 4 3 ans 0`, which is 4 + (4 - 3) mod 5. The number of operators is
+    uniform over least..ops.
+    Source: Part 4.1 (arXiv 2512.17351), section 2.1 and appendix A.
+    Floors: correct of the most common value; loss and bits are the entropy of the expressions. All exact.
     """
 
     ops: int = 5
+    """Largest number of operators in an expression."""
     least: int = 1
+    """Smallest number of operators in an expression."""
     modulus: int = 23
+    """Operands are 0..modulus-1, and results are taken modulo it."""
     operators: str = KINDS
+    """Operators in use, of + - *."""
     synonyms: bool = False
+    """Two ids for every operator, length and `ans`, as in the released code; else one, as in the paper."""
 
     name: ClassVar[str] = "mano"
     version: ClassVar[int] = 1
@@ -43,45 +45,47 @@ class Mano(Task):
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.ops:
             raise UserError(f"mano: least={self.least} must be between 1 and ops={self.ops}")
+        if self.ops > 2**15:
+            raise UserError(f"mano: ops={self.ops} must be at most {2**15}")
         if not 2 <= self.modulus <= 2**15:
             raise UserError(f"mano: modulus={self.modulus} must be between 2 and {2**15}")
         if not self.operators or len(set(self.operators)) < len(self.operators) or set(self.operators) - set(KINDS):
             raise UserError(f"mano: operators={self.operators!r} must be some of {KINDS}, each once")
 
     @property
-    def forms(self) -> int:
-        """Ids of an operator."""
+    def ids_per_symbol(self) -> int:
+        """Number of ids of each operator, length and `ans`."""
         return 1 + self.synonyms
 
     @property
-    def lengths(self) -> int:
-        """The id before those of the lengths; operands have the ids 1..modulus, operators those from there to here."""
-        return self.modulus + self.forms * len(self.operators)
+    def length_id_base(self) -> int:
+        """The id before those of the lengths; operands have ids 1..modulus and operators the next ones."""
+        return self.modulus + self.ids_per_symbol * len(self.operators)
 
     @property
-    def marks(self) -> int:
+    def answer_id_base(self) -> int:
         """The id before those of `ans`."""
-        return self.lengths + self.forms * self.ops
+        return self.length_id_base + self.ids_per_symbol * self.ops
 
     def vocab(self) -> Vocab:
         numbers = [str(i) for i in range(self.modulus)]
         lengths = [f"len{n}" for n in range(1, self.ops + 1)]
         marks = [f"ans{n}" for n in range(1, self.ops + 1)] if self.synonyms else ["ans"]
         named = [*self.operators, *lengths, *marks]
-        return Vocab((*numbers, *(name + form for name in named for form in ("", "'")[: self.forms])))
+        return Vocab((*numbers, *(name + form for name in named for form in ("", "'")[: self.ids_per_symbol])))
 
     def hardest(self) -> "Mano":
-        """The same with `ops` operators in every document, as it is tested."""
+        """The same task with `ops` operators in every document, as models are tested."""
         return replace(self, least=self.ops)
 
     def sample(self, world: None, rng: np.random.Generator, split: str) -> Example:
         return self.sample_block(world, rng, split, 1, labels=True)[0]
 
     def sample_block(self, world: None, rng: np.random.Generator, split: str, n: int, labels: bool = False) -> Block:
-        """n documents; label `answer` is 0 on the answer and `difficulty` has the operators there, else both are -1."""
+        """n documents. Labels on the answer: answer, 0, and difficulty, number of operators; both -1 elsewhere."""
         tokens, offsets = np.empty(n * (2 * self.ops + 5), np.int32), np.zeros(n + 1, np.int64)
         kinds = np.array([KINDS.index(operator) for operator in self.operators])
-        _write(key(rng), n, self.least, self.ops, self.modulus, kinds, self.synonyms, tokens, offsets)
+        _write_documents(draw_key(rng), n, self.least, self.ops, self.modulus, kinds, self.synonyms, tokens, offsets)
         tokens, last = tokens[: offsets[-1]].copy(), offsets[1:] - 1
         mask = np.ones(len(tokens), bool)
         mask[offsets[:-1]] = False
@@ -92,77 +96,76 @@ class Mano(Task):
             truth["answer"][last], truth["difficulty"][last] = 0, ops
         return Block(tokens, offsets, mask, np.diff(offsets) - 1, {"ops": ops}, truth)
 
-    def value(self, expression: np.ndarray) -> int | None:
-        """The value of a prefix expression (T,) of ids; None where it is none."""
+    def evaluate(self, expression: np.ndarray) -> int | None:
+        """Value of a prefix expression (T,) of ids; None if it is malformed."""
         stack: list[int] = []
         for token in reversed(np.asarray(expression).tolist()):
             if 1 <= token <= self.modulus:
                 stack.append(token - 1)
-            elif self.modulus < token <= self.lengths and len(stack) > 1:
+            elif self.modulus < token <= self.length_id_base and len(stack) > 1:
                 a, b = stack.pop(), stack.pop()
-                operator = self.operators[(token - self.modulus - 1) // self.forms]
+                operator = self.operators[(token - self.modulus - 1) // self.ids_per_symbol]
                 stack.append({"+": a + b, "-": a - b, "*": a * b}[operator] % self.modulus)
             else:
                 return None
         return stack[0] if len(stack) == 1 else None
 
-    def judged(self, document: np.ndarray) -> bool:
-        """Whether a document is of this form and its length and its answer are right."""
+    def is_correct(self, document: np.ndarray) -> bool:
+        """Whether a document is well-formed, with the right length token and the right answer."""
         ids = np.asarray(document, np.int64)
         ids = ids[1:] if len(ids) and ids[0] == 0 else ids
         if len(ids) < 6 or len(ids) % 2:
             return False
-        ops, mark = len(ids) // 2 - 2, ids[-2] - self.marks - 1
-        if not self.least <= ops <= self.ops or (ids[0] - self.lengths - 1) // self.forms != ops - 1:
+        ops, mark = len(ids) // 2 - 2, ids[-2] - self.answer_id_base - 1
+        if not self.least <= ops <= self.ops or (ids[0] - self.length_id_base - 1) // self.ids_per_symbol != ops - 1:
             return False
-        told = mark // self.forms == ops - 1 if self.synonyms else mark == 0
-        return bool(told) and self.value(ids[1:-2]) == ids[-1] - 1
+        mark_right = mark // self.ids_per_symbol == ops - 1 if self.synonyms else mark == 0
+        return bool(mark_right) and self.evaluate(ids[1:-2]) == ids[-1] - 1
 
     def score(self, world: None, example: Example | None, completion: np.ndarray) -> dict[str, float]:
-        """correct: 1 when the first token is the value; what follows is not looked at, as documents have no <eos>.
-        Without an example: 1 for a whole document that is right."""
+        """correct: 1 if the first token is the value (there is no <eos>); without an example, see `is_correct`."""
         if example is None:
-            return {"correct": float(self.judged(completion))}
+            return {"correct": float(self.is_correct(completion))}
         return {"correct": float(np.array_equal(completion[:1], example.tokens[-1:]))}
 
     @cached_property
-    def values(self) -> np.ndarray:
-        """Probability (ops+1, modulus) of each value of an expression of 0, 1, ... operators."""
-        found = np.full((self.ops + 1, self.modulus), 1 / self.modulus)
+    def value_probabilities(self) -> np.ndarray:
+        """Probability (ops+1, modulus) of each value of an expression of 0..ops operators."""
+        table = np.full((self.ops + 1, self.modulus), 1 / self.modulus)
         i, j = np.indices((self.modulus, self.modulus))
         results = {"+": i + j, "-": i - j, "*": i * j}
         for m in range(1, self.ops + 1):
-            pairs = found[:m].T @ found[m - 1 :: -1] / m  # of the left and the right part, over all splits
+            pairs = table[:m].T @ table[m - 1 :: -1] / m  # values of the left and right operand, over all splits
             shares = [np.bincount((results[o] % self.modulus).ravel(), pairs.ravel()) for o in self.operators]
-            found[m] = np.mean(shares, axis=0)
-        return found
+            table[m] = np.mean(shares, axis=0)
+        return table
 
     def floors(self, world: None) -> dict[str, float]:
-        """correct: always the commonest value of as many operators (for a prime modulus with *, that is 0); loss:
-        nats of the expression, which cannot be foreseen, by all tokens; bits: of an expression. All exact."""
+        """Exact. correct: of the most common value for the number of operators; loss: nats of the random expression per
+        token; bits: of an expression."""
         ops, shape = np.arange(self.least, self.ops + 1), [0.0]
-        for m in range(1, self.ops + 1):  # entropy of how the operators are split, part by part
+        for m in range(1, self.ops + 1):  # entropy of the split of the operators between operands, recursively
             shape.append(log(m) + 2 * sum(shape) / m)
-        drawn = log(len(ops)) + ops * log(len(self.operators)) + (ops + 1) * log(self.modulus)
-        nats = float(np.mean(drawn + np.array(shape)[ops] + self.synonyms * (ops + 2) * log(2)))
-        correct = float(self.values[ops].max(axis=1).mean())
+        symbols = log(len(ops)) + ops * log(len(self.operators)) + (ops + 1) * log(self.modulus)
+        nats = float(np.mean(symbols + np.array(shape)[ops] + self.synonyms * (ops + 2) * log(2)))
+        correct = float(self.value_probabilities[ops].max(axis=1).mean())
         return {"correct": correct, "loss": nats / float(np.mean(2 * ops + 4)), "bits": nats / log(2)}
 
 
 @njit(cache=True, nogil=True)
-def _draw(state, ops, modulus, kinds, sizes, operators, operands):
-    """An expression of `ops` operators: operators (2 ops + 1,) numbers into `kinds`, -1 at an operand; operands the
-    same, 0 at an operator. Before each token the stack `sizes` has the operators of the parts yet to be written."""
+def _sample_expression(state, ops, modulus, kinds, sizes, operators, operands):
+    """Draw an expression: operators (2 ops + 1,), indices into `kinds` or -1 at an operand, and operands (2 ops + 1,),
+    0 at an operator. The stack `sizes` has the numbers of operators of the subexpressions still to be written."""
     sizes[0], depth, at = ops, 1, 0
     while depth:
         depth -= 1
         size = sizes[depth]
         operators[at], operands[at] = -1, 0
         if size == 0:
-            operands[at] = below(state, modulus)
+            operands[at] = next_bounded(state, modulus)
         else:
-            operators[at] = below(state, len(kinds))
-            left = below(state, size)
+            operators[at] = next_bounded(state, len(kinds))
+            left = next_bounded(state, size)
             sizes[depth], sizes[depth + 1] = size - 1 - left, left
             depth += 2
         at += 1
@@ -170,7 +173,7 @@ def _draw(state, ops, modulus, kinds, sizes, operators, operands):
 
 @njit(cache=True, nogil=True)
 def _evaluate(count, modulus, kinds, stack, operators, operands):
-    """The value of the first `count` tokens, read from the right."""
+    """Value of the first `count` tokens, read from the right."""
     depth = 0
     for at in range(count - 1, -1, -1):
         if operators[at] < 0:
@@ -184,8 +187,8 @@ def _evaluate(count, modulus, kinds, stack, operators, operands):
 
 
 @njit(cache=True, nogil=True)
-def _write(key, n, least, most, modulus, kinds, synonyms, tokens, offsets):
-    """Writes n documents end to end into tokens (at least n (2 most + 5),) and where they begin into offsets (n+1,)."""
+def _write_documents(key, n, least, most, modulus, kinds, synonyms, tokens, offsets):
+    """Write n documents into tokens, of at least n (2 most + 5) places, and offsets (n+1,)."""
     state, forms = np.empty(1, np.uint64), 2 if synonyms else 1
     room = np.empty((3, 2 * most + 1), np.int64)
     stack, operators, operands = room[0], room[1], room[2]
@@ -193,19 +196,19 @@ def _write(key, n, least, most, modulus, kinds, synonyms, tokens, offsets):
     marks = lengths + forms * most
     at = 0
     for i in range(n):
-        begin(state, key, i)
-        ops = least + below(state, most - least + 1)
+        seed_state(state, key, i)
+        ops = least + next_bounded(state, most - least + 1)
         count = 2 * ops + 1
-        _draw(state, ops, modulus, kinds, stack, operators, operands)
+        _sample_expression(state, ops, modulus, kinds, stack, operators, operands)
         tokens[at] = 0
-        tokens[at + 1] = lengths + 1 + forms * (ops - 1) + below(state, forms)
+        tokens[at + 1] = lengths + 1 + forms * (ops - 1) + next_bounded(state, forms)
         for j in range(count):
             if operators[j] < 0:
                 tokens[at + 2 + j] = 1 + operands[j]
             else:
-                tokens[at + 2 + j] = modulus + 1 + forms * operators[j] + below(state, forms)
+                tokens[at + 2 + j] = modulus + 1 + forms * operators[j] + next_bounded(state, forms)
         at += 2 + count
-        tokens[at] = marks + 1 + (forms * (ops - 1) + below(state, forms) if synonyms else 0)
+        tokens[at] = marks + 1 + (forms * (ops - 1) + next_bounded(state, forms) if synonyms else 0)
         tokens[at + 1] = 1 + _evaluate(count, modulus, kinds, stack, operators, operands)
         at += 2
         offsets[i + 1] = at

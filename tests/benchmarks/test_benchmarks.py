@@ -15,13 +15,13 @@ import pytest
 
 from benchmarks import bench_chart, bench_sampler
 from benchmarks.__main__ import main, measure, names
-from benchmarks.timing import PRINTED, compared, interleaved, timed
+from benchmarks.timing import PRINTED, compare, measure_in_turns, rate_of
 from synth.cfg import count_parses, is_member, load, sample
-from synth.cfg.nltk_format import to_nltk
+from synth.cfg.formats import to_nltk
 from synth.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-ROW = compared("a case", "things/s", [2.0, 4.0, 3.0], "a peer", [1.0, 1.0, 2.0], threads=1, bar=2.0)
+ROW = compare("a case", "things/s", [2.0, 4.0, 3.0], "a peer", [1.0, 1.0, 2.0], threads=1, bar=2.0)
 
 
 @pytest.mark.filterwarnings("ignore")  # other people's code speaks here
@@ -30,7 +30,7 @@ def test_rows_are_well_formed(name: str) -> None:
     rows = list(measure(name, quick=True))
     assert rows and len({row.case for row in rows}) == len(rows)
     for row in rows:
-        printed = json.loads(json.dumps(row.printed()))
+        printed = json.loads(json.dumps(row.to_json()))
         assert tuple(printed) == PRINTED and printed["name"] == name and printed["unit"]
         assert row.value > 0 and 0 < row.low <= row.high
         assert row.peer_value and row.ratio == pytest.approx(row.value / row.peer_value)
@@ -59,7 +59,7 @@ def test_sides_take_turns() -> None:
         calls.append(name)
         return float(len(calls))
 
-    rates = interleaved(lambda: side("a"), lambda: side("b"), rounds=2)
+    rates = measure_in_turns(lambda: side("a"), lambda: side("b"), rounds=2)
     assert "".join(calls) == "ab" + "abab"  # the first turn warms up
     assert rates == [[3.0, 5.0], [4.0, 6.0]]
 
@@ -69,11 +69,11 @@ def test_rates_and_medians() -> None:
         time.sleep(0.05)
         return 10
 
-    assert 50 < timed(work)() <= 200
+    assert 50 < rate_of(work)() <= 200
     assert (ROW.value, ROW.peer_value, ROW.ratio, ROW.low, ROW.high) == (3.0, 1.0, 3.0, 1.5, 4.0)
     assert ROW.met and not replace(ROW, bar=3.5).met and replace(ROW, bar=None).met is None
     assert replace(ROW, bar=2.9, bar_on="value").met
-    alone = compared("a case", "things/s", [2.0, 4.0, 3.0], threads=1)
+    alone = compare("a case", "things/s", [2.0, 4.0, 3.0], threads=1)
     assert (alone.peer, alone.peer_value, alone.ratio, alone.low, alone.high) == (None, None, None, 2.0, 4.0)
 
 
@@ -99,7 +99,7 @@ def test_nltk_counts_the_same_parses() -> None:
 def test_a_slow_peer_gets_typical_sentences() -> None:
     grammar = load("cfg3f")
     tokens, offsets, _ = sample(grammar, np.random.default_rng(0), 200)
-    lengths = [len(sentence) for sentence in bench_chart.typical(grammar, tokens, offsets, 3)]
+    lengths = [len(sentence) for sentence in bench_chart.sentences_of_mean_length(grammar, tokens, offsets, 3)]
     assert all(abs(length - grammar.mean_length) < 10 for length in lengths)
 
 
@@ -108,26 +108,26 @@ def test_a_slow_peer_gets_typical_sentences() -> None:
 def test_transformers_has_the_same_model(flavour: str) -> None:
     import torch
 
-    from benchmarks.peers import counterpart, model_of
+    from benchmarks.peers import to_peer, model_of
 
-    model = model_of(flavour, layers=2, width=32, context=16)
+    model = model_of(flavour, layers=2, width=32, max_seq_len=16)
     inputs = torch.randint(model.vocab_size, (3, 16), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours, theirs = model.eval()(inputs), counterpart(model).eval()(inputs).logits
+        ours, theirs = model.eval()(inputs), to_peer(model).eval()(inputs).logits
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_trains_as_ours_does(tmp_path: Path) -> None:
     """From the same weights both begin at the same loss, to what the data's order allows, and end lower."""
-    from benchmarks.bench_training import TASK, Load, trainer, windows
+    from benchmarks.bench_training import TASK, TrainingJob, trainer, windows
     from benchmarks.peers import model_of
     from lm.config import TrainConfig
     from lm.training.loop import train
 
-    load, model = Load(batch=8, window=64, warm=2, steps=12), model_of("gpt2", 2, 32, 64)
-    config = TrainConfig(steps=load.steps, batch=load.batch, window=load.window)
-    history = train(model, TASK, config, data_seed=0, log_every=load.steps, progress=lambda *_: None)
+    load, model = TrainingJob(batch=8, window=64, warm=2, steps=12), model_of("gpt2", 2, 32, 64)
+    config = TrainConfig(steps=load.steps, batch_size=load.batch, seq_len=load.window)
+    history = train(model, TASK, config, data_seed=0, log_every=load.steps, on_step=lambda *_: None)
     result = trainer(lambda: model_of("gpt2", 2, 32, 64), load, windows(load), str(tmp_path)).train()
     assert result.global_step == load.steps
     assert result.training_loss == pytest.approx(history[-1]["loss"], abs=0.05)
@@ -136,10 +136,10 @@ def test_transformers_trains_as_ours_does(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_both_generate_every_token() -> None:
     from benchmarks.bench_generation import ours, theirs
-    from benchmarks.peers import counterpart, model_of
+    from benchmarks.peers import to_peer, model_of
 
-    model = model_of("gpt2", layers=1, width=16, context=16)
-    assert ours(model, 3, 7) == theirs(counterpart(model).eval(), 3, 7) == 21
+    model = model_of("gpt2", layers=1, width=16, max_seq_len=16)
+    assert ours(model, 3, 7) == theirs(to_peer(model).eval(), 3, 7) == 21
 
 
 def test_finished_texts_have_the_same_ids() -> None:
@@ -154,10 +154,10 @@ def test_finished_texts_have_the_same_ids() -> None:
 
 
 def test_batches_drawn_beforehand_train_the_same() -> None:
-    from benchmarks.bench_rendering import batches, jobs, trained
+    from benchmarks.bench_rendering import batches, jobs, train_job
 
     for job in jobs(quick=True).values():
-        fresh, ready = trained(job), trained(job, batches(job))
+        fresh, ready = train_job(job), train_job(job, batches(job))
         assert [row["loss"] for row in fresh] == [row["loss"] for row in ready] and len(fresh) == 2
         assert np.array_equal(fresh.exposures, ready.exposures) and fresh.exposures.sum() > 0
 
@@ -194,7 +194,7 @@ def test_written_table_keeps_other_benchmarks(tmp_path: Path) -> None:
 
     from benchmarks.report import write
 
-    alone = compared("alone", "things/s", [1.0], threads=2)
+    alone = compare("alone", "things/s", [1.0], threads=2)
     write([replace(ROW, name="one"), replace(alone, name="two")], tmp_path)
     paths = write([replace(ROW, name="one", case="anew")], tmp_path)
     assert [path.name for path in paths] == ["table.csv", "figure.png", "figure.svg"]

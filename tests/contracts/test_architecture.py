@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,43 @@ def test_experiments_never_import_each_other() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("experiments"):
                 assert node.module.startswith("experiments.harness"), f"{path} imports {node.module}"
+
+
+def graph() -> dict[str, set[str]]:
+    """For each module those of the suite that it imports, at its top or inside a function, but not for types alone."""
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    found: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        tree = ast.parse(path.read_text())
+        typing = {id(node) for block in ast.walk(tree) if isinstance(block, ast.If) for node in ast.walk(block)
+                  if ast.unparse(block.test) == "TYPE_CHECKING"}  # fmt: skip
+        names: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and id(node) not in typing:
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing:
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name if name in modules else node.module for name in inside}
+        found[module] = (names & modules.keys()) - {module}
+    return found
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Imports inside functions count: they only hide a circle."""
+    sorter = TopologicalSorter(graph())
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_folders_are_read_at_one_glance(room: str) -> None:
+    """Tasks stand one in a file, and experiments too: the folders of which a user has many files."""
+    for folder in {path.parent for path in (ROOT / room).rglob("*.py")} - {ROOT / "synth/tasks", ROOT / "experiments"}:
+        files = [path.name for path in folder.glob("*.py") if not path.name.startswith("__")]
+        assert len(files) <= 12, f"{folder} has {len(files)} files; divide it by subject"
 
 
 def test_no_other_top_level_package() -> None:

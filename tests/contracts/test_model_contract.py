@@ -16,9 +16,9 @@ from synth.errors import UserError
 
 V, T = 7, 24
 SWITCHES = {
-    "quarter": {"mlp_width": 24}, "silu": {"mlp": "silu"}, "geglu": {"mlp": "geglu"}, "no-mlp": {"mlp": "none"},
-    "untied": {"tied": False}, "experts": {"experts": 4, "mlp_width": 24},
-    "gated-experts": {"experts": 4, "mlp": "swiglu", "top_k": 2, "bias": False},
+    "quarter": {"d_ff": 24}, "silu": {"mlp": "silu"}, "geglu": {"mlp": "geglu"}, "no-mlp": {"mlp": "none"},
+    "untied": {"tie_embeddings": False}, "experts": {"n_experts": 4, "d_ff": 24},
+    "gated-experts": {"n_experts": 4, "mlp": "swiglu", "top_k": 2, "bias": False},
 }  # fmt: skip
 CASES = {f"{p}-{flavour}": (flavour, {"positions": p}) for p, flavour in product(MIXERS, ("gpt2", "llama"))}
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in SWITCHES.items()}
@@ -28,21 +28,26 @@ CANON = {
     "canon-d-gated": {"canon": "D", "mlp": "swiglu"},
     "canon-bare": {"canon": "ABCD", "canon_residual": False}, "canon-silu": {"canon": "ABCD", "canon_activation": True},
     "canon-bare-silu": {"canon": "ABD", "canon_residual": False, "canon_activation": True},
-    "canon-constant": {"canon": "ABCD", "canon_trained": False, "qk_norm": True},
+    "canon-constant": {"canon": "ABCD", "canon_learnable": False, "qk_norm": True},
     "canon-relative": {"canon": "ACD", "positions": "relative"},
-    "canon-experts": {"canon": "ABC", "experts": 3, "top_k": 2}, "canon-no-mlp": {"canon": "AB", "mlp": "none"},
+    "canon-experts": {"canon": "ABC", "n_experts": 3, "top_k": 2}, "canon-no-mlp": {"canon": "AB", "mlp": "none"},
     "qk-norm": {"qk_norm": True, "rotary_heads": 0.34}, "relu2": {"mlp": "relu2"}, "reglu2": {"mlp": "reglu2"},
 }  # fmt: skip
 CASES |= {name: ("gpt2", {"positions": "rotary", **changes}) for name, changes in CANON.items()}
 CASES |= {
     f"gdn{name}": ("llama", {"positions": "none", "mixer": "gdn", **changes})
-    for name, changes in {"": {}, "-noconv": {"conv": False}, "-AbCD": {"canon": "ACD"}, "-B": {"canon": "B"}}.items()
+    for name, changes in {
+        "": {},
+        "-noconv": {"use_short_conv": False},
+        "-AbCD": {"canon": "ACD"},
+        "-B": {"canon": "B"},
+    }.items()
 }
 RECURRENT = ("linear", "gla", "mamba2")
 CASES |= {f"{m}-{f}": (f, {"mixer": m, "positions": "none"}) for m, f in product(RECURRENT, ("gpt2", "llama"))}
-CASES |= {f"{m}-noconv": ("llama", {"mixer": m, "conv": False, "state": 5}) for m in RECURRENT}
+CASES |= {f"{m}-noconv": ("llama", {"mixer": m, "use_short_conv": False, "d_state": 5}) for m in RECURRENT}
 CASES |= {f"{m}-AbCD": ("llama", {"mixer": m, "canon": "ACD"}) for m in RECURRENT}
-CASES |= {f"{m}-ABCD": ("gpt2", {"mixer": m, "conv": False, "canon": "ABCD"}) for m in RECURRENT}
+CASES |= {f"{m}-ABCD": ("gpt2", {"mixer": m, "use_short_conv": False, "canon": "ABCD"}) for m in RECURRENT}
 OWN = {"own": ("gpt2", {"mixer": "own.py"}), "own-canon": ("llama", {"mixer": "own.py", "canon": "ACD"})}
 
 
@@ -70,7 +75,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
         changes = changes | {"mixer": f"{tmp_path}/own.py:Fading"}
     fraction = 0.5 if flavour == "gpt2" else 1.0
     make = getattr(ModelConfig, flavour)
-    return lively(make(2, 3, 24, context=32, rotary_fraction=fraction, **changes)).eval()
+    return lively(make(2, 3, 24, max_seq_len=32, rotary_fraction=fraction, **changes)).eval()
 
 
 @pytest.fixture
@@ -80,8 +85,8 @@ def inputs() -> torch.Tensor:
 
 def test_shape_and_causality_by_gradient(model: Decoder, inputs: torch.Tensor) -> None:
     seen: list[torch.Tensor] = []
-    original = model.embedded
-    model.embedded = lambda *a: seen.append(original(*a).detach().requires_grad_()) or seen[-1]  # type: ignore[method-assign]
+    original = model.embed_tokens
+    model.embed_tokens = lambda *a: seen.append(original(*a).detach().requires_grad_()) or seen[-1]  # type: ignore[method-assign]
     logits = model(inputs)
     assert logits.shape == (3, T, V)
     logits[:, 10].square().sum().backward()
@@ -102,9 +107,9 @@ def test_packed_and_isolated_equals_alone(model: Decoder, inputs: torch.Tensor) 
 @torch.inference_mode()
 @pytest.mark.parametrize("given", [1, 10])
 def test_steps_give_the_logits_of_the_whole(model: Decoder, inputs: torch.Tensor, given: int) -> None:
-    states = model.states(3, T)
-    parts = [model(inputs[:, :given], states=states)]
-    parts += [model.step(inputs[:, t], states, t)[:, None] for t in range(given, T)]
+    caches = model.empty_caches(3, T)
+    parts = [model(inputs[:, :given], caches=caches)]
+    parts += [model.step(inputs[:, t], caches, t)[:, None] for t in range(given, T)]
     torch.testing.assert_close(torch.cat(parts, 1), model(inputs), rtol=1e-4, atol=1e-4)
 
 
@@ -148,7 +153,7 @@ def test_save_and_load(model: Decoder, inputs: torch.Tensor, tmp_path) -> None:
 def test_counts(model: Decoder) -> None:
     counts = count_parameters(model)
     assert counts["total"] == sum(p.numel() for p in model.parameters())
-    assert (counts["active"] < counts["total"]) == bool(model.config.experts)
+    assert (counts["active"] < counts["total"]) == bool(model.config.n_experts)
     assert flops_per_token(model.config, V, T) > 0
 
 
@@ -172,11 +177,11 @@ def test_uniform_heads_average_the_stated_windows() -> None:
         1,
     )
     expected = mixer.out(dense.flatten(1))
-    torch.testing.assert_close(mixer(x, model.places(20))[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixer(x, model.make_context(20))[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_relative_attention_is_the_written_formula() -> None:
-    model = lively(ModelConfig(1, 2, 8, context=16, positions="relative"))
+    model = lively(ModelConfig(1, 2, 8, max_seq_len=16, positions="relative"))
     mixer, x, n = model.blocks[0].mixer, torch.randn(1, 9, 8), 9
     q, k, v = mixer.qkv(x)[0].view(n, 3, 2, 4).unbind(1)
     qr, kr = mixer.distance_qk(model.positions.weight).view(16, 2, 2, 4).unbind(1)
@@ -186,23 +191,23 @@ def test_relative_attention_is_the_written_formula() -> None:
             [q[i, h] @ k[j, h] + q[i, h] @ kr[i - j, h] + qr[i - j, h] @ k[j, h] for j in range(i + 1)]
         )
         mixed[i, h] = (scores / (3 * 4) ** 0.5).softmax(0) @ v[: i + 1, h]
-    torch.testing.assert_close(mixer(x, model.places(n))[0], mixer.out(mixed.flatten(1)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixer(x, model.make_context(n))[0], mixer.out(mixed.flatten(1)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [5, 128, 129, 300])
 @pytest.mark.parametrize("rotary", [True, False])
 @pytest.mark.parametrize("isolated", [True, False])
 def test_block_attention_is_scaled_dot_product_attention(length: int, rotary: bool, isolated: bool) -> None:
-    from lm.layers.positions import angle_table, rotate
+    from lm.layers.positions import apply_rotary, rotary_table
     from lm.ops.cpu_attention import block_attention
 
     qkv = torch.randn(2, length, 6, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     steps = torch.arange(length)
     allowed = (steps[:, None] >= steps) & ((steps[:, None] < 3) == (steps < 3)) if isolated else None
     allowed = allowed.expand(2, 1, -1, -1) if allowed is not None else None
-    angles = tuple(t[:length] for t in angle_table(512, 4, 1e4, qkv.device)) if rotary else None
+    angles = tuple(t[:length] for t in rotary_table(512, 4, 1e4, qkv.device)) if rotary else None
     qk, v = qkv.split((4, 2), 2)
-    q, k = (rotate(qk, *angles) if angles else qk).transpose(1, 2).chunk(2, 1)
+    q, k = (apply_rotary(qk, *angles) if angles else qk).transpose(1, 2).chunk(2, 1)
     attend = torch.nn.functional.scaled_dot_product_attention
     plain = attend(q, k, v.transpose(1, 2), allowed, is_causal=allowed is None)
     ours = block_attention(qkv, allowed, angles)
@@ -216,15 +221,17 @@ def test_block_attention_is_scaled_dot_product_attention(length: int, rotary: bo
 @pytest.mark.parametrize(
     ("bad", "named"),
     [
-        ({"width": 10, "heads": 4}, "heads"), ({"layers": 0}, "layers"), ({"rotary_fraction": 0.0}, "rotary_fraction"),
-        ({"width": 4, "heads": 4}, "rotate"), ({"mlp_width": 0}, "mlp_width"), ({"experts": 2, "top_k": 3}, "top_k"),
-        ({"canon": "BA"}, "in order"), ({"canon": "AE"}, "ABCD"), ({"canon": "A", "canon_kernel": 1}, "canon_kernel"),
-        ({"canon": "AC", "mlp": "none"}, "leave out C"), ({"canon": "D", "experts": 2}, "leave out D"),
-        ({"canon": "A", "causal": False}, "causal=True"), ({"rotary_heads": 0.2}, "rotary_heads"),
-        ({"rotary_heads": 1.5}, "rotary_heads"), ({"positions": "uniform", "qk_norm": True}, "qk_norm"),
-        ({"positions": "half_alibi", "heads": 1}, "half_alibi"), ({"positions": "alibi", "causal": False}, "causal"),
-        ({"mixer": "atention"}, "did you mean attention"), ({"mixer": "no/file.py:Own"}, "no file no/file.py"),
-        ({"mlp": "none", "experts": 2}, "leave out"), ({"capacity": 0.5}, "capacity"), ({"balance": -1.0}, "balance"),
+        ({"d_model": 10, "n_heads": 4}, "n_heads"), ({"n_layers": 0}, "n_layers"),
+        ({"rotary_fraction": 0.0}, "rotary_fraction"), ({"d_model": 4, "n_heads": 4}, "rotate"), ({"d_ff": 0}, "d_ff"),
+        ({"n_experts": 2, "top_k": 3}, "top_k"), ({"canon": "BA"}, "in order"), ({"canon": "AE"}, "ABCD"),
+        ({"canon": "A", "canon_kernel": 1}, "canon_kernel"), ({"canon": "AC", "mlp": "none"}, "leave out C"),
+        ({"canon": "D", "n_experts": 2}, "leave out D"), ({"canon": "A", "causal": False}, "causal=True"),
+        ({"rotary_heads": 0.2}, "rotary_heads"), ({"rotary_heads": 1.5}, "rotary_heads"),
+        ({"positions": "uniform", "qk_norm": True}, "qk_norm"),
+        ({"positions": "half_alibi", "n_heads": 1}, "half_alibi"),
+        ({"positions": "alibi", "causal": False}, "causal"), ({"mixer": "atention"}, "did you mean attention"),
+        ({"mixer": "no/file.py:Own"}, "no file no/file.py"), ({"mlp": "none", "n_experts": 2}, "leave out"),
+        ({"capacity_factor": 0.5}, "capacity_factor"), ({"aux_loss_weight": -1.0}, "aux_loss_weight"),
     ],
 )  # fmt: skip
 def test_impossible_models_are_refused_by_name(bad: dict, named: str) -> None:
@@ -242,6 +249,6 @@ def test_unknown_words_are_refused_with_the_known_ones(switch: str, word: str) -
 
 def test_context_is_a_limit_only_where_there_is_a_table() -> None:
     long = torch.zeros(1, 9, dtype=torch.long)
-    assert build(ModelConfig(1, 1, 8, context=8), V, 0)(long).shape == (1, 9, V)
-    with pytest.raises(UserError, match="context=8"):
-        build(ModelConfig(1, 1, 8, context=8, positions="learned"), V, 0)(long)
+    assert build(ModelConfig(1, 1, 8, max_seq_len=8), V, 0)(long).shape == (1, 9, V)
+    with pytest.raises(UserError, match="max_seq_len=8"):
+        build(ModelConfig(1, 1, 8, max_seq_len=8, positions="learned"), V, 0)(long)

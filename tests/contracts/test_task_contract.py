@@ -54,7 +54,7 @@ def test_documents_do_not_depend_on_how_they_are_asked_for(any_task: Task, corpu
 
 
 def test_a_block_begins_with_the_smaller_block(any_task: Task, corpus: Corpus) -> None:
-    if corpus.items is not None:
+    if corpus.num_items is not None:
         pytest.skip("documents of fixed items are rendered one by one")
     small = any_task.sample_block(corpus.world, rng(1), "train", 7, labels=True)
     large = any_task.sample_block(corpus.world, rng(1), "train", 20, labels=True)
@@ -92,13 +92,13 @@ def test_noise_scores_near_the_floor(any_task: Task, corpus: Corpus) -> None:
 @pytest.mark.parametrize("packing", ["cut", "whole", "none"])
 def test_windows_do_not_depend_on_the_batch_size(any_task: Task, corpus: Corpus, packing: str) -> None:
     window = int(corpus.documents(0, 256).lengths.max() * 2)
-    one = Corpus(any_task, seed=3, window=window, packing=packing)
+    one = Corpus(any_task, seed=3, seq_len=window, packing=packing)
     big, end = one.batch(one.start(), 6)
     cursor, rows, items = one.start(), [], []
     for _ in range(3):
         part, cursor = one.batch(cursor, 2)
         rows.append(part.inputs)
-        items.append(part.items)
+        items.append(part.item_ids)
     assert np.array_equal(big.inputs, np.concatenate(rows)) and cursor == end
-    assert np.array_equal(big.items, np.concatenate(items))
+    assert np.array_equal(big.item_ids, np.concatenate(items))
     assert np.array_equal(big.inputs[:, 1:][big.loss_mask[:, :-1]], big.targets[:, :-1][big.loss_mask[:, :-1]])

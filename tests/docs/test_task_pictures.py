@@ -45,7 +45,7 @@ def test_pictures_are_of_tasks() -> None:
 
 @pytest.mark.parametrize("name", draw.NAMES)
 def test_drawn(name: str) -> None:
-    draw.drawn(name).draw_without_rendering()
+    draw.draw_picture(name).draw_without_rendering()
 
 
 def test_no_such_picture() -> None:

@@ -14,13 +14,14 @@ import fake_experiment
 import pytest
 
 from experiments.harness import cli
-from experiments.harness.experiment import Experiment, committed_claims, discover, select
-from experiments.harness.planning.cost import costs
-from experiments.harness.planning.report import report
+from experiments.harness.experiment import Experiment, discover, select
+from experiments.harness.planning.cost import estimate_costs
+from experiments.harness.planning.report import cost_table
 from experiments.harness.reporting import ledger
+from experiments.harness.reporting.outputs import committed_claims
 from experiments.harness.reporting.table import read_table
 from experiments.harness.run import SCALES
-from probing.capacity.planner_report import duration
+from probing.text import format_duration
 from synth import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, caps
     cli.main_all(["claims", "--check"], folder)
     cli.main_all(["claims", "--json"], folder)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {record["id"] for record in records} == {entry.id for entry in ledger.index()}
+    assert {record["id"] for record in records} == {entry.id for entry in ledger.claims_index()}
     keys = ["id", "exp", "scale", "value", "low", "high", "n", "paper", "verdict"]
     assert all(list(record) == keys for record in records)
     laptop, other = records[:2]
@@ -119,7 +120,7 @@ def test_the_ledger_credits_the_experiment_that_made_the_claim(script, monkeypat
     cli.main_all(["claims"], path.parent)
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].split()[:3] == ["1.1", "25", "laptop"]
-    papers = {claim.paper for _, claim, _ in ledger.ledger(path.parents[1] / "results", path.parent)}
+    papers = {claim.paper for _, claim, _ in ledger.build_ledger(path.parents[1] / "results", path.parent)}
     start, end = printed[0].index("paper"), printed[0].index("ours")
     for cut in (line[start:end].strip() for line in printed[1:] if line[start:end].rstrip().endswith(" ...")):
         assert any(str(paper).startswith(cut.removesuffix("...")) for paper in papers)  # at a space, not in a word
@@ -133,7 +134,7 @@ def test_a_claim_that_is_not_in_the_index_raises(script, capsys):
 
 
 def test_the_index_is_whole():
-    entries = ledger.index()
+    entries = ledger.claims_index()
     assert len(entries) == len({entry.id for entry in entries}) == 50
     assert all(entry.claim and entry.paper and entry.measured_by and len(entry.exp) == 2 for entry in entries)
 
@@ -141,7 +142,7 @@ def test_the_index_is_whole():
 def test_plot_can_draw_elsewhere(script, tmp_path):
     cli.main(str(script), ["--scale", "smoke", "--jobs", "1"])
     before = (tmp_path / "results/01_fake/smoke/figure.svg").stat().st_mtime_ns
-    cli.main_all(["plot", "--into", str(tmp_path / "drawn")], script.parent)
+    cli.main_all(["plot", "--output-dir", str(tmp_path / "drawn")], script.parent)
     assert (tmp_path / "drawn/01_fake/smoke/figure.png").is_file()
     assert (tmp_path / "results/01_fake/smoke/figure.svg").stat().st_mtime_ns == before
 
@@ -150,9 +151,9 @@ def test_plot_can_draw_elsewhere(script, tmp_path):
     ("arguments", "message"),
     [
         (["--seed", "3"], "unknown argument --seed; did you mean --seeds?"),
-        (["--scale", "huge"], "invalid choice: 'huge'"),
-        (["--seeds", "0"], "'0' is not a whole number of at least 1"),
-        (["--executor", "slurn"], "invalid choice: 'slurn'"),
+        (["--scale", "huge"], "invalid choice 'huge' for argument '--scale'"),
+        (["--seeds", "0"], "--seeds 0 is not a whole number of at least 1"),
+        (["--executor", "slurn"], "invalid choice 'slurn' for argument '--executor'"),
         (["--scale", "overnight"], "01_fake has no runs at scale overnight"),
         (["--scale", "gpu", "--plot-only"], "run the experiment at this scale first"),
         (["extra"], "unknown argument extra"),
@@ -166,8 +167,8 @@ def test_bad_input_is_one_line(script, capsys, arguments, message):
 def test_commands_over_all_report_bad_input_in_one_line(script, capsys):
     folder = script.parent
     assert "did you mean 01_fake?" in fails(capsys, cli.main_all, ["run", "01_fke"], folder)
-    assert "did you mean --results?" in fails(capsys, cli.main_all, ["list", "--result", "x"], folder)
-    assert "invalid choice" in fails(capsys, cli.main_all, ["lst"], folder)
+    assert "did you mean --results-dir?" in fails(capsys, cli.main_all, ["list", "--result", "x"], folder)
+    assert "unknown command 'lst'; did you mean list?" in fails(capsys, cli.main_all, ["lst"], folder)
 
 
 def test_a_file_that_lacks_a_function_says_so(script, capsys):
@@ -239,7 +240,7 @@ def test_a_full_disk_of_results_names_the_results(script, capsys, monkeypatch):
     assert "the disk of " in line and "/results/01_fake/smoke/so_far/table.csv is full" in line
 
 
-@pytest.mark.parametrize("flag", ["--results", "--runs"])
+@pytest.mark.parametrize("flag", ["--results-dir", "--runs-dir"])
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_folder_that_is_a_file_is_one_line(script, capsys, tmp_path, flag, below):
     (tmp_path / "file").write_text("kept")
@@ -258,7 +259,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(script, capsys, monkeypatc
 
     monkeypatch.setattr(os, "replace", refuse)
     results = script.parents[1] / "out"
-    arguments = ["claims", "--write", "--results", str(results)]
+    arguments = ["claims", "--write", "--results-dir", str(results)]
     assert f"{results / 'README.md'}: {os.strerror(code)}" in fails(capsys, cli.main_all, arguments, script.parent)
 
 
@@ -282,24 +283,26 @@ def test_a_figure_that_needs_all_runs_does_not_end_the_first(script, capsys):
 def test_dry_runs_of_every_scale_are_quick_and_allocate_nothing(script, capsys):
     runs = Experiment(script).runs("paper")
     begin = time.perf_counter()
-    found = costs(runs, script.parents[1] / "runs")
+    found = estimate_costs(runs, script.parents[1] / "runs")
     assert time.perf_counter() - begin < 3
     assert [(cost.runs, cost.finished, cost.steps) for cost in found] == [(3, 0, 100_000)] * 2
     assert found[0].parameters == 5 * 768 + 12 * 768**2 + 9 * 768 + 6 * 768  # tables, matrices, biases, three norms
     assert found[0].r_max == pytest.approx(1000 / found[0].parameters)
-    assert found[0].memory > 16 * found[0].parameters and found[0].seconds > 0
+    assert found[0].memory_bytes > 16 * found[0].parameters and found[0].seconds > 0
     each = found[0].seconds
-    assert f"about {duration(each * 3)} left on this machine with 2 processes at a time" in report("x", "y", found, 2)
-    assert f"about {duration(each)} left on this machine with 6 processes" in report("x", "y", found, 64)
-    assert "R_max" in report("x", "y", found, 2)
+    assert f"about {format_duration(each * 3)} left on this machine with 2 processes at a time" in cost_table(
+        "x", "y", found, 2
+    )
+    assert f"about {format_duration(each)} left on this machine with 6 processes" in cost_table("x", "y", found, 64)
+    assert "R_max" in cost_table("x", "y", found, 2)
     bare = [replace(cost, r_max=None) for cost in found]
-    assert "R_max" not in report("x", "y", bare, 2)
+    assert "R_max" not in cost_table("x", "y", bare, 2)
     cli.main_all(["cost"], script.parent)
     printed = capsys.readouterr().out
     assert all((f"01_fake at scale {scale}" in printed) == (scale != "overnight") for scale in SCALES)
-    cli.main(str(script), ["--scale", "smoke", "--dry-run", "--measure"])
+    cli.main(str(script), ["--scale", "smoke", "--dry-run", "--time-steps"])
     assert "left on this machine" in capsys.readouterr().out
-    assert duration(90) == "1.5 min"
+    assert format_duration(90) == "1.5 min"
 
 
 def test_help_and_list_are_quick_and_do_without_torch():
@@ -328,4 +331,4 @@ def test_every_experiment_has_a_title_and_claims_in_the_index():
     for experiment in discover():
         assert not experiment.title.startswith("(")
         for claim in committed_claims(experiment, ROOT / "results"):
-            assert ledger.entry_of(claim, experiment).id == claim.id
+            assert ledger.entry_for(claim, experiment).id == claim.id

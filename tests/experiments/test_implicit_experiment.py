@@ -4,11 +4,11 @@ import pandas
 import pytest
 
 from experiments.harness.experiment import select
-from experiments.harness.run import SCALES, settings_of
+from experiments.harness.run import SCALES, evaluation_settings
 
 
 def module():
-    return select(["05"])[0].module()
+    return select(["05"])[0].load_module()
 
 
 def planted(scale: str, lost: float = 0.0, purity: float = 0.99, gathered: float = 0.8) -> pandas.DataFrame:
@@ -21,7 +21,7 @@ def planted(scale: str, lost: float = 0.0, purity: float = 0.99, gathered: float
         loss = 0.0 if tags["variant"] == "explicit" else lost + small
         trained = tags["state"] == "trained"
         for asked in run.evaluations:
-            common = {**tags, **settings_of(asked), "scale": scale, "seed_init": seed}
+            common = {**tags, **evaluation_settings(asked), "scale": scale, "seed_init": seed}
             common |= {"parameters": 1e6, "steps": run.steps, "tokens": 1e6}
             if type(asked).__name__ == "Validity":
                 cuts = {f"valid_{cut}": 0.9 - loss for cut in asked.cuts}
@@ -31,7 +31,7 @@ def planted(scale: str, lost: float = 0.0, purity: float = 0.99, gathered: float
             alike = {"same": steps + small, "shared": 0.0, "apart": -steps - 2 * small, "agreement": steps + small}
             pure = {"purity": purity + small if trained else 0.35, "purity_chance": 0.33, "chance_valid": 0.1}
             found.append(common | {"statistic": "geometry", **alike, **pure})
-            for n in range(asked.pictured):
+            for n in range(asked.num_plotted_words):
                 place = {"x": n / 7, "y": -n / 5, "x_share": 0.5, "y_share": 0.3}
                 found.append(common | {"statistic": "word", "word": f"w{n + 1}", "bags": f"{{{n % 3 + 1}}}", **place})
     return pandas.DataFrame(found)
@@ -45,7 +45,7 @@ def verdicts(table: pandas.DataFrame) -> dict[str, str]:
 def test_hidden_grammars_that_are_learned_are_reported(scale: str) -> None:
     found = verdicts(planted(scale))
     assert set(found.values()) == ({"not testable here"} if scale == "smoke" else {"reproduced"})
-    variants = module().variants(scale)
+    variants = module().scale_variants(scale)
     each = sum(4 if kind["bags"] == "disjoint" else 7 for kind in variants.values())
     assert len(found) == each * (2 if scale == "paper" else 1)
 
@@ -91,4 +91,4 @@ def test_all_read_the_same_number_of_tokens() -> None:
     for scale in SCALES:
         trained = [run for run in select(["05"])[0].runs(scale) if run.train]
         assert len({run.train for run in trained}) == 1 and len({run.model for run in trained}) == 1
-        assert trained[0].model.context > trained[0].task.world(0).max_length
+        assert trained[0].model.max_seq_len > trained[0].task.world(0).max_length

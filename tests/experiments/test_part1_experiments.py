@@ -6,14 +6,14 @@ from planted_tables import module, parts, verdicts
 
 from experiments.harness.experiment import select
 from experiments.harness.papers import part1_grammars
-from experiments.harness.run import SCALES, settings_of
+from experiments.harness.run import SCALES, evaluation_settings
 from lm.model_size import count_parameters
 
 
 def columns(run, scale: str, evaluation) -> dict:
     """What the harness writes into every row."""
     seeds = {"seed_init": run.seeds.init, "parameters": 1e6, "steps": run.steps, "tokens": 1e6}
-    return {**dict(run.tags), **seeds, "scale": scale, **settings_of(evaluation)}
+    return {**dict(run.tags), **seeds, "scale": scale, **evaluation_settings(evaluation)}
 
 
 def noise(seed: int) -> float:
@@ -32,7 +32,7 @@ def probed(scale: str, read: dict[str, float] | None = None, missed: tuple[int, 
         for probe in run.evaluations:
             names = [name for name in probe.layers if "*" not in name]
             if "block.*" in probe.layers:
-                names += [f"block.{i}" for i in range(run.model.layers)]
+                names += [f"block.{i}" for i in range(run.model.n_layers)]
             for layer in names:
                 for level in range(2, depth):
                     blind = "encoder" in architecture and part1_grammars.paper_level(level, depth) in missed
@@ -55,7 +55,7 @@ def test_trees_that_are_read_are_reported(scale: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_level_of_a_scale_has_its_rows(scale: str) -> None:
-    found, depth = verdicts(module("02").claims(probed(scale))), part1_grammars.tags(scale, "cfg3f")["depth"]
+    found, depth = verdicts(module("02").claims(probed(scale))), part1_grammars.grammar_tags(scale, "cfg3f")["depth"]
     for level in range(2, depth):
         name = f"cfg3f, NT{part1_grammars.paper_level(level, depth)} of every position, rotary minus untrained"
         assert any(statement.startswith(name) for statement in found)
@@ -107,13 +107,13 @@ def test_gpt_and_encoder_differ_by_the_mask_alone() -> None:
         dict(run.tags)["architecture"]: run for run in select(["02"])[0].runs("laptop") if not dict(run.tags)["share"]
     }
     sizes = {
-        name: count_parameters(build(run.model, run.model.ids(run.task.vocab()), 0))["total"]
+        name: count_parameters(build(run.model, run.model.model_vocab_size(run.task.vocab()), 0))["total"]
         for name, run in runs.items()
     }
-    assert sizes["encoder"] - sizes["rotary"] == runs["rotary"].model.width and sizes["rotary"] == sizes["untrained"]
+    assert sizes["encoder"] - sizes["rotary"] == runs["rotary"].model.d_model and sizes["rotary"] == sizes["untrained"]
     assert runs["relative encoder"].model.positions == "relative" and not runs["relative encoder"].model.causal
     a, b = runs["rotary"].train, runs["encoder"].train
-    assert (a.steps, a.batch, a.window) == (b.steps, b.batch, b.window) and b.objective == "masked"
+    assert (a.steps, a.batch_size, a.seq_len) == (b.steps, b.batch_size, b.seq_len) and b.objective == "masked"
 
 
 # ---- 03: attention ---------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_attention_away_from_ends_contradicts() -> None:
 
 def test_kinds_of_pairs_count_as_often_as_they_came() -> None:
     table = pandas.DataFrame({"seed_init": [0, 0, 1], "value": [1.0, 4.0, 2.0], "pairs": [2, 1, 5]})
-    assert module("03").mean(table).to_dict() == {0: 2.0, 1: 2.0}
+    assert module("03").mean_residual(table).to_dict() == {0: 2.0, 1: 2.0}
 
 
 # ---- both ------------------------------------------------------------------------------------------------------

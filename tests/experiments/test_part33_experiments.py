@@ -10,8 +10,9 @@ from planted_tables import module, parts, verdicts
 from experiments.harness.experiment import select
 from experiments.harness.papers import part3_capacity
 from experiments.harness.reporting.table import read_table
-from experiments.harness.run import SCALES, settings_of
-from probing.capacity.planner import LAW
+from experiments.harness.run import SCALES, evaluation_settings
+from lm.model_size import num_parameters
+from probing.capacity.planner import SCALING_LAW_CSV
 from synth.corpus import mean_length
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -44,12 +45,12 @@ def planted(number: str, scale: str) -> pandas.DataFrame:
     """A table as the runs of this scale would make it, with numbers out of the air."""
     found = []
     for i, run in enumerate(select([number])[0].runs(scale)):
-        r_max = run.task.facts().bits / part3_capacity.parameters_of(run.model, run.task)
+        r_max = run.task.information_content().bits / num_parameters(run.model, run.task)
         columns = {**dict(run.tags), "scale": scale, "seed_init": run.seeds.init, "exposures": 1.0, "r_active": 2.0}
         columns |= {"parameters": 10_000 + i, "parameters_active": 5000, "r_max": r_max, "bits": 1000.0 + i}
         for evaluation in run.evaluations:
             r = 0.5 + 0.01 * (i % 7)
-            found.append({**columns, **settings_of(evaluation), "r": r, "r_share": r / r_max})
+            found.append({**columns, **evaluation_settings(evaluation), "r": r, "r_share": r / r_max})
     return pandas.DataFrame(found)
 
 
@@ -95,7 +96,7 @@ def test_each_architecture_is_judged_at_its_best_rate() -> None:
 def test_quantized_models_are_held_against_their_own_seed() -> None:
     common = {"kind": "dense", "times": 1000}
     table = rows(**common, r=2.0, noise=0.5)  # seeds far apart, but each loses the same share
-    for bits, method, tables in module("13").WEIGHTS:
+    for bits, method, tables in module("13").QUANTIZATIONS:
         share = 1.0 if bits == 8 else 0.3
         table += rows(**common, r=2.0 * share, noise=0.5 * share, weight_bits=bits, method=method, tables=tables)
     table += rows(kind="mixture", times=1000, r=1.0, noise=0.25, parameters=1000, parameters_active=100)
@@ -127,23 +128,29 @@ def test_every_world_holds_what_fills_its_model() -> None:
     experiment = module("11")
     for run in experiment.runs("laptop"):
         with_fewer = type(run.task)(**{**vars(run.task), "people": run.task.people - 8})
-        parameters = part3_capacity.parameters_of(run.model, run.task)
-        assert with_fewer.facts().bits < experiment.FILL * parameters <= run.task.facts().bits
+        parameters = num_parameters(run.model, run.task)
+        assert (
+            with_fewer.information_content().bits
+            < experiment.TARGET_BITS_PER_PARAMETER * parameters
+            <= run.task.information_content().bits
+        )
 
 
 def test_steps_of_large_runs_follow_from_exposures() -> None:
-    task = part3_capacity.paper_people(20_000)
-    train = part3_capacity.paper_training(task, 20_000, 1000)
-    told = train.steps * train.batch * train.window / (20_000 * mean_length(task, documents=256))
-    assert told == pytest.approx(1000, rel=1e-3) and (train.batch, train.weight_decay) == (48, 0.02)
+    task = part3_capacity.paper_bios(20_000)
+    train = part3_capacity.paper_train_config(task, 20_000, 1000)
+    told = train.steps * train.batch_size * train.seq_len / (20_000 * mean_length(task, documents=256))
+    assert told == pytest.approx(1000, rel=1e-3) and (train.batch_size, train.weight_decay) == (48, 0.02)
 
 
 def test_the_planners_law_is_what_experiment_10_found() -> None:
     experiment = select(["10"])[0]
     scale = experiment.scales_with_tables(RESULTS)[-1]
-    table = experiment.module().labelled(read_table(RESULTS / experiment.name / scale / "table.csv"))
-    found = part3_capacity.law(table)
-    with open(LAW, newline="") as file:
+    table = experiment.load_module().add_configuration_column(
+        read_table(RESULTS / experiment.name / scale / "table.csv")
+    )
+    found = part3_capacity.measured_law(table)
+    with open(SCALING_LAW_CSV, newline="") as file:
         written = {int(row["exposures"]): row for row in csv.DictReader(file) if row["origin"] == "fit"}
     for times, numbers in found.items():
         row = written[times]

@@ -6,11 +6,12 @@ from planted_tables import module, parts, verdicts
 
 from experiments.harness.experiment import select
 from experiments.harness.papers import part3_people
-from experiments.harness.run import SCALES, settings_of
+from experiments.harness.run import SCALES, evaluation_settings
 from probing.knowledge.extraction import Extraction
 from probing.knowledge.manipulation import Manipulation
 from probing.routed_qa.evaluation import SystemComparison
 from synth.bio.value_lists import ATTRIBUTES
+from synth.identity import identity_name
 
 SEEDS = (0, 1, 2)
 
@@ -53,7 +54,7 @@ def planted(number: str, scale: str) -> pandas.DataFrame:
     for i, run in enumerate(select([number])[0].runs(scale)):
         columns = {**dict(run.tags), "scale": scale, "seed_init": run.seeds.init, "parameters": 10_000}
         for evaluation in run.evaluations:
-            named = {**columns, "evaluation": type(evaluation).__name__, **settings_of(evaluation)}
+            named = {**columns, "evaluation": identity_name(type(evaluation)), **evaluation_settings(evaluation)}
             found += [{**named, **row} for row in measured(evaluation, run.task, i)]
     return pandas.DataFrame(found)
 
@@ -63,7 +64,7 @@ def measured(evaluation, task, i: int) -> list[dict]:
     numbers = {"exact": 0.3 + 0.02 * (i % 9), "chance": 0.02}
     numbers |= {"value_bits": 90.0 + i % 3, "value_bits_max": 100.0}
     if isinstance(evaluation, Manipulation):
-        asked = [(question.question, way) for question, way in evaluation._asked(task)]
+        asked = [(question.question, way) for question, way in evaluation._task_variants(task)]
         return [{"question": q, "hint": way, "accuracy": 0.2 + 0.02 * (i % 9), "floor": 0.1} for q, way in asked]
     if isinstance(evaluation, SystemComparison):
         kinds = ("retrieval", "classification", "comparison", "inverse")
@@ -85,15 +86,15 @@ def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("wording", [*part3_people.WORDINGS, *part3_people.REVERSED])
+@pytest.mark.parametrize("wording", [*part3_people.WORDINGS, *part3_people.REVERSED_WORDINGS])
 def test_questions_are_about_the_people_of_the_biographies(scale: str, wording: str) -> None:
-    if part3_people.SIZES[scale].people > 2000:
+    if part3_people.SCALE_CONFIGS[scale].people > 2000:
         pytest.skip("the lists are the same as at the smaller scales; only more people are drawn from them")
-    told, asked = part3_people.world(scale, wording), part3_people.questions(scale, wording)
+    told, asked = part3_people.biography_task(scale, wording), part3_people.question_task(scale, wording)
     assert told.vocab().symbols == asked.vocab().symbols
     assert (told.world(0).values == asked.world(0).values).all()
-    worded = part3_people.world(scale, wording, reasoning=True)
-    assert worded.vocab().symbols == part3_people.manipulations(scale, wording, "all").vocab().symbols
+    worded = part3_people.biography_task(scale, wording, reasoning=True)
+    assert worded.vocab().symbols == part3_people.manipulation_task(scale, wording, "all").vocab().symbols
 
 
 # ---- what can be done with facts -------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def test_bare_answers_are_compared_with_those_whose_facts_are_written_out() -> N
 
 def test_dependence_on_steps_is_of_one_model_asked_both_ways() -> None:
     table = pandas.DataFrame(worked("luck_mod_5", bare=[0.5] * 3, written=[0.7, 0.8, 0.9], direct=[0.6, 0.6, 0.5]))
-    gaps = module("08").dependence(table).groupby("pupils")["gap"].mean()
+    gaps = module("08").hint_dependence(table).groupby("pupils")["gap"].mean()
     assert gaps.to_dict() == pytest.approx({25: 0.1, 100: 0.2, 200: 0.4})
 
 

@@ -10,10 +10,11 @@ import pytest
 from planted_tables import module, parts
 
 from experiments.harness.experiment import select
-from experiments.harness.playground.task_suite import PLAYS, SCORES, task_of
+from experiments.harness.playground.task_suite import SCORE_COLUMNS, TASK_SUITE, build_task
 from experiments.harness.reporting import claims, figures
-from experiments.harness.reporting.stats import where
-from experiments.harness.run import SCALES, run_id, settings_of
+from experiments.harness.reporting.stats import select_rows
+from experiments.harness.run import SCALES, evaluation_settings, run_id
+from synth.identity import identity_name
 
 Truth = Callable[[dict[str, Any], int], float]  # from a run's tags and its seed to its score
 NUMBERS = ("15", "16", "17")
@@ -38,9 +39,9 @@ def planted(number: str, scale: str, truth: Truth, hops: Callable[[dict, int, in
         common.setdefault("matched", 1000)
         score = truth(tags, seed)
         for evaluation in run.evaluations:
-            name = type(evaluation).__name__
+            name = identity_name(type(evaluation))
             for row in answers(name, tags["task"], scale, score, hops and (lambda k: hops(tags, seed, k))):  # noqa: B023
-                rows.append({**common, "evaluation": name, **settings_of(evaluation), **row})
+                rows.append({**common, "evaluation": name, **evaluation_settings(evaluation), **row})
     return pandas.DataFrame(rows)
 
 
@@ -53,10 +54,10 @@ def answers(name: str, task: str, scale: str, score: float, hops) -> list[dict]:
     if name == "Norms":
         return [{"growth": score}]
     if name in ("Capacity", "Validity"):
-        return [{SCORES[task].column: score}]
+        return [{SCORE_COLUMNS[task].column: score}]
     parts = [{"difficulty": "all", "correct": score, "chance": 0.1}]
     if task == "depo":
-        most = PLAYS[scale][task].fields["hops"]
+        most = TASK_SUITE[scale][task].task_fields["hops"]
         parts += [
             {"difficulty": str(k), "correct": hops(k) if hops else score, "chance": 0.1} for k in range(1, most + 1)
         ]
@@ -88,7 +89,7 @@ def paperlike(tags: dict[str, Any], seed: int) -> float:
 
 def reach(tags: dict[str, Any], seed: int, k: int) -> float:
     """Right up to the most steps with Canon, to half of them or fewer without."""
-    most = PLAYS["laptop"]["depo"].fields["hops"]
+    most = TASK_SUITE["laptop"]["depo"].task_fields["hops"]
     return float(k <= (most if "Canon" in tags["architecture"] else most // 2))
 
 
@@ -157,15 +158,15 @@ def test_depth_of_which_every_training_diverged_is_not_judged() -> None:
 def test_the_papers_own_numbers_would_reproduce_what_is_claimed(
     number: str, scale: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment, real, asked = module(number), claims.weigh, []
+    experiment, real, asked = module(number), claims.make_claim, []
 
-    def weigh(id, statement, found, paper, threshold, testable, **limits):
+    def make_claim(id, statement, measured, paper, threshold, testable, **limits):
         if isinstance(paper, float):
             asked.append(statement)
             assert limits.get("above", -np.inf) < paper < limits.get("below", np.inf), statement
-        return real(id, statement, found, paper, threshold, testable, **limits)
+        return real(id, statement, measured, paper, threshold, testable, **limits)
 
-    monkeypatch.setattr(experiment, "weigh", weigh)
+    monkeypatch.setattr(experiment, "make_claim", make_claim)
     experiment.claims(planted(number, scale, {"15": paperlike, "16": linear, "17": ablated}[number]))
     assert asked
 
@@ -232,9 +233,9 @@ def test_growth_of_a_run_that_diverged_is_unknown_and_its_loss_jumped() -> None:
     experiment, table = module("17"), planted("17", "laptop", ablated)
     lost = (table["study"] == "norm") & (table["times"] == 16) & (table["architecture"] == "QK-norm")
     table.loc[lost, "diverged"], table.loc[lost, ["growth", "spikes", "valid_0"]] = True, np.nan
-    jumps = where(experiment.normed(table, experiment.UNSTABLE), times=16, architecture="QK-norm")
+    jumps = select_rows(experiment.qk_norm_rows(table, experiment.UNSTABLE), times=16, architecture="QK-norm")
     assert set(jumps["score"]) == {1.0}
-    assert not len(where(experiment.normed(table, experiment.GROWTH), times=16, architecture="QK-norm"))
+    assert not len(select_rows(experiment.qk_norm_rows(table, experiment.GROWTH), times=16, architecture="QK-norm"))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -251,9 +252,9 @@ def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_document_fits_its_window_and_context(scale: str) -> None:
-    for name, play in PLAYS[scale].items():
-        task, window = task_of(scale, name), play.train.get("window", 10**9)
-        assert window <= play.shape[3] or name == "capacity"
+    for name, play in TASK_SUITE[scale].items():
+        task, window = build_task(scale, name), play.budget.get("seq_len", 10**9)
+        assert window <= play.model_shape[3] or name == "capacity"
         hardest = task.hardest() if hasattr(task, "hardest") else None
         if hardest is not None:
             world = hardest.world(0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.harness.experiment import TABLE, Experiment, discover
+from experiments.harness.experiment import TABLE_NAME, Experiment, discover
 from experiments.harness.reporting.table import read_table
 from experiments.harness.run import run_id
 
@@ -15,7 +15,7 @@ TABLES = [(e, scale) for e in discover() for scale in e.scales_with_tables(RESUL
 @pytest.mark.parametrize(("experiment", "scale"), TABLES, ids=[f"{e.name}-{scale}" for e, scale in TABLES])
 def test_a_committed_table_holds_the_runs_of_the_code(experiment: Experiment, scale: str) -> None:
     """A changed number in an experiment, task or model changes its run ids; then run it again and commit its table."""
-    table = read_table(RESULTS / experiment.name / scale / TABLE)
+    table = read_table(RESULTS / experiment.name / scale / TABLE_NAME)
     assert set(table["run"]) == {run_id(run) for run in experiment.runs(scale)}
     for name in ("figure.png", "figure.svg"):
         assert (RESULTS / experiment.name / scale / name).is_file()

@@ -5,18 +5,18 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 from fake_experiment import Coin, Score
 
-from experiments.harness import Run, Seeds, Stage, replicate, run_id
-from experiments.harness.run import configuration_id, in_order
+from experiments.harness import Run, Seeds, Stage, run_id, with_seeds
+from experiments.harness.run import configuration_id, seed_major_order
 from lm.config import ModelConfig, TrainConfig
 from synth import UserError
 
 RUN = Run("01_fake", Coin(), ModelConfig(), TrainConfig(steps=10), (Score(),), tags={"coin": "fair"})
 OTHER = {
     "positions": "none", "norm": "rms", "mlp": "swiglu", "packing": "whole", "schedule": "cosine",
-    "precision": "bf16", "compile": True, "betas": (0.9, 0.99), "mlp_width": 96, "rotary_fraction": 0.5,
-    "width": 128, "heads": 2, "accumulate": 2, "experiment": "02_fake", "tags": {"coin": "unfair"},
+    "precision": "bf16", "compile": True, "betas": (0.9, 0.99), "d_ff": 96, "rotary_fraction": 0.5,
+    "d_model": 128, "n_heads": 2, "grad_accum_steps": 2, "experiment": "02_fake", "tags": {"coin": "unfair"},
     "mixer": "gla", "canon": "AC", "rotary_heads": 0.5, "evaluations": (), "ones": 0.25, "objective": "masked",
-    "then": (Stage(Coin(), TrainConfig(steps=1)),),
+    "later_stages": (Stage(Coin(), TrainConfig(steps=1)),),
 }  # fmt: skip
 
 
@@ -66,15 +66,15 @@ def test_unknown_settings_raise():
 
 def test_seed_0_of_every_configuration_comes_first():
     other = replace(RUN, task=Coin(0.9))
-    runs = replicate([RUN, other], 3)
+    runs = with_seeds([RUN, other], 3)
     assert [run.seeds.init for run in runs] == [0, 0, 1, 1, 2, 2]
     by_configuration = sorted(runs, key=lambda run: run.task.ones)
-    assert [run.seeds.init for run in in_order(by_configuration + [RUN])] == [0, 0, 1, 1, 2, 2]
+    assert [run.seeds.init for run in seed_major_order(by_configuration + [RUN])] == [0, 0, 1, 1, 2, 2]
     assert {configuration_id(run) for run in runs} == {configuration_id(RUN), configuration_id(other)}
 
 
-def test_replicate_changes_the_number_of_seeds_of_each_configuration():
-    assert len(replicate(replicate([RUN], 5), 2)) == 2
-    assert replicate([RUN], 2)[1].seeds == Seeds(1, 1, 1)
+def test_with_seeds_changes_the_number_of_seeds_of_each_configuration():
+    assert len(with_seeds(with_seeds([RUN], 5), 2)) == 2
+    assert with_seeds([RUN], 2)[1].seeds == Seeds(1, 1, 1)
     with pytest.raises(UserError, match="at least 1"):
-        replicate([RUN], 0)
+        with_seeds([RUN], 0)

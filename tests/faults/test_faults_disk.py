@@ -14,16 +14,16 @@ import pytest
 from fake_experiment import Coin
 from faulty import RUNS, Command, Server, Sweep
 
-from experiments.harness import Run, Stage, replicate
+from experiments.harness import Run, Stage, with_seeds
 from experiments.harness.execution.execute import execute
-from experiments.harness.execution.model_cache import checkpoint_of, folder_of
-from experiments.harness.execution.trainings import train_together
+from experiments.harness.execution.model_cache import checkpoint_dir, model_dir
+from experiments.harness.execution.trainings import train_group
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
 from lm.training.checkpoint import read_checkpoint, write_checkpoint
 from synth import UserError
 
-TRAIN = TrainConfig(steps=70, batch=2, window=16)
+TRAIN = TrainConfig(steps=70, batch_size=2, seq_len=16)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ RUN = Run("01_fake", Coin(), ModelConfig(1, 2, 8, 16), TRAIN, (Weight(),))
 KINDS = {
     "in a group": RUN,
     "alone": replace(RUN, model=ModelConfig(1, 2, 8, 16, positions="relative")),
-    "a second training": replace(RUN, then=(Stage(Coin(0.9), TRAIN),)),
+    "a second training": replace(RUN, later_stages=(Stage(Coin(0.9), TRAIN),)),
 }
 
 
@@ -148,12 +148,12 @@ def test_a_damaged_checkpoint_is_put_aside(
     damage: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run, root = KINDS[kind], tmp_path / "runs"
-    folder = folder_of(run, root, len(run.trainings))
-    if run.then:
-        execute(replace(run, then=()), root)
+    folder = model_dir(run, root, len(run.stages))
+    if run.later_stages:
+        execute(replace(run, later_stages=()), root)
     with pytest.raises(InterruptedError):
-        execute(run, root, progress=lambda step: stop_at_60(step) if step > 70 or not run.then else None)
-    DAMAGE[damage](checkpoint_of(folder) / "step-50")
+        execute(run, root, on_step=lambda step: stop_at_60(step) if step > 70 or not run.later_stages else None)
+    DAMAGE[damage](checkpoint_dir(folder) / "step-50")
     capsys.readouterr()
     found = rows(run, root)
     (line,) = capsys.readouterr().err.splitlines()
@@ -165,20 +165,20 @@ def test_a_damaged_checkpoint_is_put_aside(
 
 
 def test_the_others_of_a_group_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    runs = replicate([RUN], 3)
+    runs = with_seeds([RUN], 3)
     with pytest.raises(InterruptedError):
-        train_together(runs, tmp_path, [print, print, stop_at_60])
-    DAMAGE["state cut"](checkpoint_of(folder_of(runs[1], tmp_path, 1)) / "step-50")
+        train_group(runs, tmp_path, [print, print, stop_at_60])
+    DAMAGE["state cut"](checkpoint_dir(model_dir(runs[1], tmp_path, 1)) / "step-50")
     told: list[list[int]] = [[], [], []]
-    train_together(runs, tmp_path, [each.append for each in told])
+    train_group(runs, tmp_path, [each.append for each in told])
     assert [each[0] for each in told] == [60, 10, 60]
     assert [rows(run, tmp_path) for run in runs] == [rows(run, tmp_path / "undisturbed") for run in runs]
 
 
 def test_a_checkpoint_of_something_else_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
-        execute(RUN, tmp_path, progress=stop_at_60)
-    home = checkpoint_of(folder_of(RUN, tmp_path, 1))
+        execute(RUN, tmp_path, on_step=stop_at_60)
+    home = checkpoint_dir(model_dir(RUN, tmp_path, 1))
     tensors, state = read_checkpoint(home / "step-50")
     state["identity"]["task"] = "another"
     write_checkpoint(home, 50, tensors, state)
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_something_else_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_kept_model_with_any_byte_flipped_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     wanted, places = rows(RUN, tmp_path), random.Random(4)
-    folder = folder_of(RUN, tmp_path, 1)
+    folder = model_dir(RUN, tmp_path, 1)
     names = ("history.json", "model/model.safetensors", "model/config.json", "model/reference.json")
     for number, name in enumerate(names * 3):
         path = folder / name
@@ -235,7 +235,7 @@ def test_folders_deleted_under_a_sweep(sweep: Sweep, whole: str) -> None:
 def test_runs_may_be_a_link(again: Sweep, whole: str) -> None:
     elsewhere = again.runs.rename(again.runs.with_name("elsewhere"))
     again.runs.symlink_to(again.runs.with_name("nowhere"))
-    assert "runs: File exists; mend this or give --runs a folder" in fails(again.start())
+    assert "runs: File exists; mend this or give --runs-dir a folder" in fails(again.start())
     again.runs.unlink()
     again.runs.symlink_to(elsewhere)
     shutil.rmtree(elsewhere / min(again.finished()))

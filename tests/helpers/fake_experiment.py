@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from experiments.harness import Claim, Run, interval, judge, main, replicate
+from experiments.harness import Claim, Run, decide_verdict, interval, main, with_seeds
 from experiments.harness.reporting import figures
 from lm import ModelConfig, TrainConfig
 from synth import Example, Task, Vocab
@@ -41,7 +41,7 @@ class Coin(Task):
     def floors(self, world: Any) -> dict[str, float]:
         return {"ones": self.ones}
 
-    def facts(self, world: Any) -> Any:
+    def information_content(self, world: Any) -> Any:
         return SimpleNamespace(bits=1000.0)
 
 
@@ -67,26 +67,26 @@ def runs(scale: str) -> list[Run]:
     if scale not in STEPS:
         return []
     width = 768 if scale == "paper" else 8
-    model = ModelConfig(layers=1, heads=2, width=width, context=16)
+    model = ModelConfig(n_layers=1, n_heads=2, d_model=width, max_seq_len=16)
     steps = int(os.environ.get("FAKE_STEPS", STEPS[scale]))
-    train = TrainConfig(steps=steps, batch=2, window=16)
+    train = TrainConfig(steps=steps, batch_size=2, seq_len=16)
     configurations = [
         Run(Path(__file__).stem, Coin(ones), model, train, (Score(),), tags={"coin": f"ones {ones}"})
         for ones in (0.5, 0.9)
     ]
-    return replicate(configurations, seeds=1 if scale == "smoke" else 3)
+    return with_seeds(configurations, seeds=1 if scale == "smoke" else 3)
 
 
 def figure(table):
-    drawing, (axes,) = figures.canvas()
-    figures.points(axes, table, x="coin", y="score", hue="part")
-    figures.paper_line(axes, 80.0)
+    drawing, (axes,) = figures.subplots()
+    figures.plot_means_with_ci(axes, table, x="coin", y="score", hue="part")
+    figures.plot_paper_line(axes, 80.0)
     return drawing
 
 
 def claims(table):
     measured = interval(table[table.coin == "ones 0.9"].score)
-    return [Claim.of("1.1", "score of the coin", measured, 99.8, "> 80", judge(measured, above=80))]
+    return [Claim.from_interval("1.1", "score of the coin", measured, 99.8, "> 80", decide_verdict(measured, above=80))]
 
 
 if __name__ == "__main__":

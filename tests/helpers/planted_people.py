@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lm.config import ModelConfig
-from lm.layers.cache import State
+from lm.layers.cache import LayerCache
 from lm.model import Decoder
 from synth.tasks.bios import BioS
 
@@ -33,17 +33,17 @@ class Planted(Decoder):
         rows = [np.asarray(document, np.int64) for document in documents]
         return cls(vocab_size, {d[:t].tobytes(): {int(d[t]): 1.0} for d in rows for t in range(1, len(d))})
 
-    def states(self, rows: int, length: int) -> list[State]:
-        return [State({"tokens": torch.zeros(rows, length, dtype=torch.long)})]
+    def empty_caches(self, rows: int, length: int) -> list[LayerCache]:
+        return [LayerCache({"tokens": torch.zeros(rows, length, dtype=torch.long)})]
 
-    def forward(self, inputs: Tensor, documents: Any = None, states: Any = None, costs: Any = None) -> Tensor:
-        if states:
-            states[0]["tokens"][:, : inputs.shape[1]] = inputs
+    def forward(self, inputs: Tensor, documents: Any = None, caches: Any = None, aux_losses: Any = None) -> Tensor:
+        if caches:
+            caches[0]["tokens"][:, : inputs.shape[1]] = inputs
         return torch.stack([torch.stack([self._next(row[: t + 1]) for t in range(len(row))]) for row in inputs])
 
-    def step(self, tokens: Tensor, states: list[State], t: int) -> Tensor:
-        states[0]["tokens"][:, t] = tokens
-        return torch.stack([self._next(row[: t + 1]) for row in states[0]["tokens"]])
+    def step(self, tokens: Tensor, caches: list[LayerCache], t: int) -> Tensor:
+        caches[0]["tokens"][:, t] = tokens
+        return torch.stack([self._next(row[: t + 1]) for row in caches[0]["tokens"]])
 
     def _next(self, prefix: Tensor) -> Tensor:
         found = torch.zeros(self.vocab_size)
@@ -61,7 +61,7 @@ class Filling(Decoder):
         super().__init__(ModelConfig(1, 1, 2, mlp="none", causal=False), vocab_size)
         self.truth = truth
 
-    def forward(self, inputs: Tensor, documents: Any = None, states: Any = None, costs: Any = None) -> Tensor:
+    def forward(self, inputs: Tensor, documents: Any = None, caches: Any = None, aux_losses: Any = None) -> Tensor:
         found = torch.zeros(*inputs.shape, self.vocab_size)
         for i, row in enumerate(inputs):
             real = row[documents[i] > 0].numpy()

@@ -11,7 +11,7 @@ from experiments.harness.experiment import select
 @cache
 def module(number: str) -> ModuleType:
     """An experiment by its number."""
-    return select([number])[0].module()
+    return select([number])[0].load_module()
 
 
 def verdicts(claims) -> dict[str, str]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lm.causality import leaking_position, require_causality
+from lm.causality import find_causality_violation, require_causality
 from lm.config import ModelConfig, TrainConfig
 from lm.layers.canon import Canon, convolve
-from lm.layers.positions import Places
+from lm.layers.context import SequenceContext
 from lm.model import build
 from lm.model_size import count_parameters, flops_per_token
 from lm.ops.cpu_conv1d import convolve as in_one_pass
@@ -25,27 +25,30 @@ from tests.contracts.test_model_contract import V, example, lively
 T, C = 11, 6
 LEAKING = """
 from torch import nn
+from lm.layers.residual import residual_writer
 from lm.mixers.base import Mixer
 
 class Leak(Mixer):
     def __init__(self, config):
         super().__init__()
-        self.out = nn.Linear(config.width, config.width)
+        self.out = residual_writer(nn.Linear(config.d_model, config.d_model))
 
-    def forward(self, x, places):
-        return self.out(x + x.roll(-3, 1) * (places.index[:, None] == 2))
+    def forward(self, x, context):
+        return self.out(x + x.roll(-3, 1) * (context.index[:, None] == 2))
 """
 BLURRING = """
+from lm.layers.residual import residual_writer
 from lm.mixers.base import Mixer
 
 class Blur(Mixer):
-    encodes = True
+    supports_bidirectional = True
 
     def __init__(self, config):
         super().__init__()
         self.causal = config.causal
+        residual_writer(self)
 
-    def forward(self, x, places):
+    def forward(self, x, context):
         return x.cumsum(1) if self.causal else x + x.mean(1, keepdim=True)
 """
 
@@ -54,13 +57,13 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def rows(length: int, cut: int | None = None) -> Places:
+def rows(length: int, cut: int | None = None) -> SequenceContext:
     steps = torch.arange(length)
     if cut is None:
-        return Places(steps)
+        return SequenceContext(steps)
     documents = steps >= cut
     allowed = (documents[:, None] == documents) & (steps[:, None] >= steps)
-    return Places(torch.where(documents, steps - cut, steps).expand(2, -1), allowed.expand(2, 1, -1, -1))
+    return SequenceContext(torch.where(documents, steps - cut, steps).expand(2, -1), allowed.expand(2, 1, -1, -1))
 
 
 def layer(kernel: int = 4, **switches: bool) -> Canon:
@@ -144,16 +147,16 @@ def test_taps_are_counted() -> None:
 
 
 def test_constant_taps_are_never_trained(tmp_path: Path) -> None:
-    model = build(ModelConfig(1, 2, 16, canon="ABCD", canon_trained=False), 6, 0)
+    model = build(ModelConfig(1, 2, 16, canon="ABCD", canon_learnable=False), 6, 0)
     taps = {name: tensor.clone() for name, tensor in model.state_dict().items() if "canon" in name}
     trained = {id(p) for group in make_optimizer(model, TrainConfig(steps=1)).param_groups for p in group["params"]}
     assert len(taps) == 4 and trained == {id(p) for p in model.parameters()}
-    settings = TrainConfig(steps=3, batch=2, window=32)
-    train(model, get_task("cfg3b"), settings, 0, folder=tmp_path / "run", progress=lambda *_: None)
+    settings = TrainConfig(steps=3, batch_size=2, seq_len=32)
+    train(model, get_task("cfg3b"), settings, 0, folder=tmp_path / "run", on_step=lambda *_: None)
     save(model, tmp_path / "model")
     again = load(tmp_path / "model")
     resumed = build(model.config, 6, 0)
-    train(resumed, get_task("cfg3b"), settings, 0, folder=tmp_path / "run", progress=lambda *_: None)
+    train(resumed, get_task("cfg3b"), settings, 0, folder=tmp_path / "run", on_step=lambda *_: None)
     for other in (again, resumed):
         assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in taps.items())
         assert torch.equal(other.embed.weight, model.embed.weight)
@@ -163,25 +166,25 @@ def test_constant_taps_are_never_trained(tmp_path: Path) -> None:
 def test_other_rooms_know_canon(trained: bool, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    import lm.hf.modeling  # noqa: F401
+    import lm.hf  # noqa: F401
     from lm.hf.weights import to_transformers
     from lm.inference.ablation import without_block
-    from lm.transforms.lora import adapt, merged
+    from lm.transforms.lora import add_lora, merge_lora
     from lm.transforms.quantize import quantize
 
-    switches = {"canon": "ABCD", "qk_norm": True, "canon_trained": trained}
-    model = lively(ModelConfig(2, 2, 16, context=32, **switches)).eval()
+    switches = {"canon": "ABCD", "qk_norm": True, "canon_learnable": trained}
+    model = lively(ModelConfig(2, 2, 16, max_seq_len=32, **switches)).eval()
     tokens = torch.arange(12)[None] % V
     save(model, tmp_path / "model")
     clothed = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     torch.testing.assert_close(clothed(tokens).logits, model(tokens))
     few = quantize(model, 8, method="gptq", calibration=[np.arange(9) % V])
     assert torch.equal(few.blocks[0].canon_d.weight, model.blocks[0].canon_d.weight)
-    adapted = adapt(model, 2, 2)
+    adapted = add_lora(model, 2, 2)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             parameter += 0.05 if ".lora_" in name else 0.0
-    torch.testing.assert_close(merged(adapted.eval())(tokens), adapted(tokens), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merge_lora(adapted.eval())(tokens), adapted(tokens), rtol=1e-4, atol=1e-5)
     with without_block(model, 0):
         assert model(tokens).isfinite().all()
     with pytest.raises(UserError, match="canon='ABCD' has no place in transformers' llama"):
@@ -194,8 +197,8 @@ def test_reduced_rotary_turns_the_stated_quarter() -> None:
         for share, part in ((0.5, 0.5), (0.25, 1.0), (1.0, 0.25))
     )
     for model, turned in ((half, (2, 4)), (heads, (1, 8)), (widths, (4, 2))):
-        mixer, x, places = model.blocks[0].mixer, drawn(1, 9, 32), model.places(9)
-        q, k, _ = mixer.split(mixer.fused(x, places), places)
+        mixer, x, context = model.blocks[0].mixer, drawn(1, 9, 32), model.make_context(9)
+        q, k, _ = mixer.split(mixer.project_heads(x, context), context)
         plain = mixer.qkv(x).unflatten(-1, (12, 8)).transpose(1, 2)
         moved = ~torch.isclose(torch.cat((q, k), 1), plain[:, :8])[0, :, 1:]
         wanted = torch.zeros(8, 8, dtype=torch.bool)
@@ -207,7 +210,7 @@ def test_alibi_is_the_written_formula() -> None:
     model = lively(ModelConfig(1, 4, 16, positions="alibi"))
     mixer, x, n = model.blocks[0].mixer, drawn(1, 9, 16), 9
     q, k, _ = mixer.qkv(x)[0].view(n, 3, 4, 4).unbind(1)
-    weights = mixer.weights(x, model.places(n))
+    weights = mixer.weights(x, model.make_context(n))
     for h in range(4):
         for i in range(n):
             scores = torch.stack([q[i, h] @ k[j, h] / 2 - (i - j) * 2.0 ** (-2 * (h + 1)) for j in range(i + 1)])
@@ -217,14 +220,14 @@ def test_alibi_is_the_written_formula() -> None:
 @pytest.mark.parametrize("positions", ["alibi", "half_alibi"])
 def test_what_alibi_adds_is_made_once_for_all_layers(positions: str) -> None:
     model = lively(ModelConfig(1, 4, 16, positions=positions))
-    places = model.places(9, torch.tensor([[0] * 4 + [1] * 5, [0] * 9]))
-    assert places.mask is places.mask
-    assert torch.equal(places.mask.isinf().all(1), ~places.allowed[:, 0])
+    context = model.make_context(9, torch.tensor([[0] * 4 + [1] * 5, [0] * 9]))
+    assert context.mask is context.mask
+    assert torch.equal(context.mask.isinf().all(1), ~context.allowed[:, 0])
 
 
 def test_half_of_the_heads_see_their_own_number_of_tokens() -> None:
     model = lively(ModelConfig(1, 6, 24, positions="half_alibi"))
-    seen = (model.blocks[0].mixer.weights(drawn(1, 9, 24), model.places(9)) > 0)[0].sum(-1)
+    seen = (model.blocks[0].mixer.weights(drawn(1, 9, 24), model.make_context(9)) > 0)[0].sum(-1)
     assert seen[:, -1].tolist() == [1, 2, 3, 9, 9, 9]
 
 
@@ -249,11 +252,11 @@ def test_a_mixer_that_looks_ahead_is_refused_with_the_position(tmp_path: Path) -
     (tmp_path / "leak.py").write_text(LEAKING)
     (tmp_path / "own.py").write_text(example())
     leaking = build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "leak.py")), 6, 0)
-    assert leaking_position(leaking, 12) == (2, 5)
+    assert find_causality_violation(leaking, 12) == (2, 5)
     for fine in ({"mixer": str(tmp_path / "own.py")}, {"canon": "ABCD", "positions": "half_alibi"}):
         require_causality(build(ModelConfig(1, 2, 16, **fine), 6, 0))
     with pytest.raises(UserError, match="Leak is not causal: its output at position 2 .* input at position 5"):
-        train(leaking, get_task("cfg3b"), TrainConfig(steps=1, batch=2, window=16), 0)
+        train(leaking, get_task("cfg3b"), TrainConfig(steps=1, batch_size=2, seq_len=16), 0)
 
 
 @pytest.mark.parametrize(("causal", "seen"), [(True, "16 .* position 0"), (False, "0 .* position 16")])
@@ -263,8 +266,8 @@ def test_a_mixer_that_mixes_isolated_documents_is_refused_with_the_position(
     for name, text in (("blur.py", BLURRING), ("own.py", example())):
         (tmp_path / name).write_text(text)
     blurring = build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "blur.py"), causal=causal), 7, 0)
-    config = TrainConfig(steps=1, batch=2, window=40, objective="causal" if causal else "masked")
+    config = TrainConfig(steps=1, batch_size=2, seq_len=40, objective="causal" if causal else "masked")
     with pytest.raises(UserError, match=f"Blur does not keep isolated documents apart: its output at position {seen}"):
-        train(blurring, get_task("cfg3b"), replace(config, isolate=True), 0)
+        train(blurring, get_task("cfg3b"), replace(config, document_mask=True), 0)
     train(blurring, get_task("cfg3b"), config, 0)
-    require_causality(build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "own.py")), 6, 0), isolate=True)
+    require_causality(build(ModelConfig(1, 2, 16, mixer=str(tmp_path / "own.py")), 6, 0), document_mask=True)

@@ -8,24 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from lm.config import BOTH_WAYS, ModelConfig
+from lm.config import ModelConfig
 from lm.hf.weights import to_transformers
 from lm.inference.sampling import generate
 from lm.model import Decoder
 from lm.model_size import count_parameters, flops_per_token
+from lm.options import BIDIRECTIONAL
 from lm.pretrained import load, save
 from probing.scoring.likelihood import log_probabilities
 from synth.errors import UserError
 from tests.contracts.test_model_contract import T, V, lively
 
-CASES = {f"{p}-{flavour}": (p, flavour) for p, flavour in product(BOTH_WAYS, ("gpt2", "llama"))}
-SMALL = ModelConfig(2, 2, 16, context=32, causal=False)
+CASES = {f"{p}-{flavour}": (p, flavour) for p, flavour in product(BIDIRECTIONAL, ("gpt2", "llama"))}
+SMALL = ModelConfig(2, 2, 16, max_seq_len=32, causal=False)
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES)
 def model(request: pytest.FixtureRequest) -> Decoder:
     positions, flavour = request.param
-    return lively(getattr(ModelConfig, flavour)(2, 3, 24, context=32, positions=positions, causal=False)).eval()
+    return lively(getattr(ModelConfig, flavour)(2, 3, 24, max_seq_len=32, positions=positions, causal=False)).eval()
 
 
 @pytest.fixture
@@ -36,12 +37,12 @@ def inputs() -> torch.Tensor:
 def reach(model: Decoder, inputs: torch.Tensor, documents: torch.Tensor | None, at: int) -> torch.Tensor:
     """How much the logits at one position depend on every position's embedding (T,)."""
     seen: list[torch.Tensor] = []
-    original = model.embedded
-    model.embedded = lambda *a: seen.append(original(*a).detach().requires_grad_()) or seen[-1]  # type: ignore[method-assign]
+    original = model.embed_tokens
+    model.embed_tokens = lambda *a: seen.append(original(*a).detach().requires_grad_()) or seen[-1]  # type: ignore[method-assign]
     logits = model(inputs, documents)
     assert logits.shape == (*inputs.shape, V)
     logits[:, at].square().sum().backward()
-    del model.embedded
+    del model.embed_tokens
     return seen[0].grad.abs().sum((0, 2))
 
 
@@ -84,7 +85,7 @@ def test_save_and_load(model: Decoder, inputs: torch.Tensor, tmp_path: Path) -> 
 
 
 def test_relative_encoder_is_the_written_formula() -> None:
-    model = lively(ModelConfig(1, 2, 8, context=16, positions="relative", causal=False))
+    model = lively(ModelConfig(1, 2, 8, max_seq_len=16, positions="relative", causal=False))
     assert count_parameters(model)["embedding"] == 8 * (V + 31)
     for n in (1, 9, 16):
         mixer, x = model.blocks[0].mixer, torch.randn(1, n, 8)
@@ -97,16 +98,17 @@ def test_relative_encoder_is_the_written_formula() -> None:
                 [q[i, h] @ k[j, h] + q[i, h] @ kr[far[j], h] + qr[far[j], h] @ k[j, h] for j in range(n)]
             )
             mixed[i, h] = (scores / (3 * 4) ** 0.5).softmax(0) @ v[:, h]
-        torch.testing.assert_close(mixer(x, model.places(n))[0], mixer.out(mixed.flatten(1)), rtol=1e-4, atol=1e-5)
+        ours = mixer(x, model.make_context(n))[0]
+        torch.testing.assert_close(ours, mixer.out(mixed.flatten(1)), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_those_of_the_output() -> None:
-    model = lively(ModelConfig(1, 2, 8, context=16, positions="relative", causal=False))
-    mixer, x, places = model.blocks[0].mixer, torch.randn(3, 9, 8), model.places(9)
-    weights = mixer.weights(x, places)
+    model = lively(ModelConfig(1, 2, 8, max_seq_len=16, positions="relative", causal=False))
+    mixer, x, context = model.blocks[0].mixer, torch.randn(3, 9, 8), model.make_context(9)
+    weights = mixer.weights(x, context)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 9))
     values = mixer.qkv(x)[..., 16:].view(3, 9, 2, 4).transpose(1, 2)
-    torch.testing.assert_close(mixer.out((weights @ values).transpose(1, 2).flatten(2)), mixer(x, places))
+    torch.testing.assert_close(mixer.out((weights @ values).transpose(1, 2).flatten(2)), mixer(x, context))
 
 
 def test_what_an_encoder_cannot_do_is_refused(inputs: torch.Tensor) -> None:
@@ -126,7 +128,7 @@ def test_what_an_encoder_cannot_do_is_refused(inputs: torch.Tensor) -> None:
 def test_encoders_in_transformers(inputs: torch.Tensor, tmp_path: Path) -> None:
     from transformers import AutoModelForMaskedLM
 
-    import lm.hf.modeling  # noqa: F401
+    import lm.hf  # noqa: F401
 
     model = lively(SMALL).eval()
     save(model, tmp_path / "model")

@@ -8,7 +8,7 @@ import torch
 from lm.config import ModelConfig
 from lm.hf.weights import to_transformers
 from lm.layers.mlp import PlainMLP
-from lm.layers.moe import Experts
+from lm.layers.moe import MixtureOfExperts
 from lm.model import build
 from lm.model_size import count_parameters, flops_per_token
 from lm.training.loop import train
@@ -18,25 +18,25 @@ from synth.identity import digest
 from tests.lm.training.test_loop import CONFIG, TASK
 
 CONFIGS = [
-    ModelConfig(1, 1, 8, experts=4, mlp_width=8),
-    ModelConfig(1, 1, 8, experts=5, top_k=2, mlp="swiglu", capacity=1.0),
-    ModelConfig(1, 1, 8, experts=3, top_k=3, mlp="silu", capacity=1.5),
+    ModelConfig(1, 1, 8, n_experts=4, d_ff=8),
+    ModelConfig(1, 1, 8, n_experts=5, top_k=2, mlp="swiglu", capacity_factor=1.0),
+    ModelConfig(1, 1, 8, n_experts=3, top_k=3, mlp="silu", capacity_factor=1.5),
 ]
 
 
-def make(config: ModelConfig) -> Experts:
+def make(config: ModelConfig) -> MixtureOfExperts:
     torch.manual_seed(0)
-    module = Experts(config)
+    module = MixtureOfExperts(config)
     torch.nn.init.normal_(module.router.weight)
     return module
 
 
-def by_loop(module: Experts, x: torch.Tensor, factor: float) -> torch.Tensor:
+def by_loop(module: MixtureOfExperts, x: torch.Tensor, factor: float) -> torch.Tensor:
     """The definition: choices in order of rank, then of token; an expert that is full takes no more."""
     config, shares = module.config, module.router(x).softmax(-1)
     weights, chosen = shares.topk(config.top_k)
     weights = weights if config.top_k == 1 else weights / weights.sum(-1, keepdim=True)
-    most, taken = -(-factor * len(x) * config.top_k // config.experts), [0] * config.experts
+    most, taken = -(-factor * len(x) * config.top_k // config.n_experts), [0] * config.n_experts
     out = torch.zeros_like(x)
     for k in range(config.top_k):
         for i, row in enumerate(x):
@@ -51,7 +51,7 @@ def by_loop(module: Experts, x: torch.Tensor, factor: float) -> torch.Tensor:
 @pytest.mark.parametrize("training", [True, False])
 def test_routing_is_the_plain_loop(config: ModelConfig, training: bool) -> None:
     module, x = make(config).train(training), torch.randn(2, 15, 8)
-    expected = by_loop(module, x.flatten(0, 1), config.capacity if training else config.test_capacity)
+    expected = by_loop(module, x.flatten(0, 1), config.capacity_factor if training else config.eval_capacity_factor)
     torch.testing.assert_close(module(x).flatten(0, 1), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -65,7 +65,7 @@ def test_shapes_that_no_datum_decides_give_the_same(config: ModelConfig, monkeyp
 
 
 def test_a_full_expert_leaves_the_later_tokens_out() -> None:
-    module = make(ModelConfig(1, 1, 8, experts=4, mlp_width=8))
+    module = make(ModelConfig(1, 1, 8, n_experts=4, d_ff=8))
     with torch.no_grad():
         module.router.weight.zero_()[2] = 1.0  # all positive tokens go to expert 2
     x = torch.rand(12, 8)
@@ -75,13 +75,13 @@ def test_a_full_expert_leaves_the_later_tokens_out() -> None:
 
 
 def test_no_token_sees_its_future_even_where_experts_are_full() -> None:
-    module, x = make(ModelConfig(1, 1, 8, experts=4, mlp_width=8, capacity=1.0)), torch.randn(1, 20, 8)
+    module, x = make(ModelConfig(1, 1, 8, n_experts=4, d_ff=8, capacity_factor=1.0)), torch.randn(1, 20, 8)
     other = torch.cat([x[:, :10], torch.randn(1, 10, 8)], 1)
     torch.testing.assert_close(module(x)[:, :10], module(other)[:, :10])
 
 
 def test_the_balance_loss_is_least_when_the_load_is_even() -> None:
-    module = make(replace(CONFIGS[0], balance=0.5))
+    module = make(replace(CONFIGS[0], aux_loss_weight=0.5))
     charged: list[torch.Tensor] = []
     even = torch.eye(4, 8).repeat(5, 1)
     with torch.no_grad():
@@ -93,22 +93,22 @@ def test_the_balance_loss_is_least_when_the_load_is_even() -> None:
 
 
 def test_the_objective_holds_the_cost_of_every_layer_per_target() -> None:
-    config = ModelConfig(2, 2, 16, experts=4, mlp_width=16, balance=0.0)
+    config = ModelConfig(2, 2, 16, n_experts=4, d_ff=16, aux_loss_weight=0.0)
     inputs, targets = torch.randint(7, (2, 3, 9))
     targets[0] = -100
-    free, charged = (build(replace(config, balance=b), 7, 0) for b in (0.0, 0.3))
-    costs: list[torch.Tensor] = []
+    free, charged = (build(replace(config, aux_loss_weight=b), 7, 0) for b in (0.0, 0.3))
+    aux_losses: list[torch.Tensor] = []
     with torch.no_grad():
-        charged(inputs, costs=costs)
+        charged(inputs, aux_losses=aux_losses)
         gap = Objective(charged)(inputs, targets, None) - Objective(free)(inputs, targets, None)
-    assert len(costs) == 2 and all(0.3 <= float(cost) < 0.3 * 4 for cost in costs)
-    assert float(gap) == pytest.approx(18 * float(sum(costs)), rel=1e-4)
+    assert len(aux_losses) == 2 and all(0.3 <= float(cost) < 0.3 * 4 for cost in aux_losses)
+    assert float(gap) == pytest.approx(18 * float(sum(aux_losses)), rel=1e-4)
 
 
 def test_the_paper_s_mixture_has_eleven_times_fewer_active_parameters() -> None:
     """Part 3.3, result 9: attention 4 d^2, 32 experts of 2 d^2, one of them active: 6 of 68, 8.8%."""
     with torch.device("meta"):
-        counts = count_parameters(build_meta(ModelConfig(2, 8, 512, experts=32, mlp_width=512)))
+        counts = count_parameters(build_meta(ModelConfig(2, 8, 512, n_experts=32, d_ff=512)))
         none = count_parameters(build_meta(ModelConfig(2, 8, 512, mlp="none")))
     experts = counts["total"] - none["total"] - 2 * (32 * 512 + 2 * 512)  # less router and norm
     active = counts["active"] - none["total"] - 2 * (32 * 512 + 2 * 512)
@@ -125,7 +125,7 @@ def build_meta(config: ModelConfig):
 
 
 def test_flops_count_what_a_token_meets() -> None:
-    one, many = ModelConfig(2, 2, 16, mlp_width=16), ModelConfig(2, 2, 16, mlp_width=16, experts=8)
+    one, many = ModelConfig(2, 2, 16, d_ff=16), ModelConfig(2, 2, 16, d_ff=16, n_experts=8)
     router = 2 * 8 * 16
     assert flops_per_token(many, 7, 32) == flops_per_token(one, 7, 32) + 6 * router
     two = flops_per_token(replace(many, top_k=2), 7, 32) - flops_per_token(many, 7, 32)
@@ -133,17 +133,17 @@ def test_flops_count_what_a_token_meets() -> None:
 
 
 def test_training_uses_all_experts_and_learns() -> None:
-    net = build(ModelConfig(2, 2, 16, experts=4, mlp_width=16), TASK.vocab().size, 0)
+    net = build(ModelConfig(2, 2, 16, n_experts=4, d_ff=16), TASK.vocab().size, 0)
     history = train(net, TASK, replace(CONFIG, steps=150), 0, log_every=50)
     assert history[-1]["loss"] < 0.6
     sent: list[torch.Tensor] = []
     with torch.no_grad():
-        net.eval()(torch.randint(1, 6, (8, 32)), costs=sent)
+        net.eval()(torch.randint(1, 6, (8, 32)), aux_losses=sent)
     assert all(float(cost) < 2 * 0.01 for cost in sent), "the load is far from even"
 
 
 def test_one_expert_of_one_is_the_plain_mlp() -> None:
-    module = make(ModelConfig(1, 1, 8, experts=1))
+    module = make(ModelConfig(1, 1, 8, n_experts=1))
     assert isinstance(module.experts[0], PlainMLP)
     x = torch.randn(5, 8)
     torch.testing.assert_close(module(x), module.experts[0](x))
@@ -151,7 +151,7 @@ def test_one_expert_of_one_is_the_plain_mlp() -> None:
 
 def test_what_has_no_place_in_transformers_is_named() -> None:
     with pytest.raises(UserError, match="experts=2"):
-        to_transformers(build(ModelConfig.gpt2(1, 1, 8, experts=2), 7, 0))
+        to_transformers(build(ModelConfig.gpt2(1, 1, 8, n_experts=2), 7, 0))
     with pytest.raises(UserError, match="mlp='silu'"):
         to_transformers(build(ModelConfig.gpt2(1, 1, 8, mlp="silu"), 7, 0))
 

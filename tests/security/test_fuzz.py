@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 from lm.config import ModelConfig
 from lm.model import build
 from lm.pretrained import load, save
-from lm.training.checkpoint import digest, read_checkpoint, write_checkpoint
+from lm.training.checkpoint import read_checkpoint, write_checkpoint
 from synth import cfg
+from synth.atomic_io import content_digest
+from synth.cfg import bundled
 from synth.errors import UserError
 from tests.security.test_security_files import redigested, written
 
 # ---- grammars --------------------------------------------------------------------------------------------------
 TEXTS = [b"S -> A B | B A\nA -> 'a' | 'a' 'b'\nB -> 'b' [1]\n", *(
-    (cfg.grammar.FOLDER / f"{name}.cfg").read_bytes() for name in ("brackets", "cfg3b", "cfg3k")
+    (bundled.FOLDER / f"{name}.cfg").read_bytes() for name in ("brackets", "cfg3b", "cfg3k")
 )]  # fmt: skip
 NOTATION = st.sampled_from(
     [b"S", b"A", b"B", b"'a'", b'"b"', b"->", b"|", b"[0.5]", b"[nan]", b"[1e999]", b"\n", b"\\\n", b"#", b"%start A"]
@@ -141,7 +143,7 @@ def test_wide_and_long_tables(columns: int, rows: int, cell: str, tmp_path: Path
 def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a small one."""
     folder = tmp_path_factory.mktemp("model")
-    save(build(ModelConfig(1, 2, 8, context=16, experts=2, mlp="swiglu", canon="AC"), 7, 0), folder)
+    save(build(ModelConfig(1, 2, 8, max_seq_len=16, n_experts=2, mlp="swiglu", canon="AC"), 7, 0), folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -213,7 +215,7 @@ def test_checkpoints(
         outer = json.loads(files["state.json"])
         outer["state"] = json.dumps(data.draw(bent(json.loads(outer["state"]))))
         digests = {"tensors.safetensors": files["tensors.safetensors"], "state.json": outer["state"].encode()}
-        outer["digests"] = {name: digest(content) for name, content in digests.items()}
+        outer["digests"] = {name: content_digest(content) for name, content in digests.items()}
         files["state.json"] = json.dumps(outer).encode()
     put(files, folder)
     changed = {name: content[:200] for name, content in files.items() if content != checkpoint[name]}
@@ -234,24 +236,24 @@ PLAIN = {"run": {"seeds": {"data": 0}, "task": {"class": "Cfg", "grammar": "brac
 @tries(200)
 @given(st.one_of(bent(RECORD), bent(PLAIN)).map(json.dumps) | st.sampled_from(DEEP))
 def test_records_of_runs(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    from probing.trained_runs import find, find_people
+    from probing.trained_runs import find_grammar_run, find_people_run
 
     folder = shared(tmp_path_factory) / "runs/abc"
     (folder / "model").mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text("{}\n" + text)
-    reads("record, people", text, lambda: find_people("abc", folder.parent))
-    reads("record, grammar", text, lambda: find("abc", folder.parent))
+    reads("record, people", text, lambda: find_people_run("abc", folder.parent))
+    reads("record, grammar", text, lambda: find_grammar_run("abc", folder.parent))
 
 
 @tries(200)
 @given(st.text(max_size=40) | st.sampled_from(["../x", "/", "..", "\0", "x" * 5000, "a/" * 5000, "abc/..", "~", "*"]))
 def test_ids_of_runs(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    from probing.trained_runs import find
+    from probing.trained_runs import find_grammar_run
 
     runs = shared(tmp_path_factory) / "ids"
     (runs / "abc/model").mkdir(parents=True, exist_ok=True)
     (runs / "abc/run.json").write_text("{}\n" + json.dumps(PLAIN))
-    reads("id", name, lambda: find(name, runs))
+    reads("id", name, lambda: find_grammar_run(name, runs))
 
 
 COMPLETIONS = [{"tokens": ["(", "A", ")"]}, {"tokens": [0, 1, 2], "index": 3}]
@@ -279,13 +281,13 @@ FACTS = {
 @tries(200)
 @given(st.data())
 def test_facts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    from probing.capacity.planner import facts_in
+    from probing.capacity.planner import read_fact_set
 
     suffix = data.draw(st.sampled_from(sorted(FACTS)))
     content = data.draw(spoiled(FACTS[suffix]) | st.sampled_from([text.encode() for text in DEEP]))
     path = shared(tmp_path_factory) / f"facts{suffix}"
     path.write_bytes(content)
-    reads("facts", (suffix, content), lambda: facts_in(path))
+    reads("facts", (suffix, content), lambda: read_fact_set(path))
 
 
 @tries(100)
@@ -300,7 +302,7 @@ def test_pools_prose_and_tokenizers(tmp_path_factory: pytest.TempPathFactory, da
     put(files | {name: data.draw(spoiled(files[name]))}, folder)
     tokenizer = data.draw(bent({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    for reader in (value_lists.load, prose.load):
+    for reader in (value_lists.load_value_lists, prose.load_prose_grammar):
         getattr(reader, "cache_clear", lambda: None)()
         reads(f"{reader.__module__}", name, lambda reader=reader: reader(str(folder)))
     reads("tokenizer", tokenizer, lambda: codec.load_tokenizer(str(folder)))

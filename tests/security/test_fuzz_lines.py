@@ -17,7 +17,8 @@ from synth.errors import UserError
 
 
 def synth(words: list[str]) -> int:
-    from synth.__main__ import guarded, main
+    from synth.__main__ import main
+    from synth.commands.command_line import guarded
 
     return guarded(lambda: main(words), "")
 
@@ -61,43 +62,45 @@ VALUES = st.one_of(
     st.integers().map(str),
 )
 FLAGS = {
-    "experiments": """list run plot claims cost calibrate playground --scale --dry-run --measure --plot-only --seeds
-        --jobs --executor --results --runs --into --json --write --check --arch --tasks --vary --fixed --model --train
-        --lr --seconds --by --documents --help""",
-    "synth": """list show export score --task --n --samples --seed --split --json --to --out --labels --overwrite --in
-        --detail --grammar --root --people --help""",
-    "lm": """train sample --folder --model.layers --model.heads --model.width --model.mixer --model.positions
-        --model.canon --model.mlp-width --model.experts --train.steps --train.lr --train.betas --train.batch
-        --data-seed --n --trust --temperature --help --model.bias --no-model.bias""",
-    "probing": """plan show ask questions --people --facts --names --values --tokens --vocabulary --json --run --runs
-        --sentence --seed --grammar --updates --out --model --endpoint --name --n --batch --timeout --trust --help""",
+    "experiments": """list run plot claims cost calibrate playground --scale --dry-run --time-steps --plot-only --seeds
+        --jobs --executor --results-dir --runs-dir --output-dir --output --json --write --check --arch
+        --tasks --grid --set --model --train --lr --seconds --metric --num-examples --help""",
+    "synth": """list show export score --task --num-samples --num-printed --seed --split --json --format --output
+        --labels --overwrite --input --detail --grammar --root --people --help""",
+    "lm": """train sample --output-dir --config --tracker --ops --model.n-layers --model.n-heads --model.d-model
+        --model.mixer --model.positions --model.canon --model.d-ff --model.n-experts --train.steps
+        --train.lr --train.betas --train.batch-size --data-seed --num-samples --trust-code --temperature
+        --help --model.bias --no-model.bias""",
+    "probing": """plan show ask world-facts --people --facts --names --values --tokens-per-subject --vocab-size --json
+        --run --runs-dir --sentence --seed --grammar --probe-steps --output --model --endpoint --name
+        --num-examples --batch-size --timeout --trust-code --help""",
     "benchmarks": "--json --quick --write --help sampler chart",
 }
 LIKELY = {
     "experiments": """run 01 --scale smoke
         cost 01 --scale smoke --seeds 2
-        plot 01 --into x
+        plot 01 --output-dir x
         claims --json
         list
-        calibrate depo --vary n=5,9 --scale smoke --lr 1e-3,2e-3 --arch nope=positions:none --model layers=1
+        calibrate depo --grid nodes=5,9 --scale smoke --lr 1e-3,2e-3 --arch nope=positions:none --model n_layers=1
         playground --arch x.py:Y --tasks depo,cfg --scale smoke
-        calibrate cfg --fixed grammar=cfg3f --train batch=4""",
+        calibrate cfg --set grammar=cfg3f --train batch_size=4""",
     "synth": """list
-        show cfg3b --n 5
-        export brackets --n 3 --to txt --out x
-        score brackets --in x --detail
-        show depo --n 3 --seed 2
+        show cfg3b --num-samples 5
+        export brackets --num-samples 3 --format txt --output x
+        score brackets --input x --detail
+        show depo --num-samples 3 --seed 2
         show --task cfg --grammar cfg3f --root 13
         show bioS --people 5""",
-    "lm": """train cfg3b --folder x --train.steps 5 --model.positions rotary
-        sample --folder x --n 4
-        train brackets --folder x --model.layers 1 --model.width 8 --train.betas 0.9 0.98""",
+    "lm": """train mano --ops 2 --output-dir x --train.steps 5 --model.positions rotary
+        sample --output-dir x --num-samples 4
+        train brackets --output-dir x --model.n-layers 1 --model.d-model 8 --train.betas 0.9 0.98""",
     "probing": """plan --people 100 --values 12 28
         plan --facts x.csv --names 1e6
         show --run abc --sentence (A+B)
         ask --run abc who --json
-        questions --model x
-        questions --endpoint http://localhost:9 --name m --n 1""",
+        world-facts --model x
+        world-facts --endpoint http://localhost:9 --name m --num-examples 1""",
     "benchmarks": """sampler --quick
         --json chart""",
 }
@@ -130,10 +133,11 @@ def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise UserError("it would begin now")
 
     for module, names in {
-        cli: ("run_all", "draw", "_print_cost"), calibrate: ("run_all",), trials.Bench: ("time_of_a_step",),
-        "benchmarks.__main__": ("_run",), "lm.training.loop": ("train",), "probing.world_facts.runner": ("_fill",),
-        "synth.commands.summary": ("measure", "show"), "synth.commands.export": ("export",),
-        "experiments.harness.playground.experiment": ("check",),
+        cli: ("run_all", "draw_figure", "_print_cost"), calibrate: ("run_all",), trials.TrialFactory: ("step_seconds",),
+        "benchmarks.__main__": ("_run",), "lm.training.loop": ("train",),
+        "probing.world_facts.runner": ("_collect_responses",),
+        "synth.commands.summary": ("summarize", "format_summary"), "synth.commands.export": ("export",),
+        "experiments.harness.playground.experiment": ("check_architecture",),
     }.items():  # fmt: skip
         for name in names:
             monkeypatch.setattr(*((f"{module}.{name}",) if isinstance(module, str) else (module, name)), stop)
@@ -141,8 +145,8 @@ def harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_line(name: str, words: list[str]) -> None:
     """The line ends with status 0, or with 2 and one line."""
-    if name == "experiments" and "--results" not in words and words and words[0] not in ("calibrate", "list"):
-        words = [*words, "--results", "results"]
+    if name == "experiments" and "--results-dir" not in words and words and words[0] not in ("calibrate", "list"):
+        words = [*words, "--results-dir", "results"]
     # these are tried on a machine that is needed afterwards: nothing outside of the test's own folder
     if any(part.startswith(("/", "~")) for word in words for part in word.split("=")):
         return
@@ -194,86 +198,89 @@ NASTY = {
         run 01 --jobs MANY
         cost 01 --seeds 100000
         run LONG
-        run 01 --runs LONG --scale smoke
-        claims --results LONG
-        plot --results LONG
-        plot --into LONG
-        claims --write --results LONG
+        run 01 --runs-dir LONG --scale smoke
+        claims --results-dir LONG
+        plot --results-dir LONG
+        plot --output-dir LONG
+        claims --write --results-dir LONG
         calibrate depo --lr 1e999
         calibrate depo --lr RATES
-        calibrate depo --vary n=NUMBERS
-        calibrate cfg --fixed grammar=LONG
+        calibrate depo --grid nodes=NUMBERS
+        calibrate cfg --set grammar=LONG
         calibrate LONG
         calibrate LONG.py:A
-        calibrate depo --into .
-        calibrate depo --into LONG
-        calibrate depo --runs LONG
-        calibrate depo --documents MANY
-        calibrate depo --model width=MANY
-        calibrate depo --model layers=MANY
-        calibrate depo --train batch=MANY
-        calibrate depo --train window=MANY
-        calibrate depo --fixed n=MANY
-        calibrate bioS --fixed people=MANY
+        calibrate depo --output .
+        calibrate depo --output LONG
+        calibrate depo --runs-dir LONG
+        calibrate depo --num-examples MANY
+        calibrate depo --model d_model=MANY
+        calibrate depo --model n_layers=MANY
+        calibrate depo --train batch_size=MANY
+        calibrate depo --train seq_len=MANY
+        calibrate depo --set nodes=MANY
+        calibrate bioS --set people=MANY
         calibrate depo --arch LONG=LONG
         playground --arch LONG.py:Y
         playground --arch x.py:Y --tasks ,,,
         playground --arch . --scale smoke
         playground --arch gla --scale smoke
-        list --runs""",
+        list --runs-dir""",
     "synth": """show LONG
         show LONG.py:A
-        show depo --n MANY
+        show depo --num-samples MANY
         show bioS --people MANY
-        show depo --n -MANY
-        score brackets --in LONG
-        export brackets --out LONG
+        show depo --num-samples -MANY
+        score brackets --input LONG
+        export brackets --output LONG
         show cfg --grammar LONG
         show cfg --root LONG
         show bioS --pools LONG
         show bioS --codec LONG
         show cfg --grammar .
-        score brackets --in .
+        score brackets --input .
         show .py
         show x.py:
         show brackets --seed MANY
         show __init__.py:A""",
-    "lm": """train cfg3b --folder x --model.width MANY
-        train cfg3b --folder x --model.layers 1000000000
-        train cfg3b --folder x --model.width 400000
-        train cfg3b --folder x --model.experts 100000000
-        train cfg3b --folder x --model.context 1000000000000 --model.positions learned
-        sample --folder LONG
-        train cfg3b --folder LONG
-        sample --folder . --n MANY
-        sample --folder . --trust LONG
-        train LONG.py:X --folder x
-        train cfg3b --folder x --model.mixer LONG.py
-        train cfg3b --folder x --init-seed MANY
-        train cfg3b --folder x --model.canon-kernel MANY --model.canon A
-        sample --folder x --trust .""",
+    "lm": """train cfg3b --output-dir x --model.d-model MANY
+        train cfg3b --output-dir x --model.n-layers 1000000000
+        train cfg3b --output-dir x --model.d-model 400000
+        train cfg3b --output-dir x --model.n-experts 100000000
+        train cfg3b --output-dir x --model.max-seq-len 1000000000000 --model.positions learned
+        sample --output-dir LONG
+        train cfg3b --output-dir LONG
+        sample --output-dir . --num-samples MANY
+        sample --output-dir . --trust-code LONG
+        train LONG.py:X --output-dir x
+        train cfg3b --output-dir x --model.mixer LONG.py
+        train cfg3b --output-dir x --init-seed MANY
+        train cfg3b --output-dir x --model.canon-kernel MANY --model.canon A
+        sample --output-dir x --trust-code .
+        train --config .
+        train --config LONG
+        train mano --ops MANY --output-dir x""",
     "probing": """plan --people MANY
         plan --people 5 --names MANY
         plan --people 5 --names inf
-        plan --people 5 --tokens nan
+        plan --people 5 --tokens-per-subject nan
         plan --people 5 --names nan
         plan --people 5 --values MANY
-        plan --people 5 --vocabulary MANY
-        plan --people 5 --tokens inf
-        plan --people 1000 --tokens 1e300
+        plan --people 5 --vocab-size MANY
+        plan --people 5 --tokens-per-subject inf
+        plan --people 1000 --tokens-per-subject 1e300
         plan --people 5 --values 0
         plan --facts LONG.csv
         show --run LONG
-        show --run x --runs LONG
+        show --run x --runs-dir LONG
         ask --run LONG who
-        questions --model LONG
-        questions --endpoint http://localhost:9 --name LONG
-        questions --endpoint LONG --name x
+        world-facts --model LONG
+        world-facts --endpoint http://localhost:9 --name LONG
+        world-facts --endpoint LONG --name x
         plan --facts .
-        questions --endpoint http://localhost:9 --name x --out LONG
-        questions --endpoint http://LONG:9/ --name x
-        questions --endpoint http://localhost:9 --name x --n MANY
-        show --run x --trust LONG.py
+        world-facts --endpoint http://localhost:9 --name x --output LONG
+        world-facts --endpoint http://LONG:9/ --name x
+        world-facts --endpoint http://localhost:9 --name x --num-examples MANY
+        show --run x --trust-code LONG.py
         ask --run x""",
     "benchmarks": """LONG
         --LONG

@@ -4,6 +4,7 @@ Code of one's own (a task, a mixer) runs where the command line or the caller na
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -17,11 +18,13 @@ from lm.config import ModelConfig
 from lm.model import build
 from lm.pretrained import load, save
 from synth.errors import UserError
+from synth.tasks.cfg import Cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXER = """
 from pathlib import Path
 from torch import nn
+from lm.layers.residual import residual_writer
 from lm.mixers.base import Mixer
 
 Path({marker!r}).touch()
@@ -29,7 +32,7 @@ Path({marker!r}).touch()
 class Evil(Mixer):
     def __init__(self, config):
         super().__init__()
-        self.out = nn.Linear(config.width, config.width)
+        self.out = residual_writer(nn.Linear(config.d_model, config.d_model))
 
     def forward(self, x, places):
         return self.out(x)
@@ -61,9 +64,10 @@ RUNS = re.compile(
 )
 MEANT = {
     "synth/registry.py: importlib.import_module": "the files of synth/tasks",
-    "synth/registry.py: compile": "a file that the user names",
-    "synth/registry.py: exec": "the same",
+    "synth/user_code.py: compile": "a file that the user names",
+    "synth/user_code.py: exec": "the same",
     "synth/cfg/__init__.py: importlib.import_module": "its own modules, when they are first used",
+    "lm/__main__.py: yaml.safe_load": "a configuration file: plain values, checked against the options",
     "lm/__init__.py: import_module": "its own modules, when they are first used",
     "lm/ops/linear_recurrence.py: import_module": "its kernels, where numba is there",
     "lm/mixers/__init__.py: importlib.import_module": "the files of lm/mixers",
@@ -128,7 +132,7 @@ def test_nothing_in_the_source_runs_what_it_reads() -> None:
                     found.add(f"{path.relative_to(ROOT)}: {name}")
                 if name.endswith("from_pretrained"):
                     text = ast.unparse(node)
-                    assert "**here" in text and ("use_safetensors=True" in text or "Tokenizer" in text), (path, text)
+                    assert "**safe" in text and ("use_safetensors=True" in text or "Tokenizer" in text), (path, text)
     assert found <= MEANT.keys(), found - MEANT.keys()
 
 
@@ -139,7 +143,8 @@ def planted(tmp_path: Path, marker: Path) -> Path:
     evil, home = tmp_path / "evil.py", tmp_path / "run/model"
     evil.write_text(MIXER.format(marker=str(marker)) + "# as its owner has it")
     save(build(ModelConfig(1, 2, 8, positions="none", mixer=f"{evil}:Evil"), 13, 0), home)
-    (home / "task.txt").write_text("brackets\n0\n")
+    note = {"task": "brackets", "fields": {}, "key": Cfg("brackets").key, "data_seed": 0}
+    (home / "task.json").write_text(json.dumps(note))
     assert marker.exists()  # whoever names it himself runs it
     marker.unlink()
     evil.write_text(MIXER.format(marker=str(marker)))  # nobody in this process has named this one
@@ -149,23 +154,23 @@ def planted(tmp_path: Path, marker: Path) -> Path:
 def test_a_saved_model_does_not_run_the_code_that_it_names(planted: Path, marker: Path, tmp_path: Path) -> None:
     import transformers
 
-    import lm.hf.modeling  # noqa: F401
-    from probing.__main__ import parser, show
+    import lm.hf  # noqa: F401
+    from probing.__main__ import run
 
-    options = parser().parse_args(["show", "--run", str(planted.parent), "--out", str(tmp_path / "page.html")])
+    words = ["show", "--run", str(planted.parent), "--output", str(tmp_path / "page.html")]
     asked = {
         "load": lambda: load(planted),
         "transformers": lambda: transformers.AutoModelForCausalLM.from_pretrained(planted),
         "its configuration": lambda: transformers.AutoConfig.from_pretrained(planted),
-        "show": lambda: show(options),
+        "show": lambda: run(words),
     }
     for work in asked.values():
-        refused(work, r"names code, .*evil\.py, which runs only if you name it too: give --trust .*evil\.py")
+        refused(work, r"names code, .*evil\.py, which runs only if you name it too: give --trust-code .*evil\.py")
     assert not marker.exists()
 
 
 def test_code_runs_when_it_is_named(planted: Path, marker: Path, tmp_path: Path) -> None:
-    from synth.registry import trust
+    from synth.user_code import trust
 
     trust(tmp_path / "evil.py")
     assert not marker.exists()  # it is trusted, but nothing has needed it
@@ -178,7 +183,7 @@ def test_the_file_runs_and_not_what_is_beside_it(tmp_path: Path, marker: Path) -
     """A .pyc of the same time and size would be taken for the file's by Python's own import."""
     import py_compile
 
-    from synth.registry import load_file
+    from synth.user_code import load_file
 
     source = tmp_path / "t.py"
     source.write_text(TASK.format(marker=str(marker)))
@@ -191,15 +196,16 @@ def test_the_file_runs_and_not_what_is_beside_it(tmp_path: Path, marker: Path) -
 
 
 def sample(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lm", "sample", "--n", "1", "--max-new-tokens", "4", "--folder", *words]
+    few = ["--num-samples", "1", "--max-new-tokens", "4"]
+    command = [sys.executable, "-m", "lm", "sample", *few, "--output-dir", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_the_command_line_names_code_and_says_so(planted: Path, marker: Path, tmp_path: Path) -> None:
     bad = sample(str(planted.parent))
     assert bad.returncode == 2 and not marker.exists()
-    assert bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1 and "--trust" in bad.stderr
-    good = sample(str(planted.parent), "--trust", str(tmp_path / "evil.py"))
+    assert bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1 and "--trust-code" in bad.stderr
+    good = sample(str(planted.parent), "--trust-code", str(tmp_path / "evil.py"))
     assert good.returncode == 0 and good.stdout and marker.exists(), good.stderr
     assert good.stderr == f"running the code of {tmp_path}/evil.py\n"
 
@@ -207,14 +213,15 @@ def test_the_command_line_names_code_and_says_so(planted: Path, marker: Path, tm
 def test_a_note_beside_a_model_does_not_run_the_task_that_it_names(tmp_path: Path, marker: Path) -> None:
     save(build(ModelConfig(1, 2, 8), 13, 0), tmp_path / "run/model")
     (tmp_path / "evil.py").write_text(TASK.format(marker=str(marker)))
-    (tmp_path / "run/model/task.txt").write_text(f"{tmp_path}/evil.py:Task\n0\n")
+    note = {"task": f"{tmp_path}/evil.py:Task", "fields": {}, "key": "", "data_seed": 0}
+    (tmp_path / "run/model/task.json").write_text(json.dumps(note))
     bad = sample(str(tmp_path / "run"))
-    assert bad.returncode == 2 and "task.txt names code" in bad.stderr and bad.stderr.count("\n") == 1
+    assert bad.returncode == 2 and "task.json names code" in bad.stderr and bad.stderr.count("\n") == 1
     assert not marker.exists()
 
 
 def test_a_task_that_is_named_says_so_once(reverse: str) -> None:
-    command = [sys.executable, "-m", "synth", "show", reverse, "--n", "5"]
+    command = [sys.executable, "-m", "synth", "show", reverse, "--num-samples", "5"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stderr == f"running the code of {reverse.rpartition(':')[0]}\n"
 
@@ -222,14 +229,15 @@ def test_a_task_that_is_named_says_so_once(reverse: str) -> None:
 TRAINED = """
 import sys
 from pathlib import Path
-from experiments.harness import Run, kept, models
+from experiments.harness import Run
+from experiments.harness.execution import model_cache, trainings
 from lm import ModelConfig, TrainConfig
 from synth import get_task
 
-model = ModelConfig(1, 2, 8, context=16, positions="none", mixer=sys.argv[1])
-run = Run("x", get_task("brackets"), model, TrainConfig(steps=2, batch=2, window=16))
-found = kept.find(kept.folder_of(run, Path(sys.argv[2]), 1))
-print("read" if found else models.trained(run, Path(sys.argv[2]), True, print).model and "made")
+model = ModelConfig(1, 2, 8, max_seq_len=16, positions="none", mixer=sys.argv[1])
+run = Run("x", get_task("brackets"), model, TrainConfig(steps=2, batch_size=2, seq_len=16))
+found = model_cache.load_cached_or_none(model_cache.model_dir(run, Path(sys.argv[2]), 1))
+print("read" if found else trainings.train_or_load(run, Path(sys.argv[2]), True, print).model and "made")
 """
 
 
@@ -249,11 +257,11 @@ def test_a_second_process_that_is_given_the_file_reads_what_the_first_has_kept(t
 def test_workers_and_other_ranks_do_not_say_whose_code_they_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from synth import registry
+    from synth import user_code
 
     def told(name: str) -> str:
         (tmp_path / name).write_text("")
-        registry.trust(tmp_path / name)
+        user_code.trust(tmp_path / name)
         return capsys.readouterr().err
 
     monkeypatch.setattr(sys, "argv", ["x", f"--task={tmp_path}/a.py:A", "b.py", "c.py", "mine.py:X"])
@@ -262,7 +270,7 @@ def test_workers_and_other_ranks_do_not_say_whose_code_they_run(
     monkeypatch.setenv("RANK", "1")
     assert told("b.py") == ""
     monkeypatch.delenv("RANK")
-    monkeypatch.setattr(registry, "parent_process", lambda: "a pool")
+    monkeypatch.setattr(user_code, "parent_process", lambda: "a pool")
     assert told("c.py") == ""
 
 
@@ -273,7 +281,7 @@ def test_a_broken_installed_package_is_named(monkeypatch: pytest.MonkeyPatch, tm
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
     for value, match in {"nowhere_at_all:X": "does not import", "json:loads": "is no Task"}.items():
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\nmine = {value}\n")
+        (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\nmine = {value}\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         registry.installed_tasks.cache_clear()
         refused(registry.installed_tasks, f"task mine of planted.*{match}.*; mend or uninstall it|is no Task")

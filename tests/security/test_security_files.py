@@ -16,7 +16,8 @@ import torch
 from lm.config import ModelConfig, TrainConfig
 from lm.model import build
 from lm.pretrained import load, save
-from lm.training.checkpoint import digest, read_checkpoint
+from lm.training.checkpoint import read_checkpoint
+from synth.atomic_io import content_digest
 from synth.errors import UserError
 from synth.registry import get_task
 from synth.tasks.cfg import Cfg
@@ -61,14 +62,14 @@ def refused(work: Callable[[], object], match: str) -> None:
 # ---- pickles and other files in place of ours -------------------------------------------------------------------
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    save(build(ModelConfig(1, 2, 8, context=16), 13, 0), tmp_path / "model")
+    save(build(ModelConfig(1, 2, 8, max_seq_len=16), 13, 0), tmp_path / "model")
     return tmp_path / "model"
 
 
 def redigested(folder: Path) -> None:
     """Digests of the files as they now are, as who plants them would write them."""
     reference = json.loads((folder / "reference.json").read_text())
-    reference["digests"] = {name: digest((folder / name).read_bytes()) for name in reference["digests"]}
+    reference["digests"] = {name: content_digest((folder / name).read_bytes()) for name in reference["digests"]}
     (folder / "reference.json").write_text(json.dumps(reference))
 
 
@@ -85,7 +86,7 @@ def test_a_pickle_in_place_of_a_file_of_a_model(name: str, model: Path, bomb: by
 def test_pickles_beside_a_model_and_code_in_its_configuration(model: Path, bomb: bytes, marker: Path) -> None:
     import transformers
 
-    import lm.hf.modeling  # noqa: F401
+    import lm.hf  # noqa: F401
 
     for name in ("pytorch_model.bin", "optimizer.pt", "training_args.bin"):
         (model / name).write_bytes(bomb)
@@ -104,17 +105,17 @@ def test_pickles_beside_a_model_and_code_in_its_configuration(model: Path, bomb:
 def test_a_pickle_in_place_of_a_checkpoint(name: str, tmp_path: Path, bomb: bytes, marker: Path) -> None:
     from lm.training.loop import train
 
-    config = TrainConfig(steps=2, batch=2, window=16)
-    net = build(ModelConfig(1, 2, 8, context=16), 13, 0)
+    config = TrainConfig(steps=2, batch_size=2, seq_len=16)
+    net = build(ModelConfig(1, 2, 8, max_seq_len=16), 13, 0)
     train(net, get_task("brackets"), config, 0, 0, tmp_path / "run", checkpoint_every=1)
     (path,) = (tmp_path / "run").glob("step-*")
     (path / name).write_bytes(bomb)
     if name == "tensors.safetensors":
         state = json.loads((path / "state.json").read_text())
-        state["digests"][name] = digest(bomb)
+        state["digests"][name] = content_digest(bomb)
         (path / "state.json").write_text(json.dumps(state))
     refused(lambda: read_checkpoint(path), "missing, cut or altered")
-    again = build(ModelConfig(1, 2, 8, context=16), 13, 0)
+    again = build(ModelConfig(1, 2, 8, max_seq_len=16), 13, 0)
     refused(lambda: train(again, get_task("brackets"), config, 0, 0, tmp_path / "run"), "missing, cut or altered")
     assert not marker.exists()
 
@@ -123,27 +124,27 @@ def test_a_pickle_in_place_of_results_histories_and_probes(
     tmp_path: Path, model: Path, bomb: bytes, marker: Path
 ) -> None:
     from experiments.harness.atomic_io import read_json
-    from experiments.harness.execution.model_cache import find
-    from probing.tree_view.tree_reader import Effort, TreeReader
+    from experiments.harness.execution.model_cache import load_cached_or_none
+    from probing.tree_view.tree_reader import FitConfig, TreeReader
 
     (tmp_path / "rows.json").write_bytes(bomb)
     refused(lambda: read_json(tmp_path / "rows.json"), "delete the folder")
     (tmp_path / "history.json").write_bytes(bomb)
-    assert find(tmp_path) is None
+    assert load_cached_or_none(tmp_path) is None
     for strange in ("5", "[5]", '{"rows": 1}', '[{"rows": 0, "diverged": {}}]', "[" * 10_000):
         head = {"checksum": hashlib.blake2b(strange.encode(), digest_size=8).hexdigest()}
         (tmp_path / "history.json").write_text(f"{json.dumps(head)}\n{strange}\n")
-        found = find(tmp_path)
+        found = load_cached_or_none(tmp_path)
         assert found is None or found.model is None or strange == '{"rows": 1}'
     (tmp_path / "probes").write_bytes(bomb)
-    assert not TreeReader(load(model), Cfg("brackets"), 0, Effort(updates=1)).load(tmp_path / "probes")
+    assert not TreeReader(load(model), Cfg("brackets"), 0, FitConfig(updates=1)).load(tmp_path / "probes")
     assert not marker.exists()
 
 
 def test_a_pickle_in_place_of_texts(tmp_path: Path, bomb: bytes, marker: Path) -> None:
     """Grammars, pools of names, prose, tokenizers, facts, completions, transcripts."""
-    from probing.capacity.planner import facts_in
-    from probing.world_facts.response_log import Transcript
+    from probing.capacity.planner import read_fact_set
+    from probing.world_facts.response_log import ResponseLog
     from synth import cfg
     from synth.bio import codec, prose, value_lists
     from synth.commands.scoring import read_completions
@@ -154,13 +155,13 @@ def test_a_pickle_in_place_of_texts(tmp_path: Path, bomb: bytes, marker: Path) -
         (tmp_path / name).write_bytes(bomb)
     refused(lambda: cfg.load(tmp_path / "x.cfg"), "cannot read the grammar file|line 1")
     refused(lambda: cfg.load(tmp_path / "x.json"), "cannot read the grammar file|not JSON")
-    refused(lambda: value_lists.load(str(tmp_path)), "cannot read the pool")
-    refused(lambda: prose.load(str(tmp_path)), "cannot read the grammar")
+    refused(lambda: value_lists.load_value_lists(str(tmp_path)), "cannot read the pool")
+    refused(lambda: prose.load_prose_grammar(str(tmp_path)), "cannot read the grammar")
     refused(lambda: codec.load_tokenizer(str(tmp_path)), "cannot read the tokenizer")
-    refused(lambda: facts_in(tmp_path / "x.csv"), "cannot read facts|holds no facts")
-    refused(lambda: facts_in(tmp_path / "x.jsonl"), "cannot read facts")
+    refused(lambda: read_fact_set(tmp_path / "x.csv"), "cannot read facts|holds no facts")
+    refused(lambda: read_fact_set(tmp_path / "x.jsonl"), "cannot read facts")
     refused(lambda: read_completions(get_task("brackets"), tmp_path / "x.jsonl"), "cannot read|not JSON")
-    refused(lambda: Transcript(tmp_path / "x.txt", {}), "is no file of answers")
+    refused(lambda: ResponseLog(tmp_path / "x.txt", {}), "is no file of answers")
     assert not marker.exists()
 
 
@@ -205,9 +206,9 @@ def test_labels_of_a_table_stay_texts(tmp_path: Path) -> None:
     assert list(table["kind"]) == HOSTILE  # formulas too are letters here
     table = table[table["kind"] != "$\\undefined{$"]  # what is no mathematics is refused in one line, see study.draw
     with figures.style():
-        figure, (axes,) = figures.canvas()
-        figures.points(axes, table, "kind", "score")
-        figures.title(figure, " ".join(table["kind"]))
+        figure, (axes,) = figures.subplots()
+        figures.plot_means_with_ci(axes, table, "kind", "score")
+        figures.set_title(figure, " ".join(table["kind"]))
         paths = figures.save(figure, tmp_path)
     tags = {node.tag.rpartition("}")[2] for node in ElementTree.parse(paths[1]).iter()}
     assert not {"script", "foreignObject", "a", "image"} & tags
@@ -215,11 +216,11 @@ def test_labels_of_a_table_stay_texts(tmp_path: Path) -> None:
 
 def test_labels_of_a_table_do_not_break_the_ledger() -> None:
     from experiments.harness.reporting.claims import Claim
-    from experiments.harness.reporting.ledger import Entry, _line
+    from experiments.harness.reporting.ledger import IndexEntry, _markdown_row
 
-    plain = _line(Entry("1.1", "c", "", "", "01"), Claim("1.1", "label"), None)
+    plain = _markdown_row(IndexEntry("1.1", "c", "", "", "01"), Claim("1.1", "label"), None)
     for label in HOSTILE:
-        line = _line(Entry("1.1", "c", "", "", "01"), Claim("1.1", label), None)
+        line = _markdown_row(IndexEntry("1.1", "c", "", "", "01"), Claim("1.1", label), None)
         bars = re.sub(r"\\.", "", line)  # as a reader of Markdown takes them: what follows a backslash is a letter
         assert bars.count("|") == plain.count("|") and "\n" not in line and "\r" not in line
         assert not re.search(r"<[A-Za-z/!?]", line)
@@ -228,21 +229,21 @@ def test_labels_of_a_table_do_not_break_the_ledger() -> None:
 # ---- places that a name leads to --------------------------------------------------------------------------------
 def test_ids_of_runs_do_not_lead_out_of_their_folder(tmp_path: Path) -> None:
 
-    from probing.trained_runs import find
+    from probing.trained_runs import find_grammar_run
 
     runs = tmp_path / "runs"
     finished_run(runs / "abc", Cfg("brackets"))
     outside = finished_run(tmp_path / "outside", Cfg("brackets"))
-    assert find("abc", runs).folder == runs / "abc"
+    assert find_grammar_run("abc", runs).folder == runs / "abc"
     (runs / "link").symlink_to(outside)
-    refused(lambda: find("link", runs), "is a link out of")
-    refused(lambda: find("li", runs), "is a link out of")
+    refused(lambda: find_grammar_run("link", runs), "is a link out of")
+    refused(lambda: find_grammar_run("li", runs), "is a link out of")
     for part in ("model", "probes"):
         inner = finished_run(runs / f"with_{part}", Cfg("brackets"))
         if (inner / part).exists():
             (inner / part).rename(inner / "old")
         (inner / part).symlink_to(outside / "model")
-        refused(lambda inner=inner: find(inner.name, runs), "is a link out of")
+        refused(lambda inner=inner: find_grammar_run(inner.name, runs), "is a link out of")
     for name in (
         "../outsid",
         "..",
@@ -256,15 +257,15 @@ def test_ids_of_runs_do_not_lead_out_of_their_folder(tmp_path: Path) -> None:
         "*",
         "abc/../../outside/no",
     ):
-        refused(lambda name=name: find(name, runs), "no run|has no model")
+        refused(lambda name=name: find_grammar_run(name, runs), "no run|has no model")
     (tmp_path / "linked").symlink_to(runs)  # the folder of all runs may well be a link
-    assert find("abc", tmp_path / "linked").folder.name == "abc"
-    assert find(str(outside), runs).folder == outside  # a folder that the user names is his own to name
+    assert find_grammar_run("abc", tmp_path / "linked").folder.name == "abc"
+    assert find_grammar_run(str(outside), runs).folder == outside  # a folder that the user names is his own to name
 
 
 def test_names_in_a_record_are_never_paths(tmp_path: Path) -> None:
 
-    from probing.trained_runs import find
+    from probing.trained_runs import find_grammar_run
 
     grammar = tmp_path / "planted.cfg"
     grammar.write_text("S -> 'a'")
@@ -272,7 +273,7 @@ def test_names_in_a_record_are_never_paths(tmp_path: Path) -> None:
     for name in (str(grammar), "../planted.cfg", "/etc/passwd", "\0"):
         record = {"run": {"task": {"class": "Cfg", "grammar": name}, "seeds": {"data": 0}}}
         (run / "run.json").write_text("{}\n" + json.dumps(record))
-        refused(lambda: find("abc", tmp_path / "runs"), "from a file; give the file with --grammar")
+        refused(lambda: find_grammar_run("abc", tmp_path / "runs"), "from a file; give the file with --grammar")
 
 
 # ---- the address of a model --------------------------------------------------------------------------------------
@@ -285,16 +286,16 @@ def test_names_in_a_record_are_never_paths(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_address_with_a_secret_is_refused_without_showing_it(url: str) -> None:
-    from probing.world_facts.openai_backend import EndpointAnswerer
+    from probing.world_facts.openai_backend import OpenAIBackend
 
-    refused(lambda: EndpointAnswerer(url, "m"), "^(?!.*(hunter2|ter2)).*the bare address, and a key in OPENAI_API_KEY")
+    refused(lambda: OpenAIBackend(url, "m"), "^(?!.*(hunter2|ter2)).*the bare address, and a key in OPENAI_API_KEY")
 
 
 def test_an_address_is_of_the_web_only() -> None:
-    from probing.world_facts.openai_backend import EndpointAnswerer
+    from probing.world_facts.openai_backend import OpenAIBackend
 
     for url in ("file:///etc/passwd", "ftp://x/y", "data:,x", "http://x:port/", "http://x:99999/", "javascript:1"):
-        refused(lambda url=url: EndpointAnswerer(url, "m"), "is no address")
+        refused(lambda url=url: OpenAIBackend(url, "m"), "is no address")
 
 
 def test_torch_loads_nothing_here(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

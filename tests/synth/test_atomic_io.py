@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from synth.atomic_io import replacing, write_bytes
+from synth.atomic_io import atomic_replace, write_bytes
 
 
 def test_a_file_comes_whole_and_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     write_bytes(path, b"old")
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old" and temporary.parent == path.parent  # a rename never crosses disks
     assert path.read_bytes() == b"new" and list(path.parent.iterdir()) == [path]
@@ -22,7 +22,10 @@ def test_a_file_comes_whole_and_folders_are_made(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file"
     write_bytes(path, b"old")
-    with pytest.raises(type(error) if isinstance(error, OSError) else error) as found, replacing(path) as temporary:
+    with (
+        pytest.raises(type(error) if isinstance(error, OSError) else error) as found,
+        atomic_replace(path) as temporary,
+    ):
         temporary.write_bytes(b"ne")
         raise error
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth import Corpus, Example, Task, UserError, Vocab
-from synth.commands.summary import fingerprints
+from synth.commands.summary import document_bytes
 from synth.identity import digest
 from synth.tasks.cfg import Cfg
 
@@ -26,7 +26,7 @@ class People(Task):
     def vocab(self) -> Vocab:
         return Vocab(tuple(f"p{i}" for i in range(self.n)))
 
-    def items(self, world: None) -> int:
+    def num_items(self, world: None) -> int:
         return self.n
 
     def render(self, world, item, rng, split) -> Example:
@@ -61,7 +61,7 @@ def flat(corpus: Corpus, rows: int) -> np.ndarray:
 
 @pytest.mark.parametrize("window", [1, 3, 7, 64])
 def test_cut_windows_hold_the_whole_stream(window: int) -> None:
-    corpus = Corpus(People(), 0, window=window)
+    corpus = Corpus(People(), 0, seq_len=window)
     batch, _ = corpus.batch(corpus.start(), 11)
     stream = corpus.documents(0, 600).tokens
     assert np.array_equal(batch.inputs.reshape(-1), stream[: 11 * window])
@@ -72,27 +72,27 @@ def test_cut_windows_hold_the_whole_stream(window: int) -> None:
 @given(st.integers(1, 12), st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=6))
 def test_exposures_are_exact(n: int, window: int, cuts: list[int]) -> None:
     """An item is counted in the one batch that trains on the last token of its document."""
-    corpus = Corpus(People(n), 0, window=window, order=5)
+    corpus = Corpus(People(n), 0, seq_len=window, order_seed=5)
     cursor, counted, targets = corpus.start(), [], []
     for rows in cuts:
         batch, cursor = corpus.batch(cursor, rows)
-        counted.extend(batch.items.tolist())
+        counted.extend(batch.item_ids.tolist())
         targets.extend(batch.targets.reshape(-1).tolist())
     stream = corpus.documents(0, len(targets) + 1).tokens
     ended = int((stream[1 : len(targets) + 1] == n + 1).sum())
-    assert counted == corpus.items_of(0, ended).tolist()
+    assert counted == corpus.item_ids(0, ended).tolist()
 
 
 def test_an_epoch_shows_every_item_once_in_a_new_order() -> None:
     corpus = Corpus(People(30), 0)
-    first, second = corpus.items_of(0, 30), corpus.items_of(30, 60)
+    first, second = corpus.item_ids(0, 30), corpus.item_ids(30, 60)
     assert sorted(first) == sorted(second) == list(range(30)) and not np.array_equal(first, second)
-    assert not np.array_equal(first, Corpus(People(30), 0, order=1).items_of(0, 30))
+    assert not np.array_equal(first, Corpus(People(30), 0, order_seed=1).item_ids(0, 30))
 
 
 @pytest.mark.parametrize("packing", ["whole", "none"])
 def test_rows_hold_whole_documents(packing: str) -> None:
-    corpus = Corpus(People(), 0, window=13, packing=packing)
+    corpus = Corpus(People(), 0, seq_len=13, packing=packing)
     rows, pad = flat(corpus, 9), corpus.vocab.pad
     for row in rows:
         body = row[row != pad]
@@ -101,13 +101,13 @@ def test_rows_hold_whole_documents(packing: str) -> None:
     kept = np.concatenate([row[row != pad] for row in rows])
     assert np.array_equal(kept, corpus.documents(0, 400).tokens[: len(kept)])
     batch, cursor = corpus.batch(corpus.start(), 9)
-    assert np.array_equal(batch.items, corpus.items_of(0, cursor.document))
+    assert np.array_equal(batch.item_ids, corpus.item_ids(0, cursor.document))
     assert not batch.loss_mask[batch.targets == pad].any() and not batch.loss_mask[batch.targets == 0].any()
 
 
-def one_by_one(corpus: Corpus, document: int, rows: int) -> tuple[list[np.ndarray], int]:
+def naive_gated_delta_rule(corpus: Corpus, document: int, rows: int) -> tuple[list[np.ndarray], int]:
     """What a batch of whole documents is, in a plain loop: tokens, mask and owners (rows, window + 1), and the next."""
-    width, row, used, count = corpus.window + 1, 0, 0, 0
+    width, row, used, count = corpus.seq_len + 1, 0, 0, 0
     tokens, owner = np.full((rows, width), corpus.vocab.pad), np.full((rows, width), -1)
     mask = np.zeros((rows, width), bool)
     while True:
@@ -127,21 +127,21 @@ def one_by_one(corpus: Corpus, document: int, rows: int) -> tuple[list[np.ndarra
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["whole", "none"]), st.integers(5, 30), st.lists(st.integers(1, 90), min_size=1, max_size=4))
 def test_whole_batches_are_those_of_a_plain_loop(packing: str, window: int, cuts: list[int]) -> None:
-    corpus = Corpus(People(11), 0, window=window, packing=packing)
+    corpus = Corpus(People(11), 0, seq_len=window, packing=packing)
     cursor = corpus.start()
     for rows in [*cuts, 300]:  # the last one needs several blocks
-        (tokens, mask, owner), document = one_by_one(corpus, cursor.document, rows)
-        items = corpus.items_of(cursor.document, document)
+        (tokens, mask, owner), document = naive_gated_delta_rule(corpus, cursor.document, rows)
+        items = corpus.item_ids(cursor.document, document)
         batch, cursor = corpus.batch(cursor, rows)
         wanted = [tokens[:, :-1], tokens[:, 1:], mask[:, 1:], owner[:, :-1], items]
-        found = [batch.inputs, batch.targets, batch.loss_mask, batch.documents, batch.items]
+        found = [batch.inputs, batch.targets, batch.loss_mask, batch.documents, batch.item_ids]
         assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
         assert [array.dtype.name for array in found] == ["int32", "int32", "bool", "int32", "int64"]
         assert (cursor.document, cursor.offset) == (document, 0) and type(cursor.document) is int
 
 
 def test_documents_are_numbered_within_their_row() -> None:
-    corpus = Corpus(People(), 0, window=20)
+    corpus = Corpus(People(), 0, seq_len=20)
     batch, _ = corpus.batch(corpus.start(), 4)
     starts = (batch.inputs == 0).astype(int)
     starts[:, 0] = 0
@@ -149,12 +149,12 @@ def test_documents_are_numbered_within_their_row() -> None:
 
 
 def test_a_document_that_does_not_fit_names_the_mend() -> None:
-    corpus = Corpus(People(), 0, window=3, packing="whole")
+    corpus = Corpus(People(), 0, seq_len=3, packing="whole")
     with pytest.raises(UserError, match="window of at least"):
         corpus.batch(corpus.start(), 5)
 
 
-@pytest.mark.parametrize(("field", "value"), [("packing", "tight"), ("window", 0), ("split", "dev")])
+@pytest.mark.parametrize(("field", "value"), [("packing", "tight"), ("seq_len", 0), ("split", "dev")])
 def test_bad_settings(field: str, value: object) -> None:
     with pytest.raises(UserError):
         Corpus(People(), 0, **{field: value})
@@ -165,8 +165,8 @@ def test_bad_settings(field: str, value: object) -> None:
 )
 def test_golden_documents(task: Task, golden: str) -> None:
     """The same seed gives the same bytes for ever, for fresh samples and for fixed items rendered one by one."""
-    block = Corpus(task, 5, order=2).documents(100, 600)
-    assert digest([text.hex() for text in fingerprints(block)], 8) == golden
+    block = Corpus(task, 5, order_seed=2).documents(100, 600)
+    assert digest([text.hex() for text in document_bytes(block)], 8) == golden
 
 
 def test_a_document_is_the_same_in_any_block() -> None:

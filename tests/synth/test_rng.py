@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from synth.identity import canonical, digest
-from synth.random.rng import rng
+from synth.random import numba_rng
+from synth.random.rng import bounded_integers, random_uint64, rng
 from synth.vocab import Vocab
 
 
@@ -19,6 +20,17 @@ def test_equal_keys_give_equal_bytes_and_neighbours_do_not() -> None:
 def test_golden_stream() -> None:
     """These bytes decide every document of every run. If they change on purpose, raise the version of every task."""
     assert rng("golden", 1).integers(0, 1000, 5).tolist() == [575, 989, 989, 812, 426]
+    bits = random_uint64(("golden", 1), np.array([0, 5]), np.array([2, 7]), 2)
+    assert bits.tolist() == [
+        [2284940022994221487, 9556010729607444053],
+        [14879619766750332266, 9976774120337517985],
+    ]
+    assert bounded_integers(bits[0, 0], 1000) == 123
+    assert bounded_integers(bits, 1000).tolist() == [[123, 518], [806, 540]]
+    assert bounded_integers(bits, np.array([10, 2**31 - 1])).tolist() == [[1, 1112466063], [8, 1161449369]]
+    state = np.empty(1, np.uint64)
+    numba_rng.seed_state(state, np.array([1, 2], np.uint64), 3)
+    assert [numba_rng.next_bounded(state, 1000) for _ in range(5)] == [963, 424, 487, 502, 511]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from synth import get_task
-from synth.__main__ import guarded, main
+from synth.__main__ import main
+from synth.commands.command_line import guarded
 from synth.errors import UserError
 
 CONTRACT = "tests/contracts/test_task_contract.py"
@@ -37,11 +38,11 @@ def test_help_is_fast_and_free_of_torch() -> None:
 
 
 def test_show_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["show", "cfg3f", "--root", "13", "--n", "200"])
+    main(["show", "cfg3f", "--root", "13", "--num-samples", "200"])
     text = capsys.readouterr().out
     for word in ("<bos>", "duplicates", "overlap", "length", "floors", "slice length"):
         assert word in text
-    main(["show", "cfg", "--grammar", "cfg3b", "--n", "50", "--json"])
+    main(["show", "cfg", "--grammar", "cfg3b", "--num-samples", "50", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["documents"] == 50 and found["length"]["0"] >= 140
 
@@ -49,18 +50,18 @@ def test_show_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_task_from_a_file_is_shown_exported_and_scored(
     reverse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["show", "--task", reverse, "--length", "3", "--n", "400"])
+    main(["show", "--task", reverse, "--length", "3", "--num-samples", "400"])
     shown = capsys.readouterr().out
     assert "fresh samples" in shown and "{'1':" in shown  # realised difficulty: how often each length occurs
     out = tmp_path / "data.jsonl"
-    main(["export", reverse, "--n", "300", "--split", "test", "--out", str(out)])
+    main(["export", reverse, "--num-samples", "300", "--split", "test", "--output", str(out)])
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 300 and json.loads((tmp_path / "data.jsonl.vocab.json").read_text())["="] == 6
     answers = [{"index": i, "tokens": r["tokens"][r["prompt_length"] :]} for i, r in enumerate(rows[:20])]
     answers[7]["tokens"] = answers[7]["tokens"][:-1]
     (tmp_path / "said.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
     capsys.readouterr()
-    main(["score", reverse, "--in", str(tmp_path / "said.jsonl")])
+    main(["score", reverse, "--input", str(tmp_path / "said.jsonl")])
     scores = [json.loads(line)["accuracy"] for line in capsys.readouterr().out.splitlines()]
     assert scores == [float(i != 7) for i in range(20)]
 
@@ -84,7 +85,7 @@ def test_a_task_from_a_file_keeps_the_contract(reverse: str) -> None:
 @pytest.mark.parametrize("to", ["parquet", "jsonl", "txt"])
 def test_exports_hold_the_same_documents(to: str, tmp_path: Path) -> None:
     out = tmp_path / f"x.{to}"
-    main(["export", "cfg3f", "--root", "13", "--n", "300", "--to", to, "--out", str(out), "--labels"])
+    main(["export", "cfg3f", "--root", "13", "--num-samples", "300", "--format", to, "--output", str(out), "--labels"])
     from synth import Corpus
 
     block = Corpus(get_task("cfg3f", root="13"), 0).documents(0, 300, labels=True)
@@ -111,7 +112,7 @@ def test_score_of_a_grammar_in_detail(tmp_path: Path, capsys: pytest.CaptureFixt
     file = tmp_path / "in.jsonl"
     lines = [{"tokens": truth}, {"tokens": ["<bos>", "1", "2", "3", "<eos>"]}, {"tokens": ["1", "3"]}, {"tokens": []}]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    main(["score", "cfg", "--grammar", str(grammar), "--in", str(file), "--detail"])
+    main(["score", "cfg", "--grammar", str(grammar), "--input", str(file), "--detail"])
     first, second, third, empty = map(json.loads, capsys.readouterr().out.splitlines())
     # S -> A B -> (1 2)(3) and S -> B A -> (1 2)(3): each 1/2 * 1/2 * 1/2
     assert first == second and first["valid"] is True and first["parses"] == 2
@@ -123,21 +124,21 @@ def test_score_of_a_grammar_in_detail(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 BAD = {
-    "unknown verb": (["shew", "cfg"], "choose list"),
+    "unknown command": (["shew", "cfg"], "did you mean show? choose list"),
     "no task": (["show"], "which task"),
     "unknown task": (["show", "cfg3ff"], "did you mean cfg3f"),
     "unknown grammar": (["show", "cfg", "--grammar", "cfg9"], "cfg9"),
     "unknown root": (["show", "cfg3f", "--root", "99"], "99"),
-    "unknown flag": (["show", "cfg3f", "--rooot", "13"], "--rooot"),
-    "no such file": (["score", "cfg3f", "--in", "nowhere.jsonl"], "nowhere.jsonl"),
+    "unknown flag": (["show", "cfg3f", "--rooot", "13"], "unknown argument --rooot; did you mean --root?"),
+    "no such file": (["score", "cfg3f", "--input", "nowhere.jsonl"], "nowhere.jsonl"),
     "no such task file": (["show", "nowhere.py:Task"], "nowhere.py"),
-    "not a number": (["show", "cfg3f", "--n", "x"], "--n"),
-    "no file named": (["score", "cfg3f"], "--in"),
-    "negative samples": (["show", "cfg3f", "--samples", "-1"], "--samples"),
-    "list of something": (["list", "cfg"], "takes no 'cfg'"),
-    "another format": (["export", "cfg3f", "--to", "txt", "--out", "x.jsonl"], "--to jsonl"),
-    "a file for a folder": (["export", "cfg3f", "--out", "README.md/x"], "cannot write"),
-    "nothing to export": (["export", "cfg3f", "--n", "0"], "at least 1"),
+    "not a number": (["show", "cfg3f", "--num-samples", "x"], "--num-samples"),
+    "no file named": (["score", "cfg3f"], "--input"),
+    "negative samples": (["show", "cfg3f", "--num-printed", "-1"], "--num-printed"),
+    "list of something": (["list", "cfg"], "unknown argument cfg; see python -m synth list --help"),
+    "another format": (["export", "cfg3f", "--format", "txt", "--output", "x.jsonl"], "--format jsonl"),
+    "a file for a folder": (["export", "cfg3f", "--output", "README.md/x"], "cannot write"),
+    "nothing to export": (["export", "cfg3f", "--num-samples", "0"], "at least 1"),
 }
 
 
@@ -167,12 +168,12 @@ def test_bad_completions_name_the_line_and_leave_results_alone(case: str, tmp_pa
     line, word = BAD_LINES[case]
     (tmp_path / "in.jsonl").write_text('{"tokens": [1, 2]}\n' + line + "\n")
     (tmp_path / "out.jsonl").write_text("earlier\n")
-    done = run("score", "cfg3f", "--in", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out.jsonl"))
+    done = run("score", "cfg3f", "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
     assert done.returncode == 2 and word in done.stderr and "line 2" in done.stderr
     assert done.stderr.count("\n") == 1 and (tmp_path / "out.jsonl").read_text() == "earlier\n"
 
 
-def test_each_verb_tells_its_options_without_a_task() -> None:
+def test_each_command_tells_its_options_without_a_task() -> None:
     done = run("export", "--help")
     assert done.returncode == 0 and "parquet,jsonl,txt" in done.stdout and not done.stderr
 
@@ -181,12 +182,12 @@ def test_a_line_without_its_document_is_named(reverse: str, tmp_path: Path, monk
     file = tmp_path / "in.jsonl"
     file.write_text('{"tokens": [1], "index": 0}\n{"tokens": [1]}\n')
     with pytest.raises(UserError, match='line 2: this task needs "index"'):
-        main(["score", reverse, "--in", str(file)])
+        main(["score", reverse, "--input", str(file)])
     file.write_text("\n")
     with pytest.raises(UserError, match="holds no completions"):
-        main(["score", reverse, "--in", str(file)])
+        main(["score", reverse, "--input", str(file)])
     monkeypatch.setattr("sys.stdin", io.StringIO('{"tokens": [1], "index": 0}\n'))
-    main(["score", reverse, "--in", "-"])
+    main(["score", reverse, "--input", "-"])
 
 
 def test_bad_fields_of_a_task_are_one_line(reverse: str) -> None:
@@ -197,17 +198,17 @@ def test_bad_fields_of_a_task_are_one_line(reverse: str) -> None:
 def test_exports_do_not_lose_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for more in ([], ["--root", "13"]):
-        main(["export", "cfg3f", "--n", "3", *more])
+        main(["export", "cfg3f", "--num-samples", "3", *more])
     assert (tmp_path / "cfg3f.jsonl").exists() and (tmp_path / "cfg3f-root13.jsonl").exists()
     with pytest.raises(UserError, match="--overwrite"):
-        main(["export", "cfg3f", "--n", "3"])
-    main(["export", "cfg3f", "--n", "4", "--overwrite"])
+        main(["export", "cfg3f", "--num-samples", "3"])
+    main(["export", "cfg3f", "--num-samples", "4", "--overwrite"])
     assert len((tmp_path / "cfg3f.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_grammar_of_your_own_is_the_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.cfg").write_text("S -> 'a' | 'b'")
-    main(["show", "cfg", "--grammar", f"{tmp_path}/mine.cfg", "--n", "5", "--samples", "0"])
+    main(["show", "cfg", "--grammar", f"{tmp_path}/mine.cfg", "--num-samples", "5", "--num-printed", "0"])
     assert "mine.cfg" in re.search("^source: .*$", capsys.readouterr().out, re.M)[0]  # type: ignore[index]
 
 
@@ -275,7 +276,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(block: object, labels: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "rows", full)
+    monkeypatch.setattr(export, "to_rows", full)
     with pytest.raises(UserError, match="No space left"):
         export.export(get_task("cfg3f", root="13"), 10, "jsonl", out)
     assert out.read_text() == "earlier\n" and list(tmp_path.iterdir()) == [out]

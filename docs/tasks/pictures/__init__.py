@@ -20,7 +20,7 @@ COLUMNS = 100  # characters of a line on a page
 LINE = 0.3  # inches from one line of a page to the next
 
 
-def sampled(task: Task) -> tuple[Example, list[str]]:
+def first_test_example(task: Task) -> tuple[Example, list[str]]:
     """The first test document of seed 0, with the names of its tokens."""
     example = Corpus(task, 0, "test").documents(0, 1, labels=True)[0]
     return example, task.vocab().decode(example.tokens)
@@ -31,7 +31,7 @@ def colours_of(example: Example) -> list[str]:
     return [TRAINED if counted else PLAIN for counted in example.loss_mask]
 
 
-def strip(axes: Axes, words: Sequence[str], colours: Sequence[str], a_row: int) -> None:
+def draw_tokens(axes: Axes, words: Sequence[str], colours: Sequence[str], a_row: int) -> None:
     """Tokens as boxes, `a_row` of them in a row, from the top left; a long word is written small enough for its box."""
     figure = axes.figure.get_figure(root=True)
     assert figure
@@ -45,7 +45,7 @@ def strip(axes: Axes, words: Sequence[str], colours: Sequence[str], a_row: int) 
     axes.set_axis_off()
 
 
-def key(figure: Figure, meanings: Mapping[str, str]) -> None:
+def draw_legend(figure: Figure, meanings: Mapping[str, str]) -> None:
     """What the colours of boxes mean, under everything else."""
     boxes = [Patch(facecolor=colour, edgecolor="none", label=meaning) for colour, meaning in meanings.items()]
     figure.legend(handles=boxes, loc="outside lower center", ncols=len(boxes), fontsize=9, handlelength=1.2)
@@ -60,7 +60,7 @@ def page() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def end(figure: Figure, lines: float, legend: Sequence["Piece"] = ()) -> Figure:
+def finish_page(figure: Figure, lines: float, legend: Sequence["Piece"] = ()) -> Figure:
     """The page with a legend in the middle of its last line, if any, and as long as it has to be."""
     (axes,) = figure.axes
     if legend:

@@ -2,21 +2,21 @@
 
 from matplotlib.figure import Figure
 
-from pictures import GIVEN, PLAIN, TRAINED, Piece, end, flow, heading, page, sampled, write
+from pictures import GIVEN, PLAIN, TRAINED, Piece, finish_page, first_test_example, flow, heading, page, write
 from synth import Corpus
-from synth.bio.world import NAME
+from synth.bio.world import NAME_PART
 from synth.tasks.biod import BioD
 
 
 def draw() -> Figure:
     """The first test document, and below it every attribute's set, with the strings that the person has."""
     task = BioD(people=100, kinds=3, chunks=2, set_size=8, length=2, alphabet=32)
-    example, words = sampled(task)
+    example, words = first_test_example(task)
     labels = example.labels
     figure, axes = page()
     heading(axes, 0.7, "A document: a name, then each attribute's mark and its two chunks")
     pieces = [Piece(words[0])]
-    name = [word for word, part in zip(words, labels["part"], strict=True) if part == NAME]
+    name = [word for word, part in zip(words, labels["part"], strict=True) if part == NAME_PART]
     pieces.append(Piece(" ".join(name), GIVEN, "name"))
     at = 1 + len(name)
     while at < len(words) - 1:
@@ -36,4 +36,4 @@ def draw() -> Figure:
         notes = {j: "chunk " + ", ".join(str(c + 1) for c, value in enumerate(has) if value == j) for j in has}
         sets = [Piece(s, TRAINED if j in notes else PLAIN, notes.get(j, "")) for j, s in enumerate(strings)]
         flow(axes, sets, 6 + 1.5 * k, left=5)
-    return end(figure, 6.5 + 1.5 * task.kinds)
+    return finish_page(figure, 6.5 + 1.5 * task.kinds)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pictures import GIVEN, PLAIN, TRAINED, Piece, end, flow, heading, page
+from pictures import GIVEN, PLAIN, TRAINED, Piece, finish_page, flow, heading, page
 from synth import Example
 from synth.bio.manipulation import DIRECT, HINT
 from synth.tasks.biomanipulate import BioManipulate
@@ -27,7 +27,7 @@ def opening(person: int) -> list[Piece]:
     return [Piece(" ".join([*words[1 : words.index(".") + 1], "..."]), PLAIN)]
 
 
-def answered(axes: Axes, y: float, example: Example, words: list[str]) -> float:
+def draw_answer(axes: Axes, y: float, example: Example, words: list[str]) -> float:
     """A question and what follows it; returns the line after it."""
     prompt, said = words[1 : example.prompt_length - len(ANSWER)], words[example.prompt_length : -1]
     pieces = [Piece(word, GIVEN, "control token") if word in (HINT, DIRECT) else Piece(word) for word in prompt]
@@ -55,5 +55,5 @@ def draw() -> Figure:
     }
     for title, task in asked.items():
         heading(axes, y, title)
-        y = answered(axes, y + 1.1, *document(task, PERSON))
-    return end(figure, y, [Piece("trained on", TRAINED)])
+        y = draw_answer(axes, y + 1.1, *document(task, PERSON))
+    return finish_page(figure, y, [Piece("trained on", TRAINED)])

@@ -3,8 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pictures import GIVEN, PLAIN, TRAINED, Piece, end, flow, heading, page, write
-from pictures.bios import told
+from pictures import GIVEN, PLAIN, TRAINED, Piece, finish_page, flow, heading, page, write
+from pictures.bios import test_document
 from synth.bio.value_lists import ATTRIBUTES
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS, Half
@@ -17,7 +17,7 @@ SOME = 9  # words of a biography that are shown
 def opening(axes: Axes, y: float, half: Half) -> float:
     """How the biography of the half's first person begins; returns the line after it."""
     task = BioS(PEOPLE, half=half)
-    words = task.vocab().decode(told(task, 0).tokens)[1:]
+    words = task.vocab().decode(test_document(task, 0).tokens)[1:]
     write(axes, 2, y, "trained on: biographies", 0.9, family="sans-serif")
     return flow(axes, [Piece(" ".join([*words[:SOME], "..."]), TRAINED)], y + 1, left=4)
 
@@ -27,7 +27,7 @@ def questions(axes: Axes, y: float, half: Half, purpose: str, fill: str) -> floa
     write(axes, 2, y + 0.2, purpose, 0.9, family="sans-serif")
     task = BioQuestions(PEOPLE, half=half)
     for row, name in enumerate(SHOWN):
-        example = told(task, ATTRIBUTES.index(name))
+        example = test_document(task, ATTRIBUTES.index(name))
         words = task.vocab().decode(example.tokens)
         question, answer = words[1 : example.prompt_length], words[example.prompt_length : -1]
         flow(axes, [Piece(" ".join(question), PLAIN), Piece(" ".join(answer), fill)], y + 1.2 + row, left=4)
@@ -43,4 +43,6 @@ def draw() -> Figure:
     heading(axes, y, "Second half of the people")
     y = opening(axes, y + 1.1, "second")
     y = questions(axes, y, "second", "test: can it answer about somebody whom it only read about?", GIVEN)
-    return end(figure, y, [Piece("given", PLAIN), Piece("trained on", TRAINED), Piece("right, if generated", GIVEN)])
+    return finish_page(
+        figure, y, [Piece("given", PLAIN), Piece("trained on", TRAINED), Piece("right, if generated", GIVEN)]
+    )

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pictures import PLAIN, Piece, end, flow, heading, page
+from pictures import PLAIN, Piece, finish_page, flow, heading, page
 from synth import Corpus, Example
 from synth.bio.value_lists import ATTRIBUTES
-from synth.bio.world import NAME, VALUE
+from synth.bio.world import NAME_PART, VALUE_PART
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
 
@@ -16,18 +16,18 @@ PERSON = 3  # whoever it is
 COLOURS = ("#ffe97f", "#98a6e6", "#e08a70", "#8fd0b5", "#dca6cc", "#f5b04a")  # one for each attribute
 
 
-def told(task: BioS, item: int) -> Example:
+def test_document(task: BioS, item: int) -> Example:
     """The test document of this item, as its first epoch tells it."""
-    return Corpus(task, 0, "test").about(np.array([item]), np.array([0]), labels=True)[0]
+    return Corpus(task, 0, "test").render_items(np.array([item]), np.array([0]), labels=True)[0]
 
 
-def coloured(task: BioS, example: Example) -> list[Piece]:
+def coloured_pieces(task: BioS, example: Example) -> list[Piece]:
     """The words of a document, with boxes around the name and the values, each value with the name of its attribute."""
     pieces: list[Piece] = []
     last = -1
     columns = (example.labels[name].tolist() for name in ("part", "attribute"))
     for word, part, about in zip(task.vocab().decode(example.tokens), *columns, strict=True):
-        kind = about if part == VALUE and about < len(ATTRIBUTES) else -2 if part == NAME else -1
+        kind = about if part == VALUE_PART and about < len(ATTRIBUTES) else -2 if part == NAME_PART else -1
         if kind != -1 and kind == last:
             pieces[-1] = Piece(f"{pieces[-1].text} {word}", pieces[-1].colour, pieces[-1].note)
         elif kind == -1:
@@ -41,7 +41,7 @@ def coloured(task: BioS, example: Example) -> list[Piece]:
 def biography(axes: Axes, y: float, title: str, task: BioS, item: int) -> float:
     """A document under its title; returns the line after it."""
     heading(axes, y, title)
-    return flow(axes, coloured(task, told(task, item)), y + 1.2, step=1.6) + 0.3
+    return flow(axes, coloured_pieces(task, test_document(task, item)), y + 1.2, step=1.6) + 0.3
 
 
 def draw() -> Figure:
@@ -52,4 +52,4 @@ def draw() -> Figure:
     asked = BioQuestions(PEOPLE)
     item = len(ATTRIBUTES) * PERSON + ATTRIBUTES.index("major")
     y = biography(axes, y, "bioS-qa: a question about one of them", asked, item)
-    return end(figure, y)
+    return finish_page(figure, y)

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, colours_of, key, sampled, strip
+from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, colours_of, draw_legend, draw_tokens, first_test_example
 from synth.tasks.brevo import Brevo, Question, Word
 
 WIDE = 10.0  # of the picture of a graph, where a level is about 1 high
@@ -14,7 +14,7 @@ def height(question: Question, node: Word) -> int:
     return 1 + max((height(question, parent) for parent in question.parents.get(node, ())), default=-1)
 
 
-def scattered(question: Question, seed: int) -> dict[Word, np.ndarray]:
+def random_layout(question: Question, seed: int) -> dict[Word, np.ndarray]:
     """Places (2,) of the nodes: anywhere along the width, higher the more edges there are below."""
     draw = np.random.default_rng(seed)
     return {
@@ -38,27 +38,27 @@ def clearance(places: dict[Word, np.ndarray], edges: list[tuple[Word, Word]]) ->
 def draw() -> Figure:
     """The graph, leaves at the bottom, with what the asked node depends on, over the document."""
     task = Brevo(nodes=10).hardest()
-    example, words = sampled(task)
-    question = task.read(example.prompt)
+    example, words = first_test_example(task)
+    question = task.parse(example.prompt)
     assert question
     edges = [(child, parent) for child, parents in question.parents.items() for parent in sorted(parents)]
-    places = max((scattered(question, seed) for seed in range(2000)), key=lambda found: clearance(found, edges))
+    places = max((random_layout(question, seed) for seed in range(2000)), key=lambda found: clearance(found, edges))
     figure = Figure(figsize=(8, 6))
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
     for child, parent in edges:
-        colour, width = (PATH, 2) if child in question.needed else (ASIDE, 1)
+        colour, width = (PATH, 2) if child in question.dependencies else (ASIDE, 1)
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": width, "shrinkA": 11, "shrinkB": 11}
         top.annotate("", places[parent], places[child], arrowprops=arrow)
     for node, (x, y) in places.items():
-        colour = GIVEN if node == question.asked else TRAINED if node in question.needed else PLAIN
+        colour = GIVEN if node == question.queried else TRAINED if node in question.dependencies else PLAIN
         box = {"boxstyle": "circle", "fc": colour, "ec": "none"}
         top.text(x, y, str(node[0]), ha="center", va="center", color=INK, bbox=box)
     top.set(xlim=(0, WIDE), ylim=(-0.5, 0.5 + max(y for _, y in places.values())))
     top.set_axis_off()
     colours = colours_of(example)
     colours[example.prompt_length - 2] = GIVEN
-    strip(bottom, words, colours, 20)
-    key(
+    draw_tokens(bottom, words, colours, 20)
+    draw_legend(
         figure,
         {PLAIN: "told: parent, child, ...", GIVEN: "asked", TRAINED: "what it depends on, parents first; trained on"},
     )

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, key
+from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, draw_legend
 from probing.tree_view.parse_trees import Node
 from synth import Corpus, Example
 from synth.cfg import Grammar
@@ -16,7 +16,7 @@ LONGEST = 30  # tokens of a sentence that is still read easily
 MARKED = 12  # the place whose ancestors are shown
 
 
-def short(task: Cfg, most: int) -> Example:
+def first_short_example(task: Cfg, most: int) -> Example:
     """The first test document of seed 0 with at most so many tokens, <bos> and <eos> not counted."""
     block = Corpus(task, 0, "test").documents(0, 64, labels=True)
     return block[int(np.flatnonzero(block.lengths <= most + 2)[0])]
@@ -34,7 +34,7 @@ def nodes_of(grammar: Grammar, example: Example) -> list[list[Node]]:
     return levels
 
 
-def spot(node: Node) -> tuple[float, int]:
+def node_position(node: Node) -> tuple[float, int]:
     """Where a node is drawn: above the middle of its places, the root at height 0."""
     return (node.start + node.stop - 1) / 2, 1 - node.level
 
@@ -48,9 +48,9 @@ def tree(axes: Axes, levels: list[list[Node]], marked: int = -1) -> None:
             look: dict[str, Any] = (
                 {"color": PATH, "lw": 2.2, "zorder": 1} if on else {"color": ASIDE, "lw": 1, "zorder": 0}
             )
-            axes.plot(*zip(spot(parent), spot(node), strict=True), **look)
+            axes.plot(*zip(node_position(parent), node_position(node), strict=True), **look)
             box = {"boxstyle": "round,pad=0.25", "fc": TRAINED if on else PLAIN, "ec": PATH if on else "none"}
-            axes.text(*spot(node), node.symbol, ha="center", va="center", color=INK, fontsize=9, bbox=box)
+            axes.text(*node_position(node), node.symbol, ha="center", va="center", color=INK, fontsize=9, bbox=box)
     axes.set(xlim=(-2.4, levels[0][0].stop), ylim=(0.4 - len(levels), 0.4))
     axes.set_axis_off()
     axes.grid(False)
@@ -68,7 +68,7 @@ def ends(axes: Axes, example: Example, height: float) -> None:
 def draw() -> Figure:
     """The first test sentence that is short enough."""
     task = Cfg("cfg3f", root="16")
-    example = short(task, LONGEST)
+    example = first_short_example(task, LONGEST)
     levels = nodes_of(task.world(), example)
     figure = Figure(figsize=(9, 4.4))
     axes = figure.subplots()
@@ -79,7 +79,7 @@ def draw() -> Figure:
         axes.text(-2.4, -depth, name, va="center", color=INK, fontsize=9)
     axes.text(-2.4, -len(levels), "ends here", va="center", color=INK, fontsize=9)
     axes.set_ylim(-len(levels) - 0.4, 0.4)
-    key(
+    draw_legend(
         figure,
         {
             TRAINED: f"the ancestors of token {MARKED + 1}",

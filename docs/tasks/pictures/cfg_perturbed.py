@@ -12,9 +12,9 @@ from probing.tree_view.parse_trees import Node
 from synth import Example
 from synth.random.rng import rng
 from synth.tasks.cfg import Cfg
-from synth.tasks.cfg_perturbed import STRENGTHS, Kind, PerturbedCfg
+from synth.tasks.cfg_perturbed import STRENGTHS, PerturbationKind, PerturbedCfg
 
-TOLD = {
+TITLES = {
     "clean": "clean: symbols of level 3 over the sentence",
     "terminal": "terminal: any token, by one drawn evenly",
     "random": "random: a symbol of level 3, by one drawn evenly",
@@ -25,7 +25,7 @@ TOLD = {
 def versions(seed: int) -> dict[str, Example]:
     """A sentence without faults and with those of each kind, all grown from the same draws."""
     tasks: dict[str, Cfg] = {"clean": Cfg("cfg3b", "14")}
-    tasks |= {kind: PerturbedCfg("cfg3b", "14", kind, STRENGTHS[kind]) for kind in get_args(Kind)}
+    tasks |= {kind: PerturbedCfg("cfg3b", "14", kind, STRENGTHS[kind]) for kind in get_args(PerturbationKind)}
     return {
         name: task.sample_block(task.world(), rng("a picture", seed), "train", 1, labels=True)[0]
         for name, task in tasks.items()
@@ -47,10 +47,10 @@ def faults(clean: Example, other: Example) -> tuple[set[int], set[int]]:
     return symbols, tokens if same else set()
 
 
-def telling(seed: int) -> bool:
+def is_clear_example(seed: int) -> bool:
     """Whether each kind struck, and at few places."""
     found = versions(seed)
-    struck = [faults(found["clean"], found[kind]) for kind in get_args(Kind)]
+    struck = [faults(found["clean"], found[kind]) for kind in get_args(PerturbationKind)]
     return all(1 <= len(symbols) + len(tokens) <= 2 for symbols, tokens in struck)
 
 
@@ -72,13 +72,13 @@ def boxes(axes: Axes, nodes: list[Node], top: float, struck: set[int], before: l
 
 def draw() -> Figure:
     """The first sentence in which every kind struck once or twice: its symbols of level 3 over its tokens."""
-    found = versions(next(seed for seed in range(1000) if telling(seed)))
+    found = versions(next(seed for seed in range(1000) if is_clear_example(seed)))
     clean = rows(found["clean"])
     figure = Figure(figsize=(9, 5))
     axes = figure.subplots()
     for row, (name, example) in enumerate(found.items()):
         top = 3.2 * row
-        axes.text(0, top - 0.1, TOLD[name], color=INK, fontsize=10)
+        axes.text(0, top - 0.1, TITLES[name], color=INK, fontsize=10)
         for line, nodes, struck in zip((0, 1), rows(example), faults(found["clean"], example), strict=True):
             boxes(axes, nodes, top + line, struck, clean[line])
     widest = max(rows(example)[1][-1].stop for example in found.values())

@@ -3,15 +3,15 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, colours_of, key, sampled, strip
+from pictures import ASIDE, GIVEN, INK, PATH, PLAIN, TRAINED, colours_of, draw_legend, draw_tokens, first_test_example
 from synth.tasks.depo import Depo
 
 
 def draw() -> Figure:
     """The cycle, with the path of the last question, over the document."""
     task = Depo(nodes=8, hops=4, queries=2).hardest()
-    example, words = sampled(task)
-    edges, questions = task.read(example.tokens) or ([], [])
+    example, words = first_test_example(task)
+    edges, questions = task.parse(example.tokens) or ([], [])
     names = task.vocab().names
     after = dict(edges)
     cycle = [edges[0][0]]
@@ -39,6 +39,6 @@ def draw() -> Figure:
     colours = colours_of(example)
     for j in range(example.prompt_length - 2 - len(start), example.prompt_length - 1):
         colours[j] = GIVEN
-    strip(bottom, words, colours, 16)
-    key(figure, {PLAIN: "told: node, node after it, ...", GIVEN: "asked", TRAINED: "answered, and trained on"})
+    draw_tokens(bottom, words, colours, 16)
+    draw_legend(figure, {PLAIN: "told: node, node after it, ...", GIVEN: "asked", TRAINED: "answered, and trained on"})
     return figure

@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from pictures import INK, key
-from pictures.cfg import nodes_of, short, tree
+from pictures import INK, draw_legend
+from pictures.cfg import first_short_example, nodes_of, tree
 from synth.tasks.implicit import ImplicitCfg
 
 BAGS = ("#b9d7f0", "#ffd58a", "#a3a9b3")  # one for each terminal
@@ -14,7 +14,7 @@ def draw() -> Figure:
     """The first test sentence that is short enough: what is hidden above the line, what a model sees below it."""
     task = ImplicitCfg("cfg3b", root="14", words=12)
     world = task.world(0)
-    example = short(task, LONGEST)
+    example = first_short_example(task, LONGEST)
     *hidden, words = nodes_of(world, example)
     colour = dict(zip(world.levels[-2], BAGS, strict=True))
     figure = Figure(figsize=(9, 4.4))
@@ -33,5 +33,5 @@ def draw() -> Figure:
     axes.text(-2.4, middle - 0.15, "seen", color=INK, fontsize=9, va="top")
     axes.set_ylim(-len(hidden) - 0.8, 0.5)
     bags = {fill: f"bag {t}: {' '.join(word for (word,) in world.rules[t])}" for t, fill in colour.items()}
-    key(figure, bags)
+    draw_legend(figure, bags)
     return figure

@@ -2,14 +2,14 @@
 
 from matplotlib.figure import Figure
 
-from pictures import ASIDE, INK, PLAIN, TRAINED, colours_of, key, sampled, strip
+from pictures import ASIDE, INK, PLAIN, TRAINED, colours_of, draw_legend, draw_tokens, first_test_example
 from synth.tasks.mano import Mano
 
 
 def draw() -> Figure:
     """The tree of the expression with the value of every part, over the document."""
     task = Mano(ops=5).hardest()
-    example, words = sampled(task)
+    example, words = first_test_example(task)
     leaves, height = 0, {"deepest": 0}
     figure = Figure(figsize=(8, 5))
     top, bottom = figure.subplots(2, 1, height_ratios=(4, 1))
@@ -24,7 +24,7 @@ def draw() -> Figure:
         else:
             middle, left = draw(at + 1, depth + 1)
             end, right = draw(middle, depth + 1)
-            x, text = (left + right) / 2, f"{words[at]}\n= {task.value(example.tokens[at:end])}"
+            x, text = (left + right) / 2, f"{words[at]}\n= {task.evaluate(example.tokens[at:end])}"
             for child in (left, right):
                 top.plot([x, child], [-depth, -depth - 1], color=ASIDE, lw=1, zorder=0)
         colour = TRAINED if depth == 0 else PLAIN
@@ -37,8 +37,8 @@ def draw() -> Figure:
     top.set(xlim=(-0.7, leaves - 0.3), ylim=(-height["deepest"] - 0.5, 0.5))
     top.set_axis_off()
     top.grid(False)
-    strip(bottom, words, colours_of(example), len(words))
-    key(
+    draw_tokens(bottom, words, colours_of(example), len(words))
+    draw_legend(
         figure,
         {PLAIN: "parts, with their values modulo 23 (not written)", TRAINED: "answer; in the document: trained on"},
     )

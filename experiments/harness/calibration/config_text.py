@@ -12,8 +12,8 @@ from synth.registry import get_task
 from synth.task import Task
 
 
-def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
-    """Field and value of texts like "layers=2,width=64": a piece without = belongs to the value before it.
+def parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Fields and values of texts like "n_layers=2,d_model=64"; a piece without = belongs to the value before it.
 
     Raises UserError that names the option.
     """
@@ -25,7 +25,7 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
             if equals:
                 last = name.strip()
                 if not last or last in found:
-                    raise UserError(f"{option} {text}: give every field once, as in layers=2,width=64")
+                    raise UserError(f"{option} {text}: give every field once, as in n_layers=2,d_model=64")
                 found[last] = value
             elif last:
                 found[last] += f",{piece}"
@@ -34,13 +34,13 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def values_of(cls: type, texts: dict[str, str], option: str) -> dict[str, Any]:
-    """The same with values of the types that a dataclass's fields have. Raises UserError with the nearest field."""
-    return {name: value(cls, name, text, option) for name, text in texts.items()}
+def parse_values(cls: type, texts: dict[str, str], option: str) -> dict[str, Any]:
+    """The values of these texts, each of the type of the dataclass's field. Raises UserError with the nearest field."""
+    return {name: parse_value(cls, name, text, option) for name, text in texts.items()}
 
 
-def value(cls: type, name: str, text: str, option: str) -> Any:
-    """What a text means for the field `name` of a dataclass. Raises UserError for an unknown field or a bad value."""
+def parse_value(cls: type, name: str, text: str, option: str) -> Any:
+    """The value of a text for the field `name` of a dataclass. Raises UserError for an unknown field or a bad value."""
     known = [f.name for f in fields(cls)]
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
@@ -48,59 +48,60 @@ def value(cls: type, name: str, text: str, option: str) -> Any:
         raise UserError(f"{option} {name}={text}: {cls.__name__} has no field {name!r}; {hint}")
     hint = get_type_hints(cls)[name]
     try:
-        return _read(text, hint)
+        return _parse(text, hint)
     except (ValueError, KeyError):
         kind = getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint).replace("typing.", "")
         raise UserError(f"{option} {name}={text}: {name} of {cls.__name__} takes {kind}") from None
 
 
-def _read(text: str, hint: Any) -> Any:
-    """Raises ValueError or KeyError when the text is none of the type's values."""
+def _parse(text: str, hint: Any) -> Any:
+    """The value of a text for a type. Raises ValueError or KeyError if it has no such value."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _first(text, sorted(arguments, key=lambda kind: kind is str))  # any text is a str, so this comes last
+        # any text is a str, so this comes last
+        return _parse_union(text, sorted(arguments, key=lambda kind: kind is str))
     if origin is tuple:
         pieces = [piece for piece in text.split(",") if piece]
         kinds = arguments[:1] * len(pieces) if arguments[-1] is ... else arguments
-        return tuple(_read(piece, kind) for piece, kind in zip(pieces, kinds, strict=True))
+        return tuple(_parse(piece, kind) for piece, kind in zip(pieces, kinds, strict=True))
     if hint in (int, float, str):
         return hint(text)
     known = arguments if origin is Literal else {bool: (True, False), type(None): (None,)}.get(hint, ())
     return {str(each).lower(): each for each in known}[text.lower()]
 
 
-def _first(text: str, kinds: Sequence[Any]) -> Any:
+def _parse_union(text: str, kinds: Sequence[Any]) -> Any:
     for kind in kinds:
         try:
-            return _read(text, kind)
+            return _parse(text, kind)
         except (ValueError, KeyError):
             continue
     raise ValueError
 
 
-def code(value: Any) -> str:
-    """The expression that makes a value: of a dataclass only the fields that differ from their defaults.
+def to_code(value: Any) -> str:
+    """The expression that makes a value; of a dataclass only the fields that differ from their defaults.
 
-    A task from a file is made by get_task. Evaluating it after `imports` gives an equal value.
+    A task from a file is made by get_task. Evaluated after `import_lines`, it gives an equal value.
     """
     if isinstance(value, tuple):
-        return f"({', '.join(map(code, value))}{',' * (len(value) == 1)})"
+        return f"({', '.join(map(to_code, value))}{',' * (len(value) == 1)})"
     if not is_dataclass(value) or isinstance(value, type):
         return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-    given = [f"{f.name}={code(getattr(value, f.name))}" for f in fields(value) if _said(value, f)]
+    given = [f"{f.name}={to_code(getattr(value, f.name))}" for f in fields(value) if _differs_from_default(value, f)]
     if isinstance(value, Task) and value.origin:
-        return f"get_task({', '.join([code(value.origin), *given])})"
+        return f"get_task({', '.join([to_code(value.origin), *given])})"
     return f"{type(value).__name__}({', '.join(given)})"
 
 
-def _said(value: Any, field: Any) -> bool:
+def _differs_from_default(value: Any, field: Any) -> bool:
     if field.default_factory is not MISSING:
         return getattr(value, field.name) != field.default_factory()
     return field.default is MISSING or getattr(value, field.name) != field.default
 
 
-def imports(values: Sequence[Any]) -> list[str]:
-    """The import lines that the code of dataclasses needs, without repetitions."""
+def import_lines(values: Sequence[Any]) -> list[str]:
+    """The import lines that the code of these dataclasses needs, without repetitions."""
     found: dict[str, set[str]] = {}
     for each in values:
         needed = get_task if isinstance(each, Task) and each.origin else type(each)

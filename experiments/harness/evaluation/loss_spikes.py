@@ -1,26 +1,28 @@
-"""What the log of a training says beside its last loss: whether it rose on the way."""
+"""Loss spikes in the history of a training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SPIKE = 0.1  # of the first logged loss: how far above the lowest so far a loss must rise to be called a spike
+SPIKE_THRESHOLD = 0.1  # excess over the running minimum, as a share of the first logged loss
 
 
 @dataclass(frozen=True)
-class TrainingLog:
-    """An evaluation that asks the model nothing: its row holds what `of_history` finds."""
+class LossSpikes:
+    """Evaluation of the training history alone, not of the model."""
+
+    identity_name = "TrainingLog"
 
     def measure(self, *_: Any) -> dict[str, Any]:
         return {}
 
-    def of_history(self, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """spikes: how often the loss (a mean of ten steps) rose by a tenth of the first one above the lowest so far;
-        rise: the largest such rise in nats."""
+    def measure_history(self, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """spikes: how often the logged loss (a mean of ten steps) came to exceed its running minimum by a tenth of the
+        first one; rise: the largest excess over the running minimum, in nats."""
         losses = [row["loss"] for row in history]
         rises = _rises(losses)
-        high = [rise > SPIKE * losses[0] for rise in rises]
-        starts = (now and not before for before, now in zip([False, *high], high, strict=False))
+        in_spike = [rise > SPIKE_THRESHOLD * losses[0] for rise in rises]
+        starts = (now and not before for before, now in zip([False, *in_spike], in_spike, strict=False))
         return {"spikes": sum(starts), "rise": max(rises)}
 
 

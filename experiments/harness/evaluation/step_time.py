@@ -1,36 +1,39 @@
-"""What a training step of an architecture costs, measured in the same way for all, however they were trained."""
+"""Time of a training step of an architecture, measured alike for all, however they were trained."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Pace:
-    """The median time of `passes` forward and backward over random tokens of a batch (rows, window), as in
-    training but eager and without the optimizer, whose work is alike for models of one size. Fresh processes and other
-    work on the machine move it; the ratio between architectures moves less."""
+class StepTime:
+    """Median time of a forward and backward pass over random tokens (batch_size, seq_len).
 
-    rows: int
-    window: int
-    passes: int = 5
+    Eager and without data and optimizer, which cost the same for models of one size; planning.cost.time_training_step
+    times whole steps instead. Other work on the machine changes it; ratios between architectures change less.
+    """
+
+    identity_name = "Pace"
+    batch_size: int = field(metadata={"identity": "rows"})
+    seq_len: int = field(metadata={"identity": "window"})
+    num_passes: int = field(default=5, metadata={"identity": "passes"})
 
     def measure(self, model: Any, task: Any, data_seed: int, seed: int) -> dict[str, Any]:
-        """seconds_a_step."""
+        """{"seconds_a_step": seconds}."""
         import torch
 
         device = model.embed.weight.device
-        tokens = torch.randint(model.vocab_size, (self.rows, self.window), device=device)
-        moments = []
-        for _ in range(self.passes + 2):  # the first two compile and warm up
-            begin = time.perf_counter()
+        tokens = torch.randint(model.vocab_size, (self.batch_size, self.seq_len), device=device)
+        times = []
+        for _ in range(self.num_passes + 2):  # the first two compile and warm up
+            start = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 logits = model.train()(tokens)
                 loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
             loss.backward()
             float(next(model.parameters()).grad.flatten()[0])  # waits for the device
-            moments.append(time.perf_counter() - begin)
+            times.append(time.perf_counter() - start)
             model.zero_grad()
         model.eval()
-        return {"seconds_a_step": median(moments[2:])}
+        return {"seconds_a_step": median(times[2:])}

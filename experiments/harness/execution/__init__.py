@@ -1,1 +1,1 @@
-"""A run, done once: its trainings, cached models, evaluations, several GPUs at one run."""
+"""Execution of one run: trainings, the model cache, evaluations, several ranks."""

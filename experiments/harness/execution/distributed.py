@@ -1,145 +1,116 @@
-"""Several ranks at one experiment, as `accelerate launch experiments/NN_name.py` or torchrun start them.
+"""An experiment on several ranks, started by `accelerate launch experiments/NN_name.py` or torchrun.
 
-The first rank does what a single process does: it takes one run after another, reads, measures, writes and prints. When
-it comes to a training it tells the others which one, a run's id and the number of the stage. They look the run up in
-the experiment, as worker processes do, and train beside it (lm/training/distributed.py). Models that are small enough
-for a stack (fitting.py) it trains alone, so that a table does not depend on the launcher. On several machines the
-folder of runs must be one that all of them see.
+The leader (rank 0) works like a single process. For a training it broadcasts a run's id and the number of a stage; the
+followers look the run up in the experiment and join the training (lm/training/distributed.py). Models small enough for
+an ensemble (fit.py) are trained by the leader alone, so that a table does not depend on the launcher. Several machines
+must share the folder of runs.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness.run import Run, run_id
-from synth.errors import UserError
 
-if TYPE_CHECKING:
-    from experiments.harness.executors.job_spec import Plan, Where
-
-LENGTH = 64  # bytes of an order
-DONE, STOP = "done", "stop"  # the plan is carried out; the first rank has failed
-_listening = False  # in the first rank: the others wait for an order
+ListRuns = Callable[[], Iterable[Run]]  # the runs of the experiment, the same in every rank
+JoinTraining = Callable[[Run, int], None]  # trains a stage (numbered from 1) of a run beside the leader
+ORDER_BYTES = 64
+DONE, STOP = "done", "stop"  # orders: all runs are executed; the leader has failed
+_followers_waiting = False  # in the leader: the followers wait for an order
 
 
-def several() -> bool:
-    """Whether a launcher has started other ranks beside this process."""
+def is_multi_rank() -> bool:
+    """Whether a launcher started this process as one of several ranks."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
-def led(plan: "Plan") -> Iterator[bool]:
-    """Whether this process is to carry out the plan: a single one is, and of several ranks the first.
+def leader_only(list_runs: ListRuns, join: JoinTraining) -> Iterator[bool]:
+    """Yield True in a single process and in the leader of several ranks, False in its followers.
 
-    The others have, once they are told no, taken part in all trainings of it; where the first one fails they end.
+    Followers get False after they joined every training that the leader announced; if the leader fails they exit.
     """
-    if not several():
+    if not is_multi_rank():
         yield True
         return
-    from lm.training.distributed import alone, where
+    from lm.training.distributed import dist_context, single_process
 
-    first = where().is_main_process
-    _channel()  # all ranks must come here, whatever happens to them later
-    if not first:
-        _follow(plan)
+    is_leader = dist_context().is_main_process
+    _order_group()  # made by all ranks together, before one may fail
+    if not is_leader:
+        _follow_leader(list_runs, join)
         yield False
         return
-    global _listening
-    _listening, last = True, STOP
+    global _followers_waiting
+    _followers_waiting, last = True, STOP
     try:
-        with alone():  # a measurement may train something, and the others know nothing of it
+        with single_process():  # an evaluation may train a model on the leader alone
             yield True
         last = DONE
     finally:
-        if _listening:
-            _tell(last)
-        _listening = False
+        if _followers_waiting:
+            _broadcast_order(last)
+        _followers_waiting = False
+
+
+def is_leading() -> bool:
+    """Whether this process is the leader and its followers wait for an order."""
+    return _followers_waiting
 
 
 @contextmanager
-def together(run: Run, stages: int) -> Iterator[None]:
-    """Within it the other ranks, where this process leads some, train the stage with this number (from 1) as well."""
-    global _listening
-    if not _listening:
+def train_on_all_ranks(run: Run, stage_number: int) -> Iterator[None]:
+    """Context in which the followers, if this process leads any, train the same stage (numbered from 1)."""
+    global _followers_waiting
+    if not _followers_waiting:
         yield
         return
-    from lm.training.distributed import alone
+    from lm.training.distributed import single_process
 
-    _tell(f"{run_id(run)} {stages}")
-    _listening = False  # a training that fails here has failed in all ranks, or those left are ended by the launcher
-    with alone(False):
+    _broadcast_order(f"{run_id(run)} {stage_number}")
+    # if the training fails it fails in all ranks, or the launcher ends the others
+    _followers_waiting = False
+    with single_process(False):
         yield
-    _listening = True
+    _followers_waiting = True
 
 
-def in_ranks(where: "Where") -> "Where":
-    """Where runs are carried out when there are several ranks: in the first one.
-
-    Raises UserError where processes beside it are asked for, or where it does not lead the others.
-    """
-    if where.executor != "inline" or (where.jobs or 1) > 1:
-        raise UserError("several ranks work on one run at a time; leave out --jobs and --executor, or the launcher")
-    if not _listening:
-        raise UserError("this command is for a single process; start it without accelerate launch or torchrun")
-    return replace(where, jobs=1)
-
-
-def _follow(plan: "Plan") -> None:
-    """Take part in trainings until the first rank says that it has done with the plan."""
+def _follow_leader(list_runs: ListRuns, join: JoinTraining) -> None:
+    """Join trainings until the leader has executed all runs; ends the process if the leader failed."""
     runs: dict[str, Run] = {}
     try:
-        while (order := _heard()) not in (DONE, STOP):
-            runs = runs or {run_id(run): run for run in plan.experiment.runs(plan.scale, plan.seeds)}
-            identity, stages = order.split()
-            _take_part(plan, runs[identity], int(stages))
+        while (order := _receive_order()) not in (DONE, STOP):
+            runs = runs or {run_id(run): run for run in list_runs()}
+            identity, stage_number = order.split()
+            join(runs[identity], int(stage_number))
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # the first rank says it for all
+        raise SystemExit(130) from None  # the leader prints the message for all ranks
     if order == STOP:
         raise SystemExit(0)
 
 
-def _take_part(plan: "Plan", run: Run, stages: int) -> None:
-    """Train one stage; the first rank keeps the model, and has kept the one before."""
-    from experiments.harness.execution.fit import fit
-    from experiments.harness.execution.trainings import folder_of, train_stage, trained
-
-    if stages > 1 and not folder_of(run, plan.root, stages - 1).exists():
-        raise UserError(
-            f"{plan.root} is not the folder that the first rank has; give --runs one that all machines share"
-        )
-    before = trained(run, plan.root, True, _silent, stages - 1)
-    assert before is not None
-    checkpoint = folder_of(run, plan.root, stages).with_suffix(".partial") / "checkpoint"
-    train_stage(run, run.trainings[stages - 1], before.model, fit, checkpoint, _silent)
-
-
-def _silent(step: int) -> None:
-    """The first rank shows how far all have come."""
-
-
 @cache
-def _channel() -> Any:
-    """A group of its own for orders: over gloo, as a rank that waits in nccl would keep a GPU busy."""
+def _order_group() -> Any:
+    """Process group for orders: gloo, as waiting in NCCL would keep a GPU busy."""
     import torch
 
-    from lm.training.distributed import PATIENCE
+    from lm.training.distributed import TIMEOUT
 
-    return torch.distributed.new_group(timeout=PATIENCE, backend="gloo")
+    return torch.distributed.new_group(timeout=TIMEOUT, backend="gloo")
 
 
-def _tell(order: str) -> None:
+def _broadcast_order(order: str) -> None:
     import torch
 
-    line = torch.tensor(list(order.encode().ljust(LENGTH)), dtype=torch.uint8)
-    torch.distributed.broadcast(line, 0, group=_channel())
+    line = torch.tensor(list(order.encode().ljust(ORDER_BYTES)), dtype=torch.uint8)
+    torch.distributed.broadcast(line, 0, group=_order_group())
 
 
-def _heard() -> str:
+def _receive_order() -> str:
     import torch
 
-    line = torch.zeros(LENGTH, dtype=torch.uint8)
-    torch.distributed.broadcast(line, 0, group=_channel())
+    line = torch.zeros(ORDER_BYTES, dtype=torch.uint8)
+    torch.distributed.broadcast(line, 0, group=_order_group())
     return bytes(line.tolist()).decode().strip()

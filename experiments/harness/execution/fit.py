@@ -1,5 +1,4 @@
-"""How a stage is trained: by lm.train, or, where models are small, by lm.ensemble.train_many in a stack with others or
-alone."""
+"""Train one stage by lm.train, or small models, one or several, by lm.ensemble.train_many."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,32 +8,36 @@ from experiments.harness.run import Run, Stage
 
 if TYPE_CHECKING:
     from lm.model import Decoder
-    from lm.training.train_state import Diverged, Follow, History
+    from lm.training.history import Diverged, History, OnLog
 
-Progress = Callable[[int], None]
-# a stack pays while calls cost more than arithmetic: tokens of a batch times width. The GPU's number is not measured
-LIMITS = {"cpu": 1 << 14, "cuda": 1 << 22}
-CHECKPOINTS = 20  # per training: a killed process loses at most a twentieth of it, or 50 steps
+StepCallback = Callable[[int], None]
+# largest tokens per batch * d_model where an ensemble is faster (kernel launches dominate); cuda: not measured
+MAX_ENSEMBLE_WORK = {"cpu": 1 << 14, "cuda": 1 << 22}
+CHECKPOINTS_PER_TRAINING = 20  # a killed process loses at most a twentieth of it, or 50 steps
 
 
-def in_stack(run: Run) -> bool:
-    """Whether the first training of a run is done by lm.ensemble.train_many, together with others or alone: as it
-    rounds otherwise than lm.train, this must not depend on which runs there are."""
-    if run.model is None or run.train is None or run.train.accumulate > 1:
+def uses_ensemble(run: Run) -> bool:
+    """Whether the first stage of a run is trained by lm.ensemble.train_many, even when it is alone.
+
+    Its rounding differs from lm.train's, so the answer must not depend on the other runs.
+    """
+    if run.model is None or run.train is None or run.train.grad_accum_steps > 1:
         return False
-    from lm.ensemble.stacked_model import stackable
-    from lm.training.loop import where
+    from lm.ensemble.stacked_model import is_stackable
+    from lm.training.loop import dist_context
 
-    place = where()
-    work = run.train.batch * run.train.window * run.model.width
-    return place.num_processes == 1 and work <= LIMITS[place.device.type] and stackable(run.model)
+    ranks = dist_context()
+    work = run.train.batch_size * run.train.seq_len * run.model.d_model
+    return ranks.num_processes == 1 and work <= MAX_ENSEMBLE_WORK[ranks.device.type] and is_stackable(run.model)
 
 
 def fit(
-    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, follow: "Follow | None"
+    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, on_step: StepCallback, on_log: "OnLog | None"
 ) -> "History":
-    """Train a model in place, going on from the checkpoint where there is one; follow: called with every row. Raises
-    what lm.train raises."""
+    """Train a model in place with lm.train, resuming from the checkpoint if there is one, and return its history.
+
+    on_log: called with every row of the history. Raises what lm.train raises, Diverged among them.
+    """
     from lm.training.loop import train
 
     return train(
@@ -44,39 +47,42 @@ def fit(
         data_seed=run.seeds.data,
         order_seed=run.seeds.order,
         folder=checkpoint,
-        checkpoint_every=_every(stage),
-        progress=lambda step, steps, loss: progress(step),
-        follow=follow,
+        checkpoint_every=_checkpoint_interval(stage),
+        on_step=lambda step, steps, loss: on_step(step),
+        on_log=on_log,
     )
 
 
-def fit_in_stack(
-    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, progress: Progress, follow: "Follow | None"
+def fit_ensemble_of_one(
+    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, on_step: StepCallback, on_log: "OnLog | None"
 ) -> "History":
-    """As a stack of one, whose rows are followed when it is over. Raises Diverged as `fit`."""
+    """Like `fit`, with lm.ensemble.train_many; rows are logged when the training is over."""
     from lm.ensemble.stacked_model import Unstackable
-    from lm.training.train_state import Diverged
+    from lm.training.history import Diverged
 
     try:
-        (history,) = fit_stack([run], [model], [checkpoint], [progress])
+        (history,) = fit_ensemble([run], [model], [checkpoint], [on_step])
     except Unstackable:
-        return fit(run, stage, model, checkpoint, progress, follow)
+        return fit(run, stage, model, checkpoint, on_step, on_log)
     rows = history.history or () if isinstance(history, Diverged) else history
-    if follow is not None:
+    if on_log is not None:
         for row in rows:
-            follow(row)
+            on_log(row)
     if isinstance(history, Diverged):
         raise history
     return history
 
 
-def fit_stack(
-    runs: Sequence[Run], models: "Sequence[Decoder]", checkpoints: Sequence[Path], progress: Sequence[Progress]
+def fit_ensemble(
+    runs: Sequence[Run],
+    models: "Sequence[Decoder]",
+    checkpoints: Sequence[Path],
+    step_callbacks: Sequence[StepCallback],
 ) -> "list[History | Diverged]":
-    """The first trainings of runs that can be trained together."""
+    """Train the first stage of several runs together, in place; a model that diverged has its error as history."""
     from lm.ensemble.train_many import train_many
 
-    stages = [run.trainings[0] for run in runs]
+    stages = [run.stages[0] for run in runs]
     return train_many(
         models,
         [stage.task for stage in stages],
@@ -84,11 +90,11 @@ def fit_stack(
         data_seeds=[run.seeds.data for run in runs],
         order_seeds=[run.seeds.order for run in runs],
         folders=checkpoints,
-        checkpoint_every=_every(stages[0]),
-        progress=lambda number, step: progress[number](step),
+        checkpoint_every=_checkpoint_interval(stages[0]),
+        on_step=lambda number, step: step_callbacks[number](step),
     )
 
 
-def _every(stage: Stage) -> int:
+def _checkpoint_interval(stage: Stage) -> int:
     """Steps between two checkpoints."""
-    return max(50, stage.train.steps // CHECKPOINTS)
+    return max(50, stage.train.steps // CHECKPOINTS_PER_TRAINING)

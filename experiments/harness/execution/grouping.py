@@ -1,39 +1,39 @@
-"""Which runs are trained together: those whose first trainings differ in seeds, rates and data alone
+"""Group runs that can be trained together: their first stages differ only in seeds, learning rates and data
 (lm.ensemble.train_many).
 
-Grouping changes neither runs nor ids, only who trains the first stage: the worker that is given a group trains its
-models at once, keeps them, and then carries out every run as ever. Numbers behind the limits: docs/many.md.
+Grouping changes neither runs nor ids: a worker trains the models of a group together, caches them, and then executes
+every run as usual. Measurements behind the limits: docs/many.md.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.harness.execution.fit import in_stack
-from experiments.harness.execution.trainings import folder_of
+from experiments.harness.execution.fit import uses_ensemble
+from experiments.harness.execution.model_cache import model_dir
 from experiments.harness.run import Run
 
-MOST = 16  # models in a group
+MAX_GROUP_SIZE = 16  # models in a group
 
 
-def in_groups(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
-    """The runs in the order of each group's first, spread over so many jobs; most are groups of one."""
+def group_runs(runs: Sequence[Run], root: Path, jobs: int) -> list[list[Run]]:
+    """Split runs into groups that can be trained together, balanced over `jobs`; most groups have one run."""
     together: dict[object, list[Run]] = defaultdict(list)
     for number, run in enumerate(runs):
         together[_key(run, root) or number].append(run)
     groups = []
     for alike in together.values():
-        rounds = -(-len(alike) // (MOST * jobs))
-        size = -(-len(alike) // (rounds * jobs))  # so that no job is left with half of what another has
+        rounds = -(-len(alike) // (MAX_GROUP_SIZE * jobs))
+        size = -(-len(alike) // (rounds * jobs))  # equal sizes, so that all jobs end together
         groups += [alike[begin : begin + size] for begin in range(0, len(alike), size)]
     return groups
 
 
 def _key(run: Run, root: Path) -> object:
-    """Equal for runs that can be trained together; None for one that is better trained alone, or is trained."""
-    if not in_stack(run) or folder_of(run, root, 1).exists():
+    """Equal for runs that can be trained together; None for a run that is not grouped, or whose model is cached."""
+    if not uses_ensemble(run) or model_dir(run, root, 1).exists():
         return None
-    from lm.ensemble.train_many import alike
+    from lm.ensemble.train_many import shared_settings
 
     assert run.model is not None and run.train is not None
-    return run.model, run.model.ids(run.task.vocab()), alike(run.train)
+    return run.model, run.model.model_vocab_size(run.task.vocab()), shared_settings(run.train)

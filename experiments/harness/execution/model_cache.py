@@ -1,104 +1,117 @@
-"""Trained models on the disk: where each lies, and how it gets there and back whole.
+"""Cache of trained models on disk: paths, locks, loading and atomic storing.
 
 runs/.models/<key>/          a model after some trainings: model/, history.json, training.json
 runs/.models/<key>.partial/  a training in progress: checkpoint/, from which a killed one goes on
-runs/.models/<key>.damaged   what was found there and was not whole, until the next of its kind
+runs/.models/<key>.damaged   the last damaged folder of this key, put aside
 
-The key is the hash of all that decides the weights. A model may be deleted at any time: it is trained again when it is
-next needed, and finished runs stay as they are.
+The key is the hash of all that determines the weights. A model may be deleted at any time: it is trained again when
+needed, and finished runs keep their results.
 """
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.atomic_io import put_aside, read_json, sync_tree, write_json
+from experiments.harness.atomic_io import exclusive_lock, quarantine, read_json, write_json
 from experiments.harness.provenance import provenance
 from experiments.harness.run import Run
-from synth.atomic_io import sync
+from synth.atomic_io import publish_folder
 from synth.errors import UserError
 from synth.identity import canonical, digest
 
 if TYPE_CHECKING:
     from lm.model import Decoder
 
-# of one training: its rows, the exposures of its items (mean, min, max) or None, and the step where it diverged
-Record = dict[str, Any]
+# of one training: its rows, the exposures of its items (mean, min, max) or None, and the step if it diverged
+TrainingRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model, and the records of the trainings it has had."""
+class TrainedModel:
+    """A model and the records of its trainings, one per stage."""
 
     model: Any  # a Decoder, or None for a run without a model and where a training diverged
-    records: tuple[Record, ...] = ()
+    records: tuple[TrainingRecord, ...] = ()
 
     @property
     def diverged(self) -> int | None:
-        """The step, of the last training, at or before which it diverged; None when it did not."""
+        """Step of the last training at or before which it diverged; None if it did not."""
         return self.records[-1].get("diverged") if self.records else None
 
 
-def key_of(run: Run, stages: int) -> str:
-    """Twelve hexadecimal characters that stand for the model after the first `stages` trainings of a run."""
+def cache_key(run: Run, num_stages: int) -> str:
+    """Hash of all that determines the weights after the first `num_stages` stages, as 12 hexadecimal characters."""
     from lm.config import VERSION
 
-    trainings = run.trainings[:stages]
-    versions = [stage.task.version for stage in trainings]
-    return digest([run.model, trainings, versions, run.seeds, VERSION], size=6)
+    stages = run.stages[:num_stages]
+    versions = [stage.task.version for stage in stages]
+    return digest([run.model, stages, versions, run.seeds, VERSION], size=6)
 
 
-def folder_of(run: Run, root: Path, stages: int) -> Path:
-    """Where that model is kept."""
-    return root / ".models" / key_of(run, stages)
+def model_dir(run: Run, root: Path, num_stages: int) -> Path:
+    """Folder in the cache of the model after the first `num_stages` stages; it need not exist."""
+    return root / ".models" / cache_key(run, num_stages)
 
 
-def checkpoint_of(folder: Path) -> Path:
-    """Where the training of the model that will be kept in `folder` saves itself."""
+def checkpoint_dir(folder: Path) -> Path:
+    """Folder of the training checkpoint while the model of `folder` is being trained."""
     return folder.with_suffix(".partial") / "checkpoint"
 
 
-def read(folder: Path) -> Trained:
-    """What is kept in a folder; the model is None when it diverged. Raises UserError when nothing whole is there."""
+def model_lock(folder: Path, wait: bool) -> AbstractContextManager[bool]:
+    """Lock on training the model of `folder`; yields False if another process holds it and `wait` is False."""
+    return exclusive_lock(folder.parents[1] / ".locks" / f"model-{folder.name}", wait)
+
+
+def load_cached(folder: Path) -> TrainedModel:
+    """Load a cached model onto this process's device, with its records; the model is None if its training diverged.
+
+    Raises UserError if the entry is missing or damaged.
+    """
     from lm.pretrained import load
-    from lm.training.loop import where
+    from lm.training.loop import dist_context
 
-    kept = Trained(None, tuple(read_json(folder / "history.json")))
-    return kept if kept.diverged is not None else Trained(load(folder / "model").to(where().device), kept.records)
+    record_only = TrainedModel(None, tuple(read_json(folder / "history.json")))
+    if record_only.diverged is not None:
+        return record_only
+    return TrainedModel(load(folder / "model").to(dist_context().device), record_only.records)
 
 
-def find(folder: Path) -> Trained | None:
-    """The same; None when nothing is there, or nothing whole."""
+def load_cached_or_none(folder: Path) -> TrainedModel | None:
+    """Like `load_cached`, but None if the entry is missing or damaged."""
     try:
-        return read(folder)
-    except (UserError, TypeError, AttributeError, KeyError):  # the latter: whole, and yet no records
+        return load_cached(folder)
+    except (UserError, TypeError, AttributeError, KeyError):  # the last three: valid JSON that is no list of records
         return None
 
 
-def keep(run: Run, folder: Path, stages: int, model: "Decoder", records: tuple[Record, ...], together: int = 1) -> None:
-    """Put a trained model in its folder, or, of one that diverged, the records; together: how many were trained at
-    once."""
+def store_model(
+    run: Run, folder: Path, num_stages: int, model: "Decoder", records: tuple[TrainingRecord, ...], group_size: int = 1
+) -> None:
+    """Write a trained model and its records to its cache folder, atomically; the records alone if it diverged.
+
+    group_size: number of models that were trained together.
+    """
     from lm.pretrained import save
 
     if folder.exists():
-        put_aside(folder, "is not whole, or of another version", "trained again")
+        quarantine(folder, "is not whole, or of another version", "trained again")
     partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial / "model", ignore_errors=True)  # a kill may have left half of one
-    if Trained(None, records).diverged is None:
+    shutil.rmtree(partial / "model", ignore_errors=True)  # a killed process may have left a part
+    if TrainedModel(None, records).diverged is None:
         save(model, partial / "model")
     write_json(partial / "history.json", records)
-    described = {"model": run.model, "trainings": run.trainings[:stages], "seeds": run.seeds, "together": together}
+    described = {"model": run.model, "trainings": run.stages[:num_stages], "seeds": run.seeds, "together": group_size}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
-    shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
-    sync_tree(partial)
-    os.rename(partial, folder)
-    sync(folder.parent)
+    shutil.rmtree(checkpoint_dir(folder), ignore_errors=True)
+    publish_folder(partial, folder)
 
 
 def link_model(folder: Path, to: Path) -> None:
-    """The same model in another folder, without a second copy on the disk where the file system can."""
+    """Hard-link a model's files into another folder; copy them where the file system has no hard links."""
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
     for path in folder.iterdir():

@@ -1,4 +1,4 @@
-"""Trainings of experiments in a tracker: one run of the tracker for each, under runs/.tracking/<tracker>/."""
+"""Experiment trackers: every training is one run of the tracker, under runs/.tracking/<tracker>/."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING
 from experiments.harness.run import Run
 
 if TYPE_CHECKING:
-    from lm.training.train_state import Follow
+    from lm.training.history import OnLog
 
-FOLDER = ".tracking"
+TRACKING_DIR = ".tracking"
 
 
-def followed(track: str, run: Run, root: Path, stages: int, key: str) -> "AbstractContextManager[Follow | None]":
-    """What shows the training that ends a run's first `stages`, for `with`; key: of the model it makes."""
-    from lm.training.trackers import tracking
+def tracker_for(
+    tracker: str, run: Run, root: Path, num_stages: int, key: str
+) -> "AbstractContextManager[OnLog | None]":
+    """Context manager that opens the tracker of the last of `num_stages` stages; key: the model's cache key."""
+    from lm.training.trackers import open_tracker
 
-    stage = [f"stage {stages}"] if run.then else []
+    stage = [f"stage {num_stages}"] if run.later_stages else []
     name = " ".join([run.experiment, run.label, *stage, key])
     model = asdict(run.model) if run.model else {}
-    settings = {**model, **asdict(run.trainings[stages - 1].train), **asdict(run.seeds), **dict(run.tags)}
-    return tracking(track, root / FOLDER / track, name, settings)
+    settings = {**model, **asdict(run.stages[num_stages - 1].train), **asdict(run.seeds), **dict(run.tags)}
+    return open_tracker(tracker, root / TRACKING_DIR / tracker, name, settings)
 
 
-def tell(track: str, run: Run, root: Path, key: str, rows: Iterable[Mapping[str, float]]) -> None:
-    """Show a first training that is over: those of a group are not followed, as they share their steps."""
-    with followed(track, run, root, 1, key) as follow:
+def replay_to_tracker(tracker: str, run: Run, root: Path, key: str, rows: Iterable[Mapping[str, float]]) -> None:
+    """Log a finished first stage row by row: models trained in a group share their steps and are not logged live."""
+    with tracker_for(tracker, run, root, 1, key) as follow:
         if follow is not None:
             for row in rows:
                 follow(row)

@@ -1,7 +1,6 @@
-"""Trainings, each done once: not again for another evaluation, and not for another finetuning.
+"""Train each stage once and cache the model for runs that differ only later.
 
-A training is done under runs/.locks/model-<key>, from the last checkpoint that a killed one has left; what it makes is
-kept in runs/.models/ (kept.py).
+A training holds the lock of its model and resumes from the last checkpoint of a killed one (model_cache.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -9,180 +8,202 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from experiments.harness.atomic_io import locked, put_aside
-from experiments.harness.execution.distributed import together
-from experiments.harness.execution.fit import Progress, fit, fit_in_stack, fit_stack, in_stack
+from experiments.harness.atomic_io import quarantine
+from experiments.harness.execution.distributed import train_on_all_ranks
+from experiments.harness.execution.fit import StepCallback, fit, fit_ensemble, fit_ensemble_of_one, uses_ensemble
 from experiments.harness.execution.model_cache import (
-    Record,
-    Trained,
-    checkpoint_of,
-    find,
-    folder_of,
-    keep,
-    key_of,
-    read,
+    TrainedModel,
+    TrainingRecord,
+    checkpoint_dir,
+    load_cached,
+    load_cached_or_none,
+    model_dir,
+    model_lock,
+    store_model,
 )
-from experiments.harness.execution.trackers import followed, tell
+from experiments.harness.execution.trackers import replay_to_tracker, tracker_for
 from experiments.harness.run import Rows, Run, Stage
-from synth.mixture import main_part, one_vocab
+from synth.errors import UserError
+from synth.mixture import main_part, shared_vocab
 
 if TYPE_CHECKING:
     from lm.model import Decoder
-    from lm.training.train_state import Diverged, Follow, History
+    from lm.training.history import Diverged, History, OnLog
 
-__all__ = ["check", "folder_of", "key_of", "rows_of", "train_together", "trained"]
-
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
-def check(run: Run) -> None:
-    """Raise UserError for trainings that could not be done one after another, before the first takes its time."""
-    one_vocab([run.task, *(stage.task for stage in run.then)])
-    if any(stage.rank for stage in run.then):
+def check_stages(run: Run) -> None:
+    """Raise UserError for stages without a common vocabulary, or for LoRA without peft, before anything is trained."""
+    shared_vocab([run.task, *(stage.task for stage in run.later_stages)])
+    if any(stage.lora_rank for stage in run.later_stages):
         from lm.transforms.lora import require_peft
 
         require_peft()
 
 
-def trained(
-    run: Run, root: Path, wait: bool, progress: Progress, stages: int | None = None, track: str = ""
-) -> Trained | None:
-    """The model after the first `stages` (default: all) trainings of a run, kept or made now.
+def train_or_load(
+    run: Run, root: Path, wait: bool, on_step: StepCallback, num_stages: int | None = None, tracker: str = ""
+) -> TrainedModel | None:
+    """The model after the first `num_stages` (default: all) stages of a run, from the cache or trained now.
 
-    progress is called with the number of optimizer steps done, also of the stages before; track: a tracker of
-    lm.training.trackers, or "", in which the trainings that are done now are shown. Another process's training is
-    waited for, or, with wait=False, given up: the result is then None. Locks are taken from the last stage to the
-    first, so that processes never wait for each other. A damaged model is put aside and made anew. A training that
-    diverges is recorded as one and leaves no model; those that were to follow are left out.
+    on_step: called with the number of optimizer steps done, those of earlier stages included. tracker: a tracker of
+    lm.training.trackers, or "" for none. wait: whether to wait while another process trains the model; if False, None
+    is returned instead. Locks are taken from the last stage to the first, so that processes cannot deadlock. A damaged
+    model is put aside and trained again. A training that diverges is recorded without a model and ends the run.
     """
-    stages = len(run.trainings) if stages is None else stages
-    if stages == 0:
-        return Trained(_start(run))
-    folder = folder_of(run, root, stages)
-    if kept := find(folder):
-        return kept
-    with locked(root / ".locks" / f"model-{folder.name}", wait) as mine:
-        if not mine:
+    num_stages = len(run.stages) if num_stages is None else num_stages
+    if num_stages == 0:
+        return TrainedModel(_start(run))
+    folder = model_dir(run, root, num_stages)
+    if trained := load_cached_or_none(folder):
+        return trained
+    with model_lock(folder, wait) as acquired:
+        if not acquired:
             return None
-        if kept := find(folder):  # the process that we waited for has made it
-            return kept
-        before = trained(run, root, wait, progress, stages - 1, track)
+        if trained := load_cached_or_none(folder):  # by the process that we waited for
+            return trained
+        before = train_or_load(run, root, wait, on_step, num_stages - 1, tracker)
         if before is None or before.diverged is not None:
             return before
-        return _make(run, folder, stages, before, progress, track)
+        return _train_and_store(run, folder, num_stages, before, on_step, tracker)
 
 
 def _start(run: Run) -> "Decoder":
     from lm.model import build
-    from lm.training.loop import where
+    from lm.training.loop import dist_context
 
     assert run.model is not None
-    return build(run.model, run.model.ids(run.task.vocab()), run.seeds.init).to(where().device)
+    return build(run.model, run.model.model_vocab_size(run.task.vocab()), run.seeds.init).to(dist_context().device)
 
 
-def _make(run: Run, folder: Path, stages: int, before: Trained, progress: Progress, track: str) -> Trained:
-    """Train the last of the stages and keep the model. It is then read from the disk, so that a table does not depend
-    on which of its runs came first."""
-    done = sum(earlier.train.steps for earlier in run.trainings[: stages - 1])
-    stage = run.trainings[stages - 1]
-    stacked = stages == 1 and in_stack(run)  # too small for several ranks to pay
-    how, others = (fit_in_stack, nullcontext()) if stacked else (fit, together(run, stages))
-    with followed(track, run, folder.parents[1], stages, folder.name) as follow, others:
-        fit_to = (checkpoint_of(folder), lambda step: progress(done + step), follow)
-        model, record = train_stage(run, stage, before.model, how, *fit_to)
-    keep(run, folder, stages, model, (*before.records, record))
-    return read(folder)
+def _train_and_store(
+    run: Run, folder: Path, num_stages: int, before: TrainedModel, on_step: StepCallback, tracker: str
+) -> TrainedModel:
+    """Train stage `num_stages` and cache the model. It is loaded from disk, so that a table does not depend on which
+    run came first."""
+    done = sum(earlier.train.steps for earlier in run.stages[: num_stages - 1])
+    stage = run.stages[num_stages - 1]
+    ensemble = num_stages == 1 and uses_ensemble(run)  # too small for several ranks to pay
+    fit_function = fit_ensemble_of_one if ensemble else fit
+    ranks = nullcontext() if ensemble else train_on_all_ranks(run, num_stages)
+    with tracker_for(tracker, run, folder.parents[1], num_stages, folder.name) as on_log, ranks:
+        checkpoint = checkpoint_dir(folder)
+        model, record = train_stage(
+            run, stage, before.model, fit_function, checkpoint, lambda step: on_step(done + step), on_log
+        )
+    store_model(run, folder, num_stages, model, (*before.records, record))
+    return load_cached(folder)
 
 
 def train_stage(
     run: Run,
     stage: Stage,
     model: "Decoder",
-    how: Callable[..., "History"],
+    fit_function: Callable[..., "History"],
     checkpoint: Path,
-    progress: Progress,
-    follow: "Follow | None" = None,
-) -> "tuple[Decoder, Record]":
-    """The model after a stage, and the stage's record; with `fit`, all ranks that there are must call it (ranks.py)."""
-    from lm.training.train_state import Diverged
-    from lm.transforms.lora import adapt, merged
+    on_step: StepCallback,
+    on_log: "OnLog | None" = None,
+) -> "tuple[Decoder, TrainingRecord]":
+    """Train one stage; return the model and the stage's record. With `fit` every rank must call it (distributed.py)."""
+    from lm.training.history import Diverged
+    from lm.transforms.lora import add_lora, merge_lora
 
-    model = adapt(model, stage.rank, stage.embed_rank, run.seeds.init) if stage.rank else model.train()
+    rank, embed_rank = stage.lora_rank, stage.lora_embed_rank
+    model = add_lora(model, rank, embed_rank, run.seeds.init) if rank else model.train()
     try:
-        history = _despite_damage(lambda: how(run, stage, model, checkpoint, progress, follow))
+        history = _retry_damaged_checkpoint(lambda: fit_function(run, stage, model, checkpoint, on_step, on_log))
     except Diverged as error:
         return model, _record(run, stage, error)
-    return merged(model) if stage.rank else model, _record(run, stage, history)
+    return merge_lora(model) if rank else model, _record(run, stage, history)
 
 
-def _despite_damage(work: Callable[[], Made]) -> Made:
-    """What it returns; a checkpoint that is not whole is put aside, and that training begins again."""
-    from lm.training.checkpoint import Damaged
-    from lm.training.loop import where
+def join_training(run: Run, stage_number: int, runs_dir: Path) -> None:
+    """Train a stage (numbered from 1) as a follower; the leader stores the model. Raises UserError if this machine does
+    not see the leader's folder of runs."""
+    if stage_number > 1 and not model_dir(run, runs_dir, stage_number - 1).exists():
+        mend = "give --runs-dir one that all machines share"
+        raise UserError(f"{runs_dir} is not the folder that the first rank has; {mend}")
+    before = train_or_load(run, runs_dir, True, _ignore_step, stage_number - 1)
+    assert before is not None
+    checkpoint = checkpoint_dir(model_dir(run, runs_dir, stage_number))
+    train_stage(run, run.stages[stage_number - 1], before.model, fit, checkpoint, _ignore_step)
+
+
+def _ignore_step(step: int) -> None:
+    """The leader shows the progress of all ranks."""
+
+
+def _retry_damaged_checkpoint(work: Callable[[], T]) -> T:
+    """Call `work` until no checkpoint is damaged; a damaged one is put aside and its training begins again."""
+    from lm.training.checkpoint import DamagedCheckpoint
+    from lm.training.loop import dist_context
 
     while True:
         try:
             return work()
-        except Damaged as error:
-            place = where()
-            if place.is_main_process:
-                put_aside(error.folder.parents[1], "holds a damaged checkpoint", "its training begins again")
-            place.wait_for_everyone()
+        except DamagedCheckpoint as error:
+            ranks = dist_context()
+            if ranks.is_main_process:
+                quarantine(error.folder.parents[1], "holds a damaged checkpoint", "its training begins again")
+            ranks.wait_for_everyone()
 
 
-def _record(run: Run, stage: Stage, history: "History | Diverged") -> Record:
-    from lm.training.train_state import Diverged
+def _record(run: Run, stage: Stage, history: "History | Diverged") -> TrainingRecord:
+    from lm.training.history import Diverged
 
     if isinstance(history, Diverged):
         return {"rows": list(history.history or ()), "exposures": None, "diverged": history.step}
-    record: Record = {"rows": list(history), "exposures": None}
+    record: TrainingRecord = {"rows": list(history), "exposures": None}
     if history.exposures is not None:
         part = main_part(stage.task)
-        seen = history.exposures[: part.items(part.world(run.seeds.data))]
+        seen = history.exposures[: part.num_items(part.world(run.seeds.data))]
         record["exposures"] = [float(seen.mean()), int(seen.min()), int(seen.max())]
     return record
 
 
-def train_together(runs: Sequence[Run], root: Path, progress: Sequence[Progress], track: str = "") -> None:
-    """Train the first stage of several runs at once and keep the models, so that `trained` finds them.
+def train_group(runs: Sequence[Run], root: Path, step_callbacks: Sequence[StepCallback], tracker: str = "") -> None:
+    """Train the first stage of several runs together and cache the models, where `train_or_load` finds them.
 
-    progress: for each run, called with the number of its steps done; track: as in `trained`, but each training is shown
-    when all are over. What is kept, or at work in another process, is left out. Does nothing where less than two are to
-    be trained, or they cannot be trained together.
+    step_callbacks: one per run, called with the number of its steps done. tracker: as in `train_or_load`, but logged
+    at the end. Skips models that are cached or that another process trains; does nothing if fewer than two remain, or
+    if they cannot be trained together.
     """
     from lm.ensemble.stacked_model import Unstackable
 
     with ExitStack() as stack:
-        todo: dict[Path, tuple[Run, Progress]] = {}
-        for run, told in zip(runs, progress, strict=True):
-            folder = folder_of(run, root, 1)
+        todo: dict[Path, tuple[Run, StepCallback]] = {}
+        for run, on_step in zip(runs, step_callbacks, strict=True):
+            folder = model_dir(run, root, 1)
             if folder in todo or folder.exists():
                 continue
-            mine = stack.enter_context(locked(root / ".locks" / f"model-{folder.name}", wait=False))
-            if mine and not folder.exists():
-                todo[folder] = run, told
+            acquired = stack.enter_context(model_lock(folder, wait=False))
+            if acquired and not folder.exists():
+                todo[folder] = run, on_step
         if len(todo) < 2:
             return
-        group, told_of = zip(*todo.values(), strict=True)
-        checkpoints = [checkpoint_of(folder) for folder in todo]
+        group, group_callbacks = zip(*todo.values(), strict=True)
+        checkpoints = [checkpoint_dir(folder) for folder in todo]
 
         def work() -> "tuple[list[Decoder], list[History | Diverged]]":
             models = [_start(run).train() for run in group]  # anew: some may be restored when another turns out damaged
-            return models, fit_stack(group, models, checkpoints, told_of)
+            return models, fit_ensemble(group, models, checkpoints, group_callbacks)
 
         try:
-            models, histories = _despite_damage(work)
+            models, histories = _retry_damaged_checkpoint(work)
         except Unstackable:
             return
         for run, folder, model, history in zip(group, todo, models, histories, strict=True):
-            record = _record(run, run.trainings[0], history)
-            tell(track, run, root, folder.name, record["rows"])
-            keep(run, folder, 1, model, (record,), len(group))
+            record = _record(run, run.stages[0], history)
+            replay_to_tracker(tracker, run, root, folder.name, record["rows"])
+            store_model(run, folder, 1, model, (record,), len(group))
 
 
-def rows_of(records: tuple[Record, ...]) -> Rows:
-    """The rows of all trainings, in order; where there are several, with the number of the stage (0, 1, ...), and step,
-    tokens, documents and seconds counted from the beginning of the first."""
+def concatenate_histories(records: tuple[TrainingRecord, ...]) -> Rows:
+    """The rows of all stages in order; step, tokens, documents and seconds count from the start of the first stage.
+
+    With several stages every row has a column `stage` (0, 1, ...).
+    """
     rows: Rows = []
     for number, record in enumerate(records):
         before = rows[-1] if rows else {}

@@ -1,55 +1,70 @@
-"""Where the runs of an experiment are carried out: in processes of this machine, on a Ray cluster, or by Slurm.
+"""Executors of the runs of an experiment: in processes of this machine, on a Ray cluster, or by Slurm.
 
-One executor is one file with `carry_out(plan, waiting, where, bar)`, which yields each run as it is done. All of them
-call the same `execute(run)`, so that with one thread a run a CPU gives the same bits from each (work.py).
+An executor is a module with `execute_all(spec, runs, config, bar)`, which yields each run when it is done. All call the
+same `execute(run)`, so that on CPU, with one thread per run, all give bit-identical results.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from experiments.harness.execution.distributed import in_ranks, several
-from experiments.harness.execution.execute import finished, readable
-from experiments.harness.executors.job_spec import Listed, Plan, Source, Where
-from experiments.harness.executors.scheduling import longest_first
+from experiments.harness.execution.distributed import is_leading, is_multi_rank
+from experiments.harness.execution.execute import has_result, has_valid_result
+from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, RunSource, StaticRuns
+from experiments.harness.executors.scheduling import schedule
 from experiments.harness.run import Run
+from synth.errors import UserError
 
-__all__ = ["EXECUTORS", "Listed", "Plan", "Source", "Where", "check_executor", "run_all"]
+__all__ = ["EXECUTORS", "StaticRuns", "JobSpec", "RunSource", "ExecutorConfig", "check_executor", "run_all"]
 EXECUTORS = ("inline", "ray", "slurm")
 
 
-def check_executor(where: Where) -> None:
-    """Raise UserError for what the executor needs and is not here, before anything is made for it."""
-    module = import_module(f"{__name__}.{where.executor}")
+def check_executor(config: ExecutorConfig) -> None:
+    """Raise UserError if the executor cannot be used on this machine."""
+    module = import_module(f"{__name__}.{config.executor}")
     if hasattr(module, "check"):
-        module.check(where)
+        module.check(config)
 
 
-def run_all(plan: Plan, runs: Sequence[Run], where: Where, done: Callable[[Run], None], bar: Any = None) -> None:
-    """Carry out the runs that have no result yet; `done` is called after each.
+def run_all(
+    spec: JobSpec, runs: Sequence[Run], config: ExecutorConfig, on_run_done: Callable[[Run], None], bar: Any = None
+) -> None:
+    """Execute the runs that have no valid result yet; `on_run_done` is called after each.
 
-    bar: a larger one, at 0, that these runs are part of (counted in steps, as tqdm's), by default one of their own.
+    bar: a tqdm-like progress bar at 0 that counts optimizer steps; by default a new one.
     Raises UserError or OSError of the first run that fails; finished runs keep their results.
     """
-    waiting = [run for run in longest_first(runs) if not readable(run, plan.root)]
-    if not waiting:
+    todo = [run for run in schedule(runs) if not has_valid_result(run, spec.runs_dir)]
+    if not todo:
         return
-    where = in_ranks(where) if several() else where
-    executor = import_module(f"{__name__}.{where.executor}")
-    with _bar(waiting, len(runs)) if bar is None else nullcontext(bar) as bar:
-        for run in executor.carry_out(plan, waiting, where, bar):
-            count = sum(finished(each, plan.root) for each in runs)
+    config = leader_config(config) if is_multi_rank() else config
+    executor = import_module(f"{__name__}.{config.executor}")
+    with _progress_bar(todo, len(runs)) if bar is None else nullcontext(bar) as bar:
+        for run in executor.execute_all(spec, todo, config, bar):
+            count = sum(has_result(each, spec.runs_dir) for each in runs)
             bar.set_postfix_str(f"{count} of {len(runs)} runs", refresh=sys.stderr.isatty())
-            done(run)
+            on_run_done(run)
 
 
-def _bar(waiting: list[Run], total: int) -> Any:
+def leader_config(config: ExecutorConfig) -> ExecutorConfig:
+    """The configuration for the leader of several ranks: one job.
+
+    Raises UserError for another executor or several jobs, and for a command that cannot run on several ranks.
+    """
+    if config.executor != "inline" or (config.jobs or 1) > 1:
+        raise UserError("several ranks work on one run at a time; leave out --jobs and --executor, or the launcher")
+    if not is_leading():
+        raise UserError("this command is for a single process; start it without accelerate launch or torchrun")
+    return replace(config, jobs=1)
+
+
+def _progress_bar(todo: list[Run], total: int) -> Any:
     from tqdm import tqdm
 
-    steps = sum(run.steps for run in waiting)
-    # a log file wants a line now and then, a terminal a moving bar
-    interval = 0.2 if sys.stderr.isatty() else 60.0
-    already = f"{total - len(waiting)} of {total} runs"
-    return tqdm(total=steps, unit="step", mininterval=interval, maxinterval=interval, postfix=already, smoothing=0.05)
+    steps = sum(run.steps for run in todo)
+    interval = 0.2 if sys.stderr.isatty() else 60.0  # a log file needs no moving bar
+    count = f"{total - len(todo)} of {total} runs"
+    return tqdm(total=steps, unit="step", mininterval=interval, maxinterval=interval, postfix=count, smoothing=0.05)

@@ -1,4 +1,4 @@
-"""What is to be carried out, and where."""
+"""Which runs an executor executes, and how."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,69 +11,71 @@ from experiments.harness.run import Run, run_id
 from synth.errors import UserError
 
 
-class Source(Protocol):
-    """What lists runs, in every process the same: an Experiment, or `Listed`."""
+class RunSource(Protocol):
+    """Lists runs, the same in every process: an Experiment or `StaticRuns`."""
 
     def runs(self, scale: str, seeds: int | None = None) -> Sequence[Run]: ...
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Runs that are in no experiment's file."""
+class StaticRuns:
+    """A fixed list of runs that belong to no experiment."""
 
-    listed: tuple[Run, ...]
+    all_runs: tuple[Run, ...]
 
     def runs(self, scale: str, seeds: int | None = None) -> Sequence[Run]:
-        return self.listed
+        return self.all_runs
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a worker needs to find its runs again; track: a tracker of lm.training.trackers, or "", that shows
-    trainings."""
+class JobSpec:
+    """The runs of a source, for workers to look up by id. tracker: of lm.training.trackers, or "" for none."""
 
-    experiment: Source
+    source: RunSource
     scale: str
     seeds: int | None
-    root: Path
-    track: str = ""
+    runs_dir: Path
+    tracker: str = ""
 
-    def named(self, identities: Sequence[str]) -> list[Run]:
-        """The runs of these ids. Raises UserError where there is one that it does not have, or has no more."""
-        runs = _by_id(self)
+    def runs_by_id(self, identities: Sequence[str]) -> list[Run]:
+        """The runs with these ids. Raises UserError if the source does not list one (any more)."""
+        runs = _all_by_id(self)
         if unknown := set(identities) - runs.keys():
             raise UserError(f"the experiment has no run {min(unknown)} any more; run the same command again")
         return [runs[identity] for identity in identities]
 
 
 @lru_cache(maxsize=1)
-def _by_id(plan: Plan) -> dict[str, Run]:
-    return {run_id(run): run for run in plan.experiment.runs(plan.scale, plan.seeds)}
+def _all_by_id(spec: JobSpec) -> dict[str, Run]:
+    return {run_id(run): run for run in spec.source.runs(spec.scale, spec.seeds)}
 
 
 @dataclass(frozen=True)
-class Where:
-    """executor: one of EXECUTORS. jobs: processes at a time (None: as many as there is room for). address: of a running
-    Ray cluster, or "local" for Slurm's jobs as processes of this machine. gpus: that a run takes, also a part of one.
-    slurm: options of sbatch, as KEY=VALUE."""
+class ExecutorConfig:
+    """How runs are executed.
+
+    executor: one of EXECUTORS. jobs: processes at a time (None: the executor's default). address: of a running Ray
+    cluster, or "local" to run Slurm's jobs on this machine. gpus_per_run: may be a fraction (None: 1 if Ray has GPUs,
+    0 with Slurm). sbatch_options: as KEY=VALUE. Raises UserError for options that the executor does not take.
+    """
 
     executor: str = "inline"
     jobs: int | None = None
     address: str = ""
-    gpus: float | None = None
-    slurm: tuple[str, ...] = ()
+    gpus_per_run: float | None = None
+    sbatch_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.address and self.executor == "inline":
             raise UserError("--address is for a cluster; add --executor ray or --executor slurm")
-        if self.gpus is not None and self.executor == "inline":
+        if self.gpus_per_run is not None and self.executor == "inline":
             raise UserError("--gpus is for a cluster; add --executor ray or --executor slurm")
-        if self.slurm and self.executor != "slurm":
+        if self.sbatch_options and self.executor != "slurm":
             raise UserError("--slurm gives options to sbatch; add --executor slurm")
 
 
 def default_jobs() -> int:
-    """One process per core, or a single one where a GPU does the work."""
+    """One process per core, or a single one if there is a GPU."""
     import torch
 
     return 1 if torch.cuda.is_available() else cores()

@@ -1,8 +1,7 @@
 """The Ray executor: groups of runs as tasks of Ray Core, on this machine or on a cluster.
 
-A task takes one processor, and on a GPU the share of a card that --gpus says, so that several small runs share one. A
-task whose worker or node dies is done again elsewhere: what was trained lies in the folder of runs, which all nodes
-must share, and the lock of a dead process is free.
+A task takes one core and --gpus GPUs; with a fraction, small runs share a card. A task whose worker or node dies is
+retried on another: its checkpoints are in the folder of runs, which all nodes must share, and its locks are free.
 """
 
 import logging
@@ -16,99 +15,96 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execution.execute import finished
-from experiments.harness.execution.grouping import in_groups
-from experiments.harness.executors.job_spec import Plan, Where, default_jobs
+from experiments.harness.execution.grouping import group_runs
+from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, default_jobs
 from experiments.harness.executors.worker import (
-    Beat,
-    beat_of,
-    by_ids,
-    in_two_rounds,
+    ProgressFile,
+    execute_by_ids,
+    progress_path,
     python_path,
+    set_one_thread,
     steps_done,
-    use_one_thread,
+    submit_then_retry_busy,
 )
 from experiments.harness.run import Run
 from synth.errors import UserError
 
 RETRIES = 3  # of a task whose worker or node died
-PATIENCE = 30.0  # seconds in which tasks that are stopped may save
-STORE = 1 << 27  # bytes of Ray's shared memory: nothing but ids travels
+SAVE_TIMEOUT = 30.0  # seconds that cancelled tasks have to save their training
+OBJECT_STORE_BYTES = 1 << 27  # of Ray's shared memory; only run ids are sent
 
 
-def carry_out(plan: Plan, waiting: list[Run], where: Where, bar: Any) -> Iterator[Run]:
-    """Yield each run as it is done. jobs: processors that a Ray of this machine has, by default one per core; a cluster
-    has its own."""
+def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any) -> Iterator[Run]:
+    """Yield each run when it is done. jobs: cores of a Ray on this machine, by default all."""
     import ray
 
-    plan = replace(plan, root=plan.root.resolve())  # workers may stand in another folder
-    _connect(ray, where)
+    spec = replace(spec, runs_dir=spec.runs_dir.resolve())  # workers may have another working directory
+    _connect(ray, config)
     tasks: list[Any] = []
 
     def submit(identities: list[str], wait: bool) -> Any:
-        tasks.append(task.remote(plan, identities, wait, mark))
+        tasks.append(remote_work.remote(spec, identities, wait, marker))
         return tasks[-1]
 
     try:
-        gpus = where.gpus if where.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
-        slots = _slots(ray.cluster_resources(), gpus)
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_work)
-        mark = _mark(plan.root)
-        for run in in_two_rounds(
-            in_groups(waiting, plan.root, slots),
-            submit,
-            lambda handles: _as_completed(ray, handles, plan.root, waiting, bar),
+        resources = ray.cluster_resources()
+        gpus = float(resources.get("GPU", 0) > 0) if config.gpus_per_run is None else config.gpus_per_run
+        groups = group_runs(runs, spec.runs_dir, _num_slots(resources, gpus))
+        remote_work = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_work)
+        marker = _touch_marker(spec.runs_dir)
+        for run in submit_then_retry_busy(
+            groups, submit, lambda tasks: _as_completed(ray, tasks, spec.runs_dir, runs, bar)
         ):
-            beat_of(plan.root, run).unlink(missing_ok=True)
+            progress_path(spec.runs_dir, run).unlink(missing_ok=True)
             yield run
     except BaseException:
-        for each in tasks:
-            ray.cancel(each)  # as Ctrl-C, so that it saves what it trains
+        for task in tasks:
+            ray.cancel(task)  # raises KeyboardInterrupt in it, so that it saves its training
         if tasks:
-            ray.wait(tasks, num_returns=len(tasks), timeout=PATIENCE)
+            ray.wait(tasks, num_returns=len(tasks), timeout=SAVE_TIMEOUT)
         raise
     finally:
         ray.shutdown()
 
 
-def check(where: Where) -> None:
-    """Raise UserError where there is no Ray."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    if where.address and where.jobs:
+def check(config: ExecutorConfig) -> None:
+    """Raise UserError if Ray is not installed, or for --jobs on a running cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if config.address and config.jobs:
         raise UserError("--jobs is for a Ray of this machine; a cluster has its own processors, so leave it out")
     if find_spec("ray") is None:
         raise UserError("--executor ray needs Ray; install it with: pip install 'physics-of-lms[cluster]'")
 
 
-def _connect(ray: Any, where: Where) -> None:
+def _connect(ray: Any, config: ExecutorConfig) -> None:
+    """Start a Ray on this machine or join the cluster. Raises UserError."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    everywhere = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}}}
-    heeding = signal.getsignal(signal.SIGTERM)
+    environment = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}}}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        if where.address:
-            _require_answer(where.address)
-            ray.init(address=where.address, **quiet, **everywhere)
+        if config.address:
+            _require_listener(config.address)
+            ray.init(address=config.address, **quiet, **environment)
         else:
-            jobs = where.jobs or default_jobs()
-            ray.init("local", num_cpus=jobs, include_dashboard=False, object_store_memory=STORE, **quiet, **everywhere)
+            small = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            ray.init("local", num_cpus=config.jobs or default_jobs(), **small, **quiet, **environment)
     except (OSError, ValueError, RuntimeError) as error:
+        place = f"at {config.address}" if config.address else "here"
         mend = "start one with `ray start --head`, or leave --address out to use this machine"
-        raise UserError(
-            f"no Ray {f'at {where.address}' if where.address else 'here'} ({_first_line(error)}); {mend}"
-        ) from None
+        raise UserError(f"no Ray {place} ({_first_line(error)}); {mend}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, heeding)  # Ray has put its own in the place, which ends without a word
+        signal.signal(signal.SIGTERM, handler)  # Ray's own would exit without a message
 
 
-def _require_answer(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself would try for most of a minute."""
+def _require_listener(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT; Ray itself would try for most of a minute."""
     host, sign, port = address.rpartition(":")
     if sign and "/" not in host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _slots(resources: dict[str, float], gpus: float) -> int:
-    """Tasks at a time. Raises UserError where there is no room for one."""
+def _num_slots(resources: dict[str, float], gpus: float) -> int:
+    """Number of tasks at a time. Raises UserError if there is no room for one."""
     if gpus and not resources.get("GPU"):
         raise UserError(f"--gpus {gpus:g}: this Ray has no GPU; leave --gpus out, or start Ray where there are some")
     room = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
@@ -117,27 +113,24 @@ def _slots(resources: dict[str, float], gpus: float) -> int:
     return int(min(room, resources.get("CPU", room)))
 
 
-def _mark(root: Path) -> str:
-    """A file by which a node sees that it has the same folder of runs."""
-    mark = root / ".progress" / "shared"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    return str(mark)
+def _touch_marker(root: Path) -> str:
+    """Make a file by which a node recognizes the shared folder of runs; return its path."""
+    marker = root / ".progress" / "shared"
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    return str(marker)
 
 
 def _as_completed(
     ray: Any, tasks: Iterable[Any], root: Path, runs: list[Run], bar: Any
 ) -> Iterator[tuple[Any, list[bool]]]:
-    """The tasks as they end; in between the bar follows the files of the runs under way."""
+    """Yield tasks with their results as they end; update the bar from the progress files meanwhile."""
     pending = list(tasks)
     while pending:
         ended, pending = ray.wait(pending, timeout=0.5)
-        over = [finished(run, root) for run in runs]
-        steps = sum(run.steps for run, done in zip(runs, over, strict=True) if done)
-        steps += steps_done(root, [run for run, done in zip(runs, over, strict=True) if not done])
-        bar.update(steps - bar.n)
-        for each in ended:
-            yield each, _result(ray, each)
+        bar.update(steps_done(root, runs) - bar.n)
+        for task in ended:
+            yield task, _result(ray, task)
 
 
 def _result(ray: Any, task: Any) -> list[bool]:
@@ -150,21 +143,19 @@ def _result(ray: Any, task: Any) -> list[bool]:
         what = (
             f"a run was lost {RETRIES + 1} times (out of memory?)" if isinstance(error, lost) else "Ray gave a run up"
         )
-        raise UserError(
-            f"{what}: {_first_line(error)}; finished runs are kept, run the same command to go on"
-        ) from None
+        mend = "finished runs are kept, run the same command to go on"
+        raise UserError(f"{what}: {_first_line(error)}; {mend}") from None
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _work(plan: Plan, identities: list[str], wait: bool, mark: str) -> list[bool]:
-    """Do the runs of a group in a worker of Ray; False for each that another command is busy with."""
-    if not Path(mark).exists():
+def _work(spec: JobSpec, identities: list[str], wait: bool, marker: str) -> list[bool]:
+    """Execute a group in a worker of Ray (see `execute_by_ids`)."""
+    if not Path(marker).exists():
         node = os.uname().nodename
-        raise UserError(f"node {node} does not see {plan.root}; give --runs a folder that all nodes share")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored, and it cancels a task
-    use_one_thread()
-    return by_ids(plan, identities, wait, lambda run: Beat(plan.root, run))
+        raise UserError(f"node {node} does not see {spec.runs_dir}; give --runs-dir a folder that all nodes share")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # cancels a task; a shell may have it ignored
+    set_one_thread()
+    return execute_by_ids(spec, identities, wait, lambda run: ProgressFile(spec.runs_dir, run))

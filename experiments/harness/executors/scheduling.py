@@ -1,4 +1,4 @@
-"""In which order runs are taken up."""
+"""Order in which runs are executed."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ from experiments.harness.planning.cost import relative_time
 from experiments.harness.run import Run, configuration_id
 
 
-def longest_first(runs: Sequence[Run]) -> list[Run]:
-    """Seed after seed, so that a figure comes early, and within a seed the longest first, so that at the end no worker
-    is left alone with a long one."""
+def schedule(runs: Sequence[Run]) -> list[Run]:
+    """Sort by seed, for an early figure; within a seed the longest first, so that workers end together."""
     cost = cache(lambda configuration: relative_time(first[configuration]))
     first: dict[str, Run] = {}
     seen: dict[str, int] = defaultdict(int)
@@ -20,4 +19,4 @@ def longest_first(runs: Sequence[Run]) -> list[Run]:
         first.setdefault(configuration, run)
         keyed.append((seen[configuration], -cost(configuration), run))
         seen[configuration] += 1
-    return [run for *_, run in sorted(keyed, key=lambda each: each[:2])]
+    return [run for *_, run in sorted(keyed, key=lambda item: item[:2])]

@@ -1,6 +1,6 @@
-"""What a worker does with the runs that it is given, whatever executor gave them.
+"""Work of a worker process, the same for all executors.
 
-Progress is told in steps: in one machine by a shared counter, else by a small file per run, beside the runs.
+Progress is reported in optimizer steps: on one machine by a shared counter, otherwise by a small file per run.
 """
 
 import os
@@ -9,47 +9,66 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.harness.execution.execute import execute
-from experiments.harness.execution.trainings import check, train_together
-from experiments.harness.executors.job_spec import Plan
+from experiments.harness.execution.execute import execute, has_result
+from experiments.harness.execution.trainings import check_stages, train_group
+from experiments.harness.executors.job_spec import JobSpec
 from experiments.harness.provenance import ROOT
 from experiments.harness.run import Run, run_id
 
-Telling = Callable[[Run], Callable[[int], None]]  # for a run, what is called with the number of its steps done
+ProgressFactory = Callable[[Run], Callable[[int], None]]  # makes a run's callback, which gets the number of steps done
 Handle = TypeVar("Handle")
-EVERY = 0.5  # seconds between two writes of a run's progress
+WRITE_INTERVAL = 0.5  # seconds between two writes of a run's progress
 
 
-def carry_out(
-    group: list[Run], root: Path, wait: bool, telling: Telling, track: str = ""
+def execute_group(
+    group: list[Run], root: Path, wait: bool, progress_for: ProgressFactory, tracker: str = ""
 ) -> Iterator[tuple[Run, bool]]:
-    """Train the models of a group at once, then do each run; False for one that another command is busy with."""
-    told = [telling(run) for run in group]
+    """Train the models of a group together, then execute each run; yield it and whether it is done.
+
+    It is not if another command is busy with it and `wait` is False.
+    """
+    callbacks = [progress_for(run) for run in group]
     if len(group) > 1:
         for run in group:
-            check(run)
-        train_together(group, root, told, track)
-    for run, steps in zip(group, told, strict=True):
-        yield run, execute(run, root, wait, steps, track) is not None
+            check_stages(run)
+        train_group(group, root, callbacks, tracker)
+    for run, on_step in zip(group, callbacks, strict=True):
+        yield run, execute(run, root, wait, on_step, tracker) is not None
 
 
-def by_ids(plan: Plan, identities: Sequence[str], wait: bool, telling: Telling) -> list[bool]:
-    """Carry out a group that a worker was given by ids, and say of each run whether it is done."""
-    return [done for _, done in carry_out(plan.named(identities), plan.root, wait, telling, plan.track)]
+def execute_by_ids(spec: JobSpec, identities: Sequence[str], wait: bool, progress_for: ProgressFactory) -> list[bool]:
+    """Execute a group given by run ids; return for each run whether it is done, as `execute_group`."""
+    group = spec.runs_by_id(identities)
+    return [done for _, done in execute_group(group, spec.runs_dir, wait, progress_for, spec.tracker)]
 
 
-def in_two_rounds(
+def execute_groups(spec: JobSpec, groups: Iterable[list[Run]], progress_for: ProgressFactory) -> Iterator[Run]:
+    """Execute groups in this process and yield each run when it is done. Runs that another command is busy with come
+    last, and are waited for."""
+    busy = []
+    for group in groups:
+        for run, done in execute_group(group, spec.runs_dir, False, progress_for, spec.tracker):
+            if done:
+                yield run
+            else:
+                busy.append(run)
+    for run in busy:
+        execute(run, spec.runs_dir, on_step=progress_for(run), tracker=spec.tracker)
+        yield run
+
+
+def submit_then_retry_busy(
     groups: list[list[Run]],
     submit: Callable[[list[str], bool], Handle],
-    ended: Callable[[Iterable[Handle]], Iterator[tuple[Handle, list[bool]]]],
+    as_completed: Callable[[Iterable[Handle]], Iterator[tuple[Handle, list[bool]]]],
 ) -> Iterator[Run]:
-    """Submit all groups, by ids, and yield their runs as they are done; those that another command was busy with are
-    submitted a second time, to wait for it. ended: yields handles as they end, with what `carry_out` said of each run.
+    """Submit all groups, by run ids, and yield their runs as they are done. Runs that another command was busy with are
+    submitted again, to wait for it. as_completed: yields handles as they end, with the result of `execute_by_ids`.
     """
     for wait in (False, True):
         handles = {submit([run_id(run) for run in group], wait): group for group in groups}
         busy = []
-        for handle, dones in ended(list(handles)):
+        for handle, dones in as_completed(list(handles)):
             for run, done in zip(handles[handle], dones, strict=True):
                 if done:
                     yield run
@@ -58,65 +77,67 @@ def in_two_rounds(
         groups = busy
 
 
-def use_threads(threads: int) -> None:
-    """Let this process compute with so many; OMP_NUM_THREADS may ask for fewer."""
+def set_num_threads(threads: int) -> None:
+    """Limit torch and numba to `threads`, or to fewer if OMP_NUM_THREADS says so."""
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
     import torch
 
     torch.set_num_threads(min(threads, torch.get_num_threads()))
 
 
-def use_one_thread() -> None:
-    """As every run on a cluster has on a CPU."""
+def set_one_thread() -> None:
+    """Limit this process to one thread, unless it has a GPU."""
     import torch
 
     if not torch.cuda.is_available():
-        use_threads(1)
+        set_num_threads(1)
 
 
 def python_path() -> str:
-    """Where the processes of a cluster find the suite, and what this one finds."""
+    """PYTHONPATH for processes of a cluster: the suite's folder and that of this process."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-class Steps:
-    """Turns "k steps are done" into "so many more"; steps of an earlier attempt count when they are first told."""
+class StepDelta:
+    """Progress callback that passes on the increase of the number of steps done; a resumed training's steps at once."""
 
-    def __init__(self, add: Callable[[int], Any]) -> None:
-        self.add, self.last = add, 0
+    def __init__(self, on_delta: Callable[[int], Any]) -> None:
+        self.on_delta, self.last = on_delta, 0
 
     def __call__(self, step: int) -> None:
-        self.add(step - self.last)
+        self.on_delta(step - self.last)
         self.last = step
 
 
-class Beat:
-    """Writes the steps that are done to a run's file, now and then; what cannot be written is not told."""
+class ProgressFile:
+    """Progress callback that writes the steps done to the run's file at most every 0.5 s; ignores write errors."""
 
     def __init__(self, root: Path, run: Run) -> None:
-        self.path, self.next = beat_of(root, run), 0.0
+        self.path, self.next_write = progress_path(root, run), 0.0
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, step: int) -> None:
-        if time.monotonic() >= self.next:
-            self.next = time.monotonic() + EVERY
+        if time.monotonic() >= self.next_write:
+            self.next_write = time.monotonic() + WRITE_INTERVAL
             try:
                 self.path.write_text(str(step))
             except OSError:
-                pass  # the training itself says what is wrong with the disk
+                pass  # the training itself reports a broken disk
 
 
-def beat_of(root: Path, run: Run) -> Path:
-    """The file of a run's steps."""
+def progress_path(root: Path, run: Run) -> Path:
+    """File with the number of steps done of a run that is being executed on a cluster."""
     return root / ".progress" / run_id(run)
 
 
 def steps_done(root: Path, runs: Sequence[Run]) -> int:
-    """By the files of runs that are under way."""
-    return sum(min(_number(beat_of(root, run)), run.steps) for run in runs)
+    """Steps done of these runs: all of a finished run, of others what their progress file says."""
+    return sum(
+        run.steps if has_result(run, root) else min(_read_int(progress_path(root, run)), run.steps) for run in runs
+    )
 
 
-def _number(path: Path) -> int:
+def _read_int(path: Path) -> int:
     try:
         return int(path.read_text())
     except (OSError, ValueError):

@@ -1,7 +1,5 @@
-"""What the experiments of Part 1 (arXiv 2305.13673) share, above all those that look inside a model: its grammars,
-models and trainings at our sizes and at the paper's, levels in the paper's names, and lines with an interval at every
-point.
-"""
+"""What the experiments of Part 1 (arXiv 2305.13673) share: grammars, models and trainings at our sizes and at the
+paper's, the paper's names of levels, and plots of a mean with its interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-LEVELS = 7  # of the paper's grammars: NT1 is their root, NT6 the last level above the terminals
+PAPER_NUM_LEVELS = 7  # of the paper's grammars: NT1 is their root, NT6 the last level above the terminals
 PAPER_GRAMMARS = ("cfg3b", "cfg3i", "cfg3h", "cfg3g", "cfg3f", "cfg3e1", "cfg3e2")
-GRAMMARS = {"gpu": ("cfg3b", "cfg3f"), "paper": PAPER_GRAMMARS}  # at the other scales cfg3f
-JUDGED = ("cfg3b", "cfg3f")  # the ends of the paper's hard family; its other grammars are drawn
+GRAMMARS_BY_SCALE = {"gpu": ("cfg3b", "cfg3f"), "paper": PAPER_GRAMMARS}  # at the other scales cfg3f
+CLAIMED_GRAMMARS = ("cfg3b", "cfg3f")  # the ends of the paper's hard family; its other grammars are drawn
 
 # The best of 5e-3, 1e-2 and 2e-2 at the laptop's scale, on a seed that is not among those reported: decoders by the
 # loss on true sentences, the encoder by that on hidden symbols (docs/journal.md has the grids).
-RATE: dict[tuple[Positions, bool], float] = {
+LEARNING_RATES: dict[tuple[Positions, bool], float] = {
     ("learned", True): 1e-2,
     ("rotary", True): 1e-2,
     ("relative", True): 2e-2,
@@ -35,9 +33,12 @@ RATE: dict[tuple[Positions, bool], float] = {
 
 
 @dataclass(frozen=True)
-class Size:
-    """Where the grammar is rooted ("" for its own root), the model, and a training with one rate or the laptop's
-    times `share`. The context holds the longest sentence."""
+class ScaleConfig:
+    """One scale: grammar, model and training.
+
+    root: the symbol at which sentences start ("" for the grammar's own root); context: at least the longest sentence;
+    lr: the learning rate, or None for LEARNING_RATES times lr_factor.
+    """
 
     root: str
     layers: int
@@ -48,97 +49,99 @@ class Size:
     batch: int
     window: int
     warmup: int
-    rate: float | None = None
-    share: float = 1.0
+    lr: float | None = None
+    lr_factor: float = 1.0
 
 
-SIZES = {
-    "smoke": Size("13", 2, 2, 16, 32, 60, 8, 32, 0, rate=6e-3),
-    "laptop": Size("13", 6, 4, 32, 64, 4000, 8, 64, 50),
-    "overnight": Size("16", 6, 4, 64, 128, 10_000, 12, 128, 100, share=0.5),  # twice the width, half the rate
-    "gpu": Size("", 12, 6, 384, 736, 2500, 96, 512, 100, rate=1e-3),
-    "paper": Size("", 12, 12, 768, 736, 100_000, 96, 512, 0, rate=3e-4),
+SCALE_CONFIGS = {
+    "smoke": ScaleConfig("13", 2, 2, 16, 32, 60, 8, 32, 0, lr=6e-3),
+    "laptop": ScaleConfig("13", 6, 4, 32, 64, 4000, 8, 64, 50),
+    "overnight": ScaleConfig("16", 6, 4, 64, 128, 10_000, 12, 128, 100, lr_factor=0.5),  # half the rate
+    "gpu": ScaleConfig("", 12, 6, 384, 736, 2500, 96, 512, 100, lr=1e-3),
+    "paper": ScaleConfig("", 12, 12, 768, 736, 100_000, 96, 512, 0, lr=3e-4),
 }
 
 
-def grammars(scale: str) -> tuple[str, ...]:
-    """The grammars of a scale."""
-    return GRAMMARS.get(scale, ("cfg3f",))
+def scale_grammars(scale: str) -> tuple[str, ...]:
+    """The names of the grammars that a scale trains on."""
+    return GRAMMARS_BY_SCALE.get(scale, ("cfg3f",))
 
 
-def world(scale: str, grammar: str) -> Cfg:
-    """The grammar, rooted as the scale has it."""
-    return Cfg(grammar, SIZES[scale].root or None)
+def make_task(scale: str, grammar: str) -> Cfg:
+    """The grammar with the root that the scale has."""
+    return Cfg(grammar, SCALE_CONFIGS[scale].root or None)
 
 
-def model(scale: str, positions: Positions = "rotary", causal: bool = True) -> ModelConfig:
-    """A GPT, or with causal=False an encoder of the same shape, whose <mask> is one more row of its table."""
-    size = SIZES[scale]
+def make_model_config(scale: str, positions: Positions = "rotary", causal: bool = True) -> ModelConfig:
+    """A GPT, or with causal=False an encoder of the same shape, whose embedding table has one more row for <mask>."""
+    size = SCALE_CONFIGS[scale]
     return ModelConfig(size.layers, size.heads, size.width, size.context, positions, causal=causal)
 
 
-def training(scale: str, positions: Positions = "rotary", causal: bool = True, share: float = 1.0) -> TrainConfig:
-    """The same tokens for all; share: a part of them, with the schedule of its own."""
-    size = SIZES[scale]
-    lr = size.rate or RATE[positions, causal] * size.share
+def make_train_config(
+    scale: str, positions: Positions = "rotary", causal: bool = True, step_fraction: float = 1.0
+) -> TrainConfig:
+    """The scale's training, on the same number of tokens for all models.
+
+    step_fraction: train for this share of the steps, with a learning-rate schedule of that length.
+    """
+    size = SCALE_CONFIGS[scale]
+    lr = size.lr or LEARNING_RATES[positions, causal] * size.lr_factor
     return TrainConfig(
-        steps=round(size.steps * share), batch=size.batch, window=size.window, lr=lr, warmup=size.warmup,
-        objective="causal" if causal else "masked",
+        steps=round(size.steps * step_fraction), batch_size=size.batch, seq_len=size.window, lr=lr,
+        warmup_steps=size.warmup, objective="causal" if causal else "masked",
     )  # fmt: skip
 
 
-def tags(scale: str, grammar: str) -> dict[str, Any]:
-    """Columns of every run: the grammar, its root, and how many levels it has."""
-    task = world(scale, grammar)
+def grammar_tags(scale: str, grammar: str) -> dict[str, Any]:
+    """The tags of every run: grammar, root and depth (how many levels the grammar has)."""
+    task = make_task(scale, grammar)
     return {"grammar": grammar, "root": task.root or "", "depth": len(task.world().levels)}
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
 def paper_level(level: int, depth: int) -> int:
-    """The number that the paper gives to a level of a grammar that is rooted lower than its own: NT6 stands above the
-    terminals of all."""
-    return int(level) + LEVELS - int(depth)
+    """The paper's number for a level: grammars rooted lower have fewer levels, and NT6 is the last one above the
+    terminals in all of them."""
+    return int(level) + PAPER_NUM_LEVELS - int(depth)
 
 
-def title(table: "DataFrame", what: str, *by: str) -> str:
-    """What was run, in a line: grammars and root, model size, tokens and seeds."""
-    names = " and ".join(dict.fromkeys(table["grammar"]))
-    first = table.iloc[0]
-    root = f" rooted at {first['root']}" if str(first["root"]) not in ("", "nan") else ""
+def describe_training(table: "DataFrame") -> str:
+    """Grammars, root, model size and tokens in words."""
+    names, root = " and ".join(dict.fromkeys(table["grammar"])), str(table["root"].iloc[0])
+    rooted = f" rooted at {root}" if root not in ("", "nan") else ""
     size, tokens = table["parameters"].median() / 1e6, table["tokens"].max() / 1e6
+    return f"{names}{rooted}, {size:.2g}M parameters, {tokens:.3g}M tokens each"
+
+
+def figure_title(table: "DataFrame", what: str, *by: str) -> str:
+    """A title that names grammars, root, model size, tokens and the number of seeds (the least over the groups
+    `by`)."""
     n = table.groupby(list(by))["seed_init"].nunique().min()
-    return (
-        f"Part 1, {what}: {names}{root}, {size:.2g}M parameters, {tokens:.3g}M tokens each; bars and bands are 95% "
-        f"intervals over seeds (n = {n})"
-    )
+    return f"Part 1, {what}: {describe_training(table)}; bars and bands are 95% intervals over seeds (n = {n})"
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------
-def line(axes: "Axes", table: "DataFrame", x: str, y: str, color: Any, label: str = "", dashes: str = "-") -> None:
-    """The mean of y over seeds at every x, with its interval as a band where there is more than one seed."""
+def plot_mean_with_band(
+    axes: "Axes", table: "DataFrame", x: str, y: str, color: Any, label: str = "", dashes: str = "-"
+) -> None:
+    """Plot the mean of y over seeds at every x, and its 95% interval as a band where there are several seeds."""
     values = table.dropna(subset=[x, y]).groupby([x, "seed_init"])[y].mean()
     if not len(values):
         return
     found = {place: interval(part.to_numpy(float)) for place, part in values.groupby(level=0)}
-    axes.plot(
-        list(found),
-        [one.mean for one in found.values()],
-        dashes,
-        color=color,
-        label=label or None,
-        marker=".",
-        zorder=3,
-    )
+    means = [one.mean for one in found.values()]
+    axes.plot(list(found), means, dashes, color=color, label=label or None, marker=".", zorder=3)
     sure = {place: one for place, one in found.items() if one.n > 1}
     lows, highs = [one.low for one in sure.values()], [one.high for one in sure.values()]
     axes.fill_between(list(sure), lows, highs, color=color, alpha=0.2, linewidth=0)
 
 
-def whole_numbers(axes: "Axes", places: Sequence[int], names: Sequence[str] | None = None) -> None:
-    """Ticks at these places only."""
+def set_ticks(axes: "Axes", places: Sequence[int], names: Sequence[str] | None = None) -> None:
+    """Put ticks at these places only, named as given or by their numbers."""
     axes.set_xticks(list(places), [str(place) for place in places] if names is None else list(names))
 
 
-def zero(axes: "Axes") -> None:
-    """A line at nothing."""
-    axes.axhline(0, color=figures.FLOOR, linestyle=":", linewidth=1.2, zorder=1)
+def plot_zero_line(axes: "Axes") -> None:
+    """A dotted line at y = 0."""
+    axes.axhline(0, color=figures.BASELINE_COLOR, linestyle=":", linewidth=1.2, zorder=1)

@@ -1,6 +1,5 @@
-"""What the experiments of Part 3.3 (arXiv 2404.05405) share: its people, models and trainings, at our sizes and at the
-paper's, and the panels and intervals that they draw and judge.
-"""
+"""What the experiments of Part 3.3 (arXiv 2404.05405) share: people, models and trainings at our sizes and at the
+paper's, intervals of ratios, and the panels of bits learned."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.stats import Interval, interval, interval_if_any
+from experiments.harness.reporting.stats import Interval, interval, interval_or_none
 from lm.config import ModelConfig, TrainConfig
 from probing.capacity.bits_per_parameter import CapacityWarning
 from synth.corpus import mean_length
@@ -38,11 +37,12 @@ PAPER_TRAINING: dict[int, dict[int, tuple[float, float, int]]] = {
         10_000_000: (0.01, 3e-4, 1024),
     },
 }  # fmt: skip
-PAPER_LAW = {1000: 2.0, 100: 1.0}  # bits per parameter: results 1 and 4
+PAPER_BITS_PER_PARAMETER = {1000: 2.0, 100: 1.0}  # bits per parameter: results 1 and 4
 
 
-def tiny_people(n: int, **changes: Any) -> BioD:
-    """n people of bioD with a name of 3 symbols and one value of 12, all of 64: 90 bits less log2 n, 18 tokens."""
+def tiny_biod(n: int, **changes: Any) -> BioD:
+    """bioD with n people, each a name of 3 symbols and one value of 12 symbols, from an alphabet of 64: 90 bits less
+    log2 n and 18 tokens a person."""
     return BioD(**{
         "people": n, "kinds": 1, "chunks": 12, "set_size": 64, "length": 1, "alphabet": 64, "name_length": 3,
         "name_alphabet": 64, **changes,
@@ -50,112 +50,122 @@ def tiny_people(n: int, **changes: Any) -> BioD:
 
 
 def tiny_model(layers: int, width: int, **changes: Any) -> ModelConfig:
-    """A rotary GPT-2 of two heads; weights begin at 0.1, as 0.02 costs so narrow a model hundreds of steps."""
-    return ModelConfig(**{"layers": layers, "heads": 2, "width": width, "context": 64, "init_std": 0.1, **changes})
-
-
-def tiny_training(task: Any, exposures: int, batch: int, lr: float, window: int | None = None) -> TrainConfig:
-    """`exposures` of everybody, one document a row, or documents of varying length end to end and cut into windows of
-    `window`; otherwise as the paper: AdamW, cosine to a tenth of the rate, weight decay 0.01, a short warm-up."""
-    rows: dict[str, Any] = {"window": window} if window else {"window": task.size, "packing": "none"}
-    train = TrainConfig.for_exposures(
-        task, exposures, batch=batch, lr=lr, weight_decay=0.01, schedule="cosine", final_lr=0.1, **rows
+    """A rotary GPT-2 of two heads. Weights start with a standard deviation of 0.1, as models this narrow need hundreds
+    of steps to grow from 0.02."""
+    return ModelConfig(
+        **{"n_layers": layers, "n_heads": 2, "d_model": width, "max_seq_len": 64, "init_std": 0.1, **changes}
     )
-    return replace(train, warmup=max(50, train.steps // 20))
+
+
+def tiny_train_config(task: Any, exposures: int, batch: int, lr: float, window: int | None = None) -> TrainConfig:
+    """A training in which every person is seen `exposures` times.
+
+    One document is one row; with `window`, documents are concatenated and cut into windows of that many tokens.
+    Otherwise as in the paper: AdamW, cosine to a tenth of the rate, weight decay 0.01, a short warm-up.
+    """
+    rows: dict[str, Any] = {"seq_len": window} if window else {"seq_len": task.document_length, "packing": "none"}
+    train = TrainConfig.for_exposures(
+        task, exposures, batch_size=batch, lr=lr, weight_decay=0.01, schedule="cosine", min_lr_ratio=0.1, **rows
+    )
+    return replace(train, warmup_steps=max(50, train.steps // 20))
 
 
 def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
-    """GPT2-l-h of the paper: rotary, heads of 64, context 512."""
-    return ModelConfig(**{"layers": layers, "heads": heads, "width": 64 * heads, "context": 512, **changes})
+    """GPT2-l-h of the paper: rotary, heads of width 64, context 512."""
+    return ModelConfig(**{"n_layers": layers, "n_heads": heads, "d_model": 64 * heads, "max_seq_len": 512, **changes})
 
 
 MICRO_BATCH = 192  # windows that a data-centre GPU takes at a time
 
 
-def paper_training(task: Any, people: int, exposures: int, like: int | None = None, **changes: Any) -> TrainConfig:
-    """The paper's settings for so many people of bioS and so many exposures (or `like` so many). Steps are counted from
-    the documents' length, so that everybody is seen `exposures` times: its own step counts imply twice as many for
-    small worlds."""
-    table = PAPER_TRAINING[100 if (like or exposures) <= 100 else 1000]
+def paper_train_config(
+    task: Any, people: int, exposures: int, settings_of_exposures: int | None = None, **changes: Any
+) -> TrainConfig:
+    """The paper's settings for this many people of bioS and exposures.
+
+    settings_of_exposures: take the settings for another number of exposures. Steps are computed from the mean length of
+    documents, so that everybody is seen `exposures` times; the paper's own step counts imply twice as many for small
+    worlds.
+    """
+    table = PAPER_TRAINING[100 if (settings_of_exposures or exposures) <= 100 else 1000]
     decay, lr, batch = table[min((n for n in table if n >= people), default=max(table))]
-    settings = {"batch": batch, "window": 512, "lr": lr, "weight_decay": decay, "schedule": "cosine", **changes}
-    steps = round(exposures * task.items(None) * mean_length(task, documents=256) / (settings["batch"] * 512))
-    parts = next(n for n in count(1) if settings["batch"] % n == 0 and settings["batch"] // n <= MICRO_BATCH)
-    return TrainConfig(steps, final_lr=0.1, warmup=min(1000, steps // 10), accumulate=parts, **settings)
+    settings = {"batch_size": batch, "seq_len": 512, "lr": lr, "weight_decay": decay, "schedule": "cosine", **changes}
+    steps = round(exposures * task.num_items(None) * mean_length(task, documents=256) / (settings["batch_size"] * 512))
+    parts = next(n for n in count(1) if settings["batch_size"] % n == 0 and settings["batch_size"] // n <= MICRO_BATCH)
+    return TrainConfig(steps, min_lr_ratio=0.1, warmup_steps=min(1000, steps // 10), grad_accum_steps=parts, **settings)
 
 
-def parameters_of(model: ModelConfig, task: Any) -> int:
-    """All parameters of a model of the task's vocabulary."""
-    from lm.model_size import size_of
+def smallest_task_holding(
+    make_task: Callable[[int], Any], model: ModelConfig, bits_per_parameter: float, step: int = 8
+) -> Any:
+    """The task make_task(n) with the fewest people n, a multiple of `step`, that holds at least `bits_per_parameter`
+    bits for each parameter of the model. The vocabulary must be the same for every n."""
+    from lm.model_size import num_parameters
 
-    return size_of(model, model.ids(task.vocab())).total
-
-
-def filling(world: Callable[[int], Any], model: ModelConfig, bits: float, step: int = 8) -> Any:
-    """The task world(n) of the fewest people, a multiple of `step`, that hold so many bits for each parameter of the
-    model (the vocabulary must be the same for every n)."""
-    enough = bits * parameters_of(model, world(step))
-    return next(world(n) for n in count(step, step) if world(n).facts().bits >= enough)
+    enough = bits_per_parameter * num_parameters(model, make_task(step))
+    return next(make_task(n) for n in count(step, step) if make_task(n).information_content().bits >= enough)
 
 
-def paper_people(n: int, **changes: Any) -> BioS:
-    """bioS(n): fresh wording and order in every exposure."""
+def paper_bios(n: int, **changes: Any) -> BioS:
+    """bioS(n): a fresh wording and order in every exposure."""
     return BioS(people=n, permute=1, **changes)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
-def ratio(above: Any, below: Any) -> Interval | None:
-    """The interval of a ratio, seed by seed; None where nothing was learned to compare with."""
-    return interval_if_any(above / below[below > 0])
+def ratio_interval(above: Any, below: Any) -> Interval | None:
+    """The interval over seeds of above / below (Series by seed), over seeds where `below` is positive; None where there
+    is no such seed."""
+    return interval_or_none(above / below[below > 0])
 
 
-def best(table: "DataFrame", by: str, column: str = "r") -> Interval:
-    """The interval over seeds of the configuration with the highest mean: the peak of a curve over sizes."""
+def best_configuration(table: "DataFrame", by: str, column: str = "r") -> Interval:
+    """The interval over seeds of the group `by` with the highest mean of a column: the peak of a curve over sizes."""
     found = [interval(part[column]) for _, part in table.groupby(by)]
     return max(found, key=lambda one: one.mean)
 
 
-SPARE = 2.5  # bits of data per parameter, beyond what any model has stored: the model is the limit and not the data
+# Bits of data per parameter, beyond what any model has stored: the model is the limit and not the data.
+MIN_SPARE_BITS = 2.5
 
 
-def law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
-    """By exposures: the bits per parameter that a model holds when there is more to know, their mean over sizes, and
-    the least and the most that any single model held; not for exposures at which some model held nothing. What
-    probing/capacity/scaling_law.csv says of our own fit."""
-    spare = table[table["r_max"] >= SPARE]
-    found = {
-        int(times): (
-            float(part.groupby("configuration")["r"].mean().mean()),
-            float(part["r"].min()),
-            float(part["r"].max()),
-        )
-        for times, part in spare.groupby("times")
-    }
+def measured_law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
+    """Bits per parameter by exposures, of models with more to learn than they can store: (mean over sizes, minimum,
+    maximum over models).
+
+    Exposures at which some model stored nothing are left out. These are the numbers of our own fit in
+    probing/capacity/scaling_law.csv.
+    """
+    spare = table[table["r_max"] >= MIN_SPARE_BITS]
+    found = {}
+    for times, part in spare.groupby("times"):
+        mean, rates = part.groupby("configuration")["r"].mean().mean(), part["r"]
+        found[int(times)] = (float(mean), float(rates.min()), float(rates.max()))
     return {times: numbers for times, numbers in found.items() if numbers[1] > 0}  # the rest is no rate to plan with
 
 
-def note(table: "DataFrame", *by: str) -> str:
-    """The end of a title: what dots and bars are, and how many seeds each group has at least."""
+def title_note(table: "DataFrame", *by: str) -> str:
+    """The end of a title: what dots and bars are, and the number of seeds (the least over the groups `by`)."""
     n = table.groupby(list(by)).size().min()
     return f"small dots are seeds, large ones their mean, bars its 95% interval (n = {n})"
 
 
-def sizes(table: "DataFrame") -> str:
-    """Smallest and largest model in words."""
+def describe_sizes(table: "DataFrame") -> str:
+    """The range of model sizes in words, such as 5.1K to 28K parameters."""
     least, most = (f"{value / 1e3:.3g}K" for value in (table["parameters"].min(), table["parameters"].max()))
     return f"{least} parameters" if least == most else f"{least} to {most} parameters"
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------
-def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
-    """Bits learned over parameters, both in powers, as Figure 1 of the paper: lines of so many bits per parameter."""
+def plot_bits(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
+    """Bits learned over parameters on logarithmic axes, with the paper's lines of 2 and 1 bits per parameter (Figure
+    1)."""
     from matplotlib.ticker import LogLocator
 
     axes.set(xscale="log", yscale="log")
-    _curves(axes, table, hue, names, "parameters", "bits")
+    _plot_curves(axes, table, hue, names, "parameters", "bits")
     ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
-    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", "-."), strict=True):
-        axes.plot(ends, rate * ends, dashes, color=figures.PAPER, linewidth=1.5,
+    for (exposures, rate), dashes in zip(PAPER_BITS_PER_PARAMETER.items(), ("--", "-."), strict=True):
+        axes.plot(ends, rate * ends, dashes, color=figures.PAPER_COLOR, linewidth=1.5,
                   label=f"paper, {exposures} exposures: {rate:g} a parameter")  # fmt: skip
     axes.set(xlim=ends, ylim=(table["bits"].max() / 200, ends[1] * 4))
     axes.set(xlabel="parameters, embeddings included", ylabel="bits learned")
@@ -163,34 +173,36 @@ def bits_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, s
     axes.xaxis.set_minor_formatter("{x:,.0f}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.set(title="How much does a model of some size learn?")
-    below(axes)
+    legend_below(axes)
 
 
-def saturation_panel(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
-    """R over R_max: on the diagonal all is stored, and what a model can hold shows as a plateau."""
+def plot_saturation(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
+    """R over R_max: on the diagonal everything is stored, and the capacity of a model shows as a plateau."""
     from matplotlib.ticker import LogLocator
 
-    _curves(axes, table, hue, names, "r_max", "r")
+    _plot_curves(axes, table, hue, names, "r_max", "r")
     top = max(table["r_max"].max(), 2.6) * 1.2
     diagonal = np.geomspace(min(table["r_max"].min(), 1.0) * 0.8, top, 50)
-    axes.plot(diagonal, diagonal, ":", color=figures.FLOOR, label="all that the data holds")
-    for (exposures, rate), dashes in zip(PAPER_LAW.items(), ("--", "-."), strict=True):
-        axes.axhline(rate, linestyle=dashes, color=figures.PAPER, linewidth=1.5, label=f"paper, {exposures} exposures")
+    axes.plot(diagonal, diagonal, ":", color=figures.BASELINE_COLOR, label="all that the data holds")
+    for (exposures, rate), dashes in zip(PAPER_BITS_PER_PARAMETER.items(), ("--", "-."), strict=True):
+        axes.axhline(
+            rate, linestyle=dashes, color=figures.PAPER_COLOR, linewidth=1.5, label=f"paper, {exposures} exposures"
+        )
     axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
     axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
     for axis in ("major", "minor"):
         getattr(axes.xaxis, f"set_{axis}_formatter")("{x:g}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    below(axes)
+    legend_below(axes)
 
 
-def below(axes: "Axes") -> None:
-    """The legend under the panel, where it hides nothing."""
+def legend_below(axes: "Axes") -> None:
+    """Put the legend under the panel."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=9)
 
 
-def _curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
-    """A colour for each value of hue: dots for seeds, and mean and interval of each `configuration`."""
+def _plot_curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
+    """A colour for each value of hue: a dot for each seed, and mean and interval of each `configuration`."""
     groups = list(dict.fromkeys(table[hue]))
     for color, group in zip(figures.colors(len(groups)), groups, strict=True):
         part = table[table[hue] == group]

@@ -1,6 +1,5 @@
-"""What the experiments on people share (Part 3.1, arXiv 2309.14316; Part 3.2, arXiv 2309.14402): worlds of people and
-ways to tell of them, models, trainings on biographies and on questions, at our sizes and at the paper's.
-"""
+"""What the experiments on people share (Part 3.1, arXiv 2309.14316; Part 3.2, arXiv 2309.14402): tasks of biographies
+and questions, models, and trainings at our sizes and at the paper's."""
 
 import warnings
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ WORDINGS: Mapping[str, dict[str, Any]] = {
     "multi5+permute+fullname": {"wordings": 5, "permute": 1, "fullname": True},
 }
 # The name comes first in the second sentence, in the third, or after all of them (Part 3.2, section 5).
-REVERSED: Mapping[str, dict[str, Any]] = {
+REVERSED_WORDINGS: Mapping[str, dict[str, Any]] = {
     "multi5+reverse1": {"wordings": 5, "reverse": 1},
     "multi5+reverse2": {"wordings": 5, "reverse": 2},
     "multi5+reverse6": {"wordings": 5, "reverse": 6},
@@ -44,20 +43,23 @@ RECIPES = ("finetuned by LoRA", "finetuned in full", "mixed")
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How long and how fast one training goes."""
+class TrainBudget:
+    """Steps, learning rate, warm-up steps and weight decay of one training."""
 
     steps: int
     lr: float
     warmup: int = 0
-    decay: float = 0.01
+    weight_decay: float = 0.01
 
 
 @dataclass(frozen=True)
-class Size:
-    """People and lists, the model, rows of a batch and their length, and the efforts: on biographies alone, on
-    biographies mixed with questions (`asked`: the questions' share), and of both kinds of finetuning, whose batches
-    have half as many rows. ranks: of LoRA, for queries and values and for the embedding."""
+class ScaleConfig:
+    """One scale: people, model, batches and budgets.
+
+    batch, window: rows and tokens of a row in pretraining; finetuning has half as many rows. list_sizes: lengths of the
+    lists of names and values; question_share: share of questions in mixed training; lora_ranks: for queries and values,
+    and for the embedding; model_fields: other fields of ModelConfig.
+    """
 
     people: int
     layers: int
@@ -65,111 +67,112 @@ class Size:
     width: int
     batch: int
     window: int
-    read: Effort
-    mixed: Effort
-    full: Effort
-    lora: Effort
-    lists: Mapping[str, int] = field(default_factory=dict)
-    asked: float = 0.5
-    ranks: tuple[int, int] = (8, 64)
-    model: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: TrainBudget
+    mixed_training: TrainBudget
+    full_finetuning: TrainBudget
+    lora_finetuning: TrainBudget
+    list_sizes: Mapping[str, int] = field(default_factory=dict)
+    question_share: float = 0.5
+    lora_ranks: tuple[int, int] = (8, 64)
+    model_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Names of one word are what lets a model of 0.2M parameters learn whom it reads about within minutes.
-SHORT = {"first": 1, "middle": 1, "years": 20, "months": 12, "days": 10, "templates": 2, "questions": 1}
-SHORT |= {"cities": 60, "universities": 60, "majors": 60, "employers": 60}
-SMALL = {"context": 256, "init_std": 0.1}
-PAPER = {"context": 512, "rotary_fraction": 0.25}
-SIZES = {
-    "smoke": Size(
-        20, 1, 2, 16, 8, 64, Effort(20, 6e-3), Effort(20, 6e-3), Effort(10, 1e-3), Effort(10, 1e-3),
-        {**SHORT, "last": 20}, ranks=(2, 4), model=SMALL,
+SHORT_LISTS = {"first": 1, "middle": 1, "years": 20, "months": 12, "days": 10, "templates": 2, "questions": 1}
+SHORT_LISTS |= {"cities": 60, "universities": 60, "majors": 60, "employers": 60}
+SMALL_MODEL = {"max_seq_len": 256, "init_std": 0.1}
+PAPER_MODEL = {"max_seq_len": 512, "rotary_fraction": 0.25}
+SCALE_CONFIGS = {
+    "smoke": ScaleConfig(
+        20, 1, 2, 16, 8, 64, TrainBudget(20, 6e-3), TrainBudget(20, 6e-3), TrainBudget(10, 1e-3), TrainBudget(10, 1e-3),
+        {**SHORT_LISTS, "last": 20}, lora_ranks=(2, 4), model_fields=SMALL_MODEL,
     ),
-    "laptop": Size(
-        400, 3, 4, 64, 16, 64, Effort(2500, 6e-3, 100), Effort(2500, 6e-3, 100), Effort(1200, 1e-3), Effort(1200, 1e-3),
-        {**SHORT, "last": 400}, model=SMALL,
+    "laptop": ScaleConfig(
+        400, 3, 4, 64, 16, 64, TrainBudget(2500, 6e-3, 100), TrainBudget(2500, 6e-3, 100), TrainBudget(1200, 1e-3),
+        TrainBudget(1200, 1e-3), {**SHORT_LISTS, "last": 400}, model_fields=SMALL_MODEL,
     ),
-    "overnight": Size(
-        1600, 4, 4, 64, 32, 64, Effort(15_000, 3e-3, 500), Effort(15_000, 3e-3, 500), Effort(2000, 1e-3),
-        Effort(2000, 1e-3), {**SHORT, "first": 20, "middle": 20, "last": 40, "templates": 5, "questions": 2},
-        model=SMALL,
+    "overnight": ScaleConfig(
+        1600, 4, 4, 64, 32, 64, TrainBudget(15_000, 3e-3, 500), TrainBudget(15_000, 3e-3, 500), TrainBudget(2000, 1e-3),
+        TrainBudget(2000, 1e-3), {**SHORT_LISTS, "first": 20, "middle": 20, "last": 40, "templates": 5, "questions": 2},
+        model_fields=SMALL_MODEL,
     ),
-    "gpu": Size(
-        20_000, 8, 8, 512, 96, 512, Effort(6000, 1e-3, 300, 0.1), Effort(9000, 1e-3, 300, 0.1), Effort(3000, 1e-4),
-        Effort(3000, 3e-4), {"questions": 1}, 0.8, (8, 128), PAPER,
+    "gpu": ScaleConfig(
+        20_000, 8, 8, 512, 96, 512, TrainBudget(6000, 1e-3, 300, 0.1), TrainBudget(9000, 1e-3, 300, 0.1),
+        TrainBudget(3000, 1e-4), TrainBudget(3000, 3e-4), {"questions": 1}, 0.8, (8, 128), PAPER_MODEL,
     ),
-    "paper": Size(
-        100_000, 12, 12, 768, 96, 512, Effort(80_000, 1e-3, 1000, 0.1), Effort(80_000, 1e-3, 1000, 0.1),
-        Effort(50_000, 1e-4), Effort(50_000, 3e-4), {"questions": 1}, 0.8, (8, 128), PAPER,
+    "paper": ScaleConfig(
+        100_000, 12, 12, 768, 96, 512, TrainBudget(80_000, 1e-3, 1000, 0.1), TrainBudget(80_000, 1e-3, 1000, 0.1),
+        TrainBudget(50_000, 1e-4), TrainBudget(50_000, 3e-4), {"questions": 1}, 0.8, (8, 128), PAPER_MODEL,
     ),
 }  # fmt: skip
 
 
-def world(scale: str, wording: str, **changes: Any) -> BioS:
-    """The people of a scale, told of in one of WORDINGS or REVERSED."""
-    return BioS(**_fields(scale, wording, changes))
+def biography_task(scale: str, wording: str, **changes: Any) -> BioS:
+    """Biographies of the scale's people in one of WORDINGS or REVERSED_WORDINGS."""
+    return BioS(**_task_fields(scale, wording, changes))
 
 
-def questions(scale: str, wording: str, half: Any = "first", **changes: Any) -> BioQuestions:
-    """The six questions about one half of them; in training the first, so that the second is held out."""
-    return BioQuestions(half=half, **_fields(scale, wording, changes))
+def question_task(scale: str, wording: str, half: Any = "first", **changes: Any) -> BioQuestions:
+    """The six questions about one half of the people; training takes the first half, so that the second is held out."""
+    return BioQuestions(half=half, **_task_fields(scale, wording, changes))
 
 
-def manipulations(scale: str, wording: str, question: str, **changes: Any) -> BioManipulate:
-    """Questions of Part 3.2 about the first half of them. Their biographies, and other questions, share their
-    vocabulary with reasoning=True."""
-    return BioManipulate(half="first", question=question, **_fields(scale, wording, changes))
+def manipulation_task(scale: str, wording: str, question: str, **changes: Any) -> BioManipulate:
+    """Questions of Part 3.2 about the first half of the people. Biographies and other questions share their vocabulary
+    if they have reasoning=True."""
+    return BioManipulate(half="first", question=question, **_task_fields(scale, wording, changes))
 
 
-def _fields(scale: str, wording: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    size = SIZES[scale]
-    return {"people": size.people, **size.lists, **{**WORDINGS, **REVERSED}[wording], **changes}
+def _task_fields(scale: str, wording: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    size = SCALE_CONFIGS[scale]
+    return {"people": size.people, **size.list_sizes, **{**WORDINGS, **REVERSED_WORDINGS}[wording], **changes}
 
 
-def model(scale: str, **changes: Any) -> ModelConfig:
-    """A rotary GPT-2."""
-    size = SIZES[scale]
-    return ModelConfig(**{"layers": size.layers, "heads": size.heads, "width": size.width, **size.model, **changes})
+def make_model_config(scale: str, **changes: Any) -> ModelConfig:
+    """A rotary GPT-2 of the scale."""
+    size = SCALE_CONFIGS[scale]
+    return ModelConfig(
+        **{"n_layers": size.layers, "n_heads": size.heads, "d_model": size.width, **size.model_fields, **changes}
+    )
 
 
-def mixture(scale: str, biographies: Any, *asked: Any) -> Mixture:
-    """Rows of biographies and rows of questions, in the shares of the scale; kinds of questions have equal shares."""
-    share = SIZES[scale].asked
-    return Mixture((biographies, *asked), (1 - share, *[share / len(asked)] * len(asked)))
+def mixed_task(scale: str, biographies: Any, *question_tasks: Any) -> Mixture:
+    """A mixture of biographies and questions with the scale's share of questions, split equally over the kinds of
+    questions."""
+    share = SCALE_CONFIGS[scale].question_share
+    return Mixture((biographies, *question_tasks), (1 - share, *[share / len(question_tasks)] * len(question_tasks)))
 
 
-def reading(scale: str, **changes: Any) -> TrainConfig:
+def pretrain_config(scale: str, **changes: Any) -> TrainConfig:
     """Training on biographies alone."""
-    return _training(SIZES[scale], SIZES[scale].read, 1, **changes)
+    return _make_train_config(SCALE_CONFIGS[scale], SCALE_CONFIGS[scale].pretraining, 1, **changes)
 
 
-def mixing(scale: str, **changes: Any) -> TrainConfig:
+def mixed_train_config(scale: str, **changes: Any) -> TrainConfig:
     """Training on biographies and questions together."""
-    return _training(SIZES[scale], SIZES[scale].mixed, 1, **changes)
+    return _make_train_config(SCALE_CONFIGS[scale], SCALE_CONFIGS[scale].mixed_training, 1, **changes)
 
 
-def finetuning(scale: str, asked: Any, recipe: str, **changes: Any) -> Stage:
-    """Finetuning on questions, in full or by LoRA."""
-    size, adapted = SIZES[scale], recipe == "finetuned by LoRA"
-    ranks = size.ranks if adapted else (0, 0)
-    return Stage(asked, _training(size, size.lora if adapted else size.full, 2, **changes), *ranks)
+def finetune_stage(scale: str, questions: Any, recipe: str, **changes: Any) -> Stage:
+    """A stage of finetuning on questions, in full or by LoRA (RECIPES)."""
+    size, adapted = SCALE_CONFIGS[scale], recipe == "finetuned by LoRA"
+    ranks = size.lora_ranks if adapted else (0, 0)
+    budget = size.lora_finetuning if adapted else size.full_finetuning
+    return Stage(questions, _make_train_config(size, budget, 2, **changes), *ranks)
 
 
-def _training(size: Size, effort: Effort, parts: int, **changes: Any) -> TrainConfig:
-    """AdamW and a cosine to a tenth of the rate, as the paper."""
-    settings: dict[str, Any] = {
-        "steps": effort.steps,
-        "batch": size.batch // parts,
-        "window": size.window,
-        "lr": effort.lr,
-    }
-    settings |= {"warmup": effort.warmup, "weight_decay": effort.decay, "schedule": "cosine", "final_lr": 0.1}
-    return TrainConfig(**{**settings, "eps": 1e-6, **changes})
+def _make_train_config(size: ScaleConfig, budget: TrainBudget, batch_divisor: int, **changes: Any) -> TrainConfig:
+    """AdamW and a cosine to a tenth of the rate, as in the paper."""
+    return TrainConfig(**{
+        "steps": budget.steps, "batch_size": size.batch // batch_divisor, "seq_len": size.window, "lr": budget.lr,
+        "warmup_steps": budget.warmup, "weight_decay": budget.weight_decay, "schedule": "cosine", "min_lr_ratio": 0.1,
+        "eps": 1e-6, **changes,
+    })  # fmt: skip
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
-def title(table: "DataFrame", what: str, *by: str) -> str:
-    """What was run, in a line: people, model size and seeds."""
+def figure_title(table: "DataFrame", what: str, *by: str) -> str:
+    """A title that names people, model size and the number of seeds (the least over the groups `by`)."""
     size, people = table["parameters"].median() / 1e6, int(table["people_told"].max())
     n = table.groupby(list(by))["seed_init"].nunique().min()
     return (
@@ -178,12 +181,12 @@ def title(table: "DataFrame", what: str, *by: str) -> str:
     )
 
 
-def wrapped(axes: "Axes", names: Any) -> None:
-    """Names of wordings under their places, broken where they are long."""
+def set_wrapped_ticks(axes: "Axes", names: Any) -> None:
+    """Name the places of the x-axis by wordings, with line breaks in long names."""
     axes.set_xticks(range(len(names)), [name.replace("+", "\n+") for name in names], fontsize=9)
 
 
-def legend(axes: "Axes", **where: Any) -> None:
-    """A legend where there is anything to name: a table that is not whole yet may have nothing for a panel."""
+def add_legend(axes: "Axes", **options: Any) -> None:
+    """Add a legend if the panel has labels: a table of the first runs may have nothing for it."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": 9, "loc": "upper left", "ncols": 2, **where})
+        axes.legend(**{"fontsize": 9, "loc": "upper left", "ncols": 2, **options})

@@ -1,11 +1,11 @@
-"""Tables and panels of what a model answers without one of its blocks, and in formats near to its training and far
-from it (probing/knowledge/extraction.py, probing/knowledge/prompt_sensitivity.py; claims 3.7 and 3.8)."""
+"""Tables and panels of claims 3.7 and 3.8: answers of a model without one of its blocks, and to prompts near to its
+training and far from it (probing/knowledge/extraction.py, probing/knowledge/prompt_sensitivity.py)."""
 
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.papers import part3_people
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.stats import where, with_columns
+from experiments.harness.reporting.stats import select_rows, with_columns
 from probing.knowledge.prompt_formats import BIOGRAPHY, FAR, NEAR, QUESTION
 
 if TYPE_CHECKING:
@@ -13,40 +13,42 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 CLOSENESS = {BIOGRAPHY: 2, QUESTION: 2, NEAR: 1, FAR: 0}
-JUDGED = {"likeliest": "true value", "shuffled": "value of somebody else"}
+JUDGED_COLUMNS = {"likeliest": "true value", "shuffled": "value of somebody else"}
 
 
-def answers(table: "DataFrame", evaluation: str, **values: Any) -> "DataFrame":
-    """The rows of an evaluation with these values, in a table that may not have all columns yet.
+def answer_rows(table: "DataFrame", evaluation: str, **values: Any) -> "DataFrame":
+    """The rows of an evaluation with these values, with all columns that the panels read.
 
-    `shuffled` is a measure here and a setting of the P- and Q-probes: the column of a table that has both holds text.
+    `shuffled` is a metric here and a setting of the P- and Q-probes, so that the column of a table with both holds
+    text; it becomes numbers.
     """
     import pandas
 
-    asked = {"half", "attribute", "position", "without", "format", "kind"}
-    measured = {"accuracy", "majority", "exact", "chance", *JUDGED}
-    table = with_columns(table, asked | measured)
-    rows = where(table, evaluation=evaluation, **values)
+    settings = {"half", "attribute", "position", "without", "format", "kind"}
+    metrics = {"accuracy", "majority", "exact", "chance", *JUDGED_COLUMNS}
+    table = with_columns(table, settings | metrics)
+    rows = select_rows(table, evaluation=evaluation, **values)
     return rows.assign(shuffled=pandas.to_numeric(rows["shuffled"], errors="coerce"))
 
 
-def worst_block(table: "DataFrame") -> "Series":
-    """By seed, without the block that the model can spare least: the share of true values that are the likeliest of
-    all, minus that of the values of somebody else."""
-    rows = answers(table, "LayerDeletion", attribute="all")
+def worst_block_margin(table: "DataFrame") -> "Series":
+    """By seed, the share of true values ranked first minus that of other people's values, without the block whose
+    deletion costs most."""
+    rows = answer_rows(table, "LayerDeletion", attribute="all")
     rows = rows[rows["without"] != "nothing"]
     return (rows["likeliest"] - rows["shuffled"]).groupby(rows["seed_init"]).min()
 
 
-def formats(table: "DataFrame") -> "DataFrame":
-    """The formats that could be asked, with their `closeness` to training: 2 as trained, 1 near, 0 far."""
-    rows = answers(table, "PromptFormats").dropna(subset=["exact"])
+def format_rows(table: "DataFrame") -> "DataFrame":
+    """The rows of prompt formats that could be asked, with their `closeness` to training: 2 as trained, 1 near, 0
+    far."""
+    rows = answer_rows(table, "PromptFormats").dropna(subset=["exact"])
     return rows.assign(closeness=rows["kind"].map(CLOSENESS))
 
 
-def agreement(rows: "DataFrame") -> "Series":
-    """By seed, Kendall's tau-b between closeness and the share of right answers, of the rows of `formats`: 1 where a
-    closer format is always answered better; missing where nothing differs."""
+def closeness_correlation(rows: "DataFrame") -> "Series":
+    """By seed, Kendall's tau-b between closeness and the share of right answers in rows of `format_rows`: 1 where a
+    closer format is always answered better, NaN where all are alike."""
     from pandas import Series
     from scipy.stats import kendalltau
 
@@ -55,29 +57,30 @@ def agreement(rows: "DataFrame") -> "Series":
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------
-def blocks_panel(axes: "Axes", table: "DataFrame") -> None:
-    """Which share of true values is the likeliest without each block, and which of somebody else's."""
-    rows = answers(table, "LayerDeletion", attribute="all")
-    rows = rows.melt(["without", "seed_init"], list(JUDGED), "measure", "share").replace({"measure": JUDGED})
+def plot_blocks(axes: "Axes", table: "DataFrame") -> None:
+    """Shares of values ranked first without each block: true values and other people's."""
+    rows = answer_rows(table, "LayerDeletion", attribute="all")
+    rows = rows.melt(["without", "seed_init"], list(JUDGED_COLUMNS), "measure", "share")
+    rows = rows.replace({"measure": JUDGED_COLUMNS})
     names = list(dict.fromkeys(rows["without"]))
-    figures.points(axes, rows, "without", "share", "measure", order=names)
+    figures.plot_means_with_ci(axes, rows, "without", "share", "measure", order=names)
     axes.set_xticks(range(len(names)), [name.replace(".", "\n") for name in names], fontsize=9)
     axes.set(title="GPT without one of its blocks", ylabel="share judged the likeliest", ylim=(-0.02, 1.05))
-    part3_people.legend(axes)
+    part3_people.add_legend(axes)
 
 
-def kinds_panel(axes: "Axes", table: "DataFrame") -> None:
-    """Answers by kind of format, a dot a seed."""
-    rows = formats(table).groupby(["kind", "seed_init"], sort=False)["exact"].mean().reset_index()
+def plot_format_kinds(axes: "Axes", table: "DataFrame") -> None:
+    """Answers by kind of format, a dot per seed."""
+    rows = format_rows(table).groupby(["kind", "seed_init"], sort=False)["exact"].mean().reset_index()
     order = [kind for kind in CLOSENESS if kind in set(rows["kind"])]
-    figures.points(axes, rows, "kind", "exact", order=order)
+    figures.plot_means_with_ci(axes, rows, "kind", "exact", order=order)
     axes.set_xticks(range(len(order)), [kind.replace(" (", "\n(") for kind in order], fontsize=8)
     axes.set(title="Formats by closeness to training", ylabel="share answered right", ylim=(-0.02, 1.05))
 
 
-def formats_panel(axes: "Axes", table: "DataFrame") -> None:
-    """Every format, the best answered on top: its mean, and a dot a seed."""
-    rows = formats(table)
+def plot_formats(axes: "Axes", table: "DataFrame") -> None:
+    """Answers by format, the best on top: the mean, and a dot per seed."""
+    rows = format_rows(table)
     means = rows.groupby("format")["exact"].mean().sort_values()
     for kind, color in zip(CLOSENESS, figures.colors(len(CLOSENESS)), strict=True):
         part = rows[rows["kind"] == kind]
@@ -86,4 +89,4 @@ def formats_panel(axes: "Axes", table: "DataFrame") -> None:
         axes.plot(means[names], means.index.get_indexer(names), "o", color=color, markersize=6, label=kind)
     axes.set_yticks(range(len(means)), list(means.index), fontsize=7)
     axes.set(title="Every format", xlabel="share answered right", xlim=(-0.02, 1.05))
-    part3_people.legend(axes, loc="lower right")
+    part3_people.add_legend(axes, loc="lower right")

@@ -1,41 +1,41 @@
-"""How much disk runs take, from shapes: models, checkpoints, run folders and tables, in bytes."""
+"""How many bytes on disk runs take: models, checkpoints, run folders and tables."""
 
 import csv
 from pathlib import Path
 
-WEIGHT = 4  # bytes of a parameter on disk (fp32); a run's model is a hard link to the kept one and takes nothing
-CHECKPOINT = 3 * WEIGHT  # of a parameter in training: the weight and Adam's two moments
-AT_ONCE = 2  # checkpoints of one training while the newer is written: the older goes only when that one is whole
-ROW, LOG_EVERY = 130, 10  # bytes of a row of a history, and the steps between two
-HISTORIES = 2  # each is in the run's folder and beside the kept model
-FOLDER = 8_000  # a run's other files: configurations, digests, provenance
-ROWS = 3  # the rows of a run in json, over the same in the table, whose columns are named once
-UNKNOWN = 1_000  # bytes of a run in a table where the experiment has none yet
+BYTES_PER_PARAMETER = 4  # fp32; a run's model is a hard link to the cached one and takes nothing
+CHECKPOINT_BYTES_PER_PARAMETER = 3 * BYTES_PER_PARAMETER  # the weight and Adam's two moments
+MAX_CHECKPOINTS = 2  # of one training: the older one is deleted only once the newer is written in full
+HISTORY_ROW_BYTES, LOG_EVERY = 130, 10  # of one row of a history, and the steps between two
+HISTORIES = 2  # in the run's folder and beside the cached model
+FOLDER_BYTES = 8_000  # a run's other files: configurations, digests, provenance
+JSON_OVER_CSV = 3  # a run's rows in json over the same in the table, whose columns are named once
+DEFAULT_ROW_BYTES = 1_000  # of a run in a table where the experiment has none yet
 
 
 def model_bytes(parameters: int) -> int:
-    """A kept model."""
-    return WEIGHT * parameters
+    """A saved model."""
+    return BYTES_PER_PARAMETER * parameters
 
 
 def checkpoint_bytes(parameters: int) -> int:
     """The checkpoints of one training at their peak."""
-    return AT_ONCE * CHECKPOINT * parameters
+    return MAX_CHECKPOINTS * CHECKPOINT_BYTES_PER_PARAMETER * parameters
 
 
-def folder_bytes(steps: int, row_bytes: float) -> float:
+def run_folder_bytes(steps: int, row_bytes: float) -> float:
     """A run's folder and the history beside its model, without the models; row_bytes: of the run in the table."""
-    return HISTORIES * ROW * (steps / LOG_EVERY) + FOLDER + ROWS * row_bytes
+    return HISTORIES * HISTORY_ROW_BYTES * (steps / LOG_EVERY) + FOLDER_BYTES + JSON_OVER_CSV * row_bytes
 
 
-def row_bytes(results: Path, experiment: str) -> float:
-    """Bytes that a run takes in the largest committed table of an experiment: measured, not assumed."""
+def measure_row_bytes(results_dir: Path, experiment: str) -> float:
+    """Bytes that a run takes in the committed tables of an experiment, the most over its scales."""
     sizes = []
-    for path in results.glob(f"{experiment}/*/table.csv"):
+    for path in results_dir.glob(f"{experiment}/*/table.csv"):
         try:
             with path.open(newline="", errors="replace") as file:
                 runs = {row.get("run") for row in csv.DictReader(file)}
-        except (csv.Error, OSError):  # damaged, and no table then
+        except (csv.Error, OSError):  # damaged: counts as no table
             continue
         sizes.append(path.stat().st_size / max(len(runs), 1))
-    return max(sizes, default=UNKNOWN)
+    return max(sizes, default=DEFAULT_ROW_BYTES)

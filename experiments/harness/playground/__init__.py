@@ -1,1 +1,1 @@
-"""A token mixer beside others on a suite of tasks: one score card."""
+"""Compare architectures on a suite of tasks: one score card."""

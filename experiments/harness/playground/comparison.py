@@ -1,9 +1,8 @@
-"""Architectures compared fairly: as many parameters, the same data, budget and seeds, the same rates to choose from.
+"""Fair comparison of architectures: equal parameters, data, budget, seeds and learning rates to choose from.
 
 An architecture is a set of changes to one base ModelConfig. Protocol: Part 4.1 (arXiv 2512.17351), section 3 and
-appendix A, which reports the best of a list of learning rates; here that is the rate with the best mean over seeds. It
-is chosen on the seeds that are then reported, so that scores are a little too good where there are several rates, and
-for all architectures alike.
+appendix A, which reports the best of a list of learning rates; here the one with the best mean over seeds. It is chosen
+on the seeds that are reported, which biases the scores of all architectures upwards if there are several rates.
 """
 
 from bisect import bisect_left
@@ -11,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.papers.part3_capacity import parameters_of
 from experiments.harness.reporting.stats import (
     Interval,
-    holm,
+    holm_correction,
     interval,
-    interval_if_any,
+    interval_or_none,
     sign_flip_test,
     with_columns,
 )
@@ -26,118 +24,122 @@ from synth.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-ALIKE = 0.01  # sizes may differ by this share of the base's
+SIZE_TOLERANCE = 0.01  # largest difference in parameters, as a share of the base's
 
 
 # ---- models ----------------------------------------------------------------------------------------------------
-def matched(base: ModelConfig, changes: Mapping[str, Any], task: Any) -> ModelConfig:
-    """The base with these changes, as wide in its MLP (or where it has none, as wide) as makes the parameters alike.
+def match_parameters(base: ModelConfig, changes: Mapping[str, Any], task: Any) -> ModelConfig:
+    """Apply changes to the base, and set d_ff (without an MLP, d_model) to match the base's number of parameters on the
+    task.
 
-    A multiple of 8 where that comes within 1% of the base's parameters, else the nearest. Raises UserError with the
-    nearest size when none does.
+    The value is a multiple of 8 (d_model: of 8 n_heads) if one comes within 1%, else of 1 (n_heads). Raises UserError,
+    with the nearest size, if none does.
     """
-    size, model = parameters_of(base, task), replace(base, **changes)
-    if parameters_of(model, task) == size:
-        return model
-    name, unit = ("mlp_width", 1) if model.hidden_width else ("width", model.heads)
+    from lm.model_size import num_parameters
 
-    def sized(n: int) -> ModelConfig:
-        return replace(model, mlp_width=n) if model.hidden_width else replace(model, width=n)
+    size, model = num_parameters(base, task), replace(base, **changes)
+    if num_parameters(model, task) == size:
+        return model
+    name, unit = ("d_ff", 1) if model.mlp_hidden_dim else ("d_model", model.n_heads)
+
+    def with_width(n: int) -> ModelConfig:
+        return replace(model, d_ff=n) if model.mlp_hidden_dim else replace(model, d_model=n)
 
     def count(n: int) -> int:
-        return parameters_of(sized(n), task)
+        return num_parameters(with_width(n), task)
 
-    exact = _crossing(count, size, unit, model.hidden_width or 4 * model.width)
+    exact = _solve_width(count, size, unit, model.mlp_hidden_dim or 4 * model.d_model)
     for step in (8 * unit, unit):
         below = max(int(exact // step) * step, step)
-        near = min((below, below + step), key=lambda n: abs(count(n) - size))
-        if abs(count(near) - size) <= ALIKE * size:
-            return sized(near)
+        nearest = min((below, below + step), key=lambda n: abs(count(n) - size))
+        if abs(count(nearest) - size) <= SIZE_TOLERANCE * size:
+            return with_width(nearest)
+    described = ", ".join(f"{name}={value}" for name, value in changes.items()) or "the base itself"
     raise UserError(
-        f"no {name} of {_words(changes)} has the base's {size:,} parameters within {ALIKE:.0%}; the nearest, {near}, "
-        f"has {count(near):,}; change the base or the architecture"
+        f"no {name} of {described} has the base's {size:,} parameters within {SIZE_TOLERANCE:.0%}; "
+        f"the nearest, {nearest}, has {count(nearest):,}; change the base or the architecture"
     )
 
 
-def _crossing(count: Any, size: int, unit: int, top: int) -> float:
-    """About where the count, which rises with its argument, reaches the size: on a line where it is one, as with the
-    width of an MLP, else by bisection over multiples of `unit` up to `top`."""
+def _solve_width(count: Any, size: int, unit: int, max_width: int) -> float:
+    """Approximate width where `count`, which increases, reaches `size`: linear extrapolation for unit 1 (d_ff),
+    bisection over multiples of `unit` up to `max_width` otherwise."""
     if unit == 1:
-        least, next_ = count(1), count(2)
-        return 1 + (size - least) / (next_ - least)
-    steps = range(unit, top + 1, unit)
-    return steps[min(bisect_left(steps, size, key=count), len(steps) - 1)]
-
-
-def _words(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in changes.items()) or "the base itself"
+        first, second = count(1), count(2)
+        return 1 + (size - first) / (second - first)
+    widths = range(unit, max_width + 1, unit)
+    return widths[min(bisect_left(widths, size, key=count), len(widths) - 1)]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Score:
-    """The number that stands for a task, in a table of several evaluations.
+class ScoreColumn:
+    """Which column of a table is the score of a task.
 
-    column of the rows of `evaluation`; rows: values of further columns that it is read from, e.g. difficulty "all";
-    by: a column whose values are kept apart, e.g. difficulty; floor: what knowing nothing scores, a number or the name
-    of a column; solved: from where on a seed counts as having solved the task.
+    title: of the panel. column: in the rows of `evaluation`. floor: score of a model that knows nothing, a number or
+    the name of a column. filters: values of other columns that select rows, e.g. difficulty "all". part_column: column
+    whose values are separate parts of the task, e.g. difficulty. solved_threshold: lowest score of a solved task.
     """
 
     title: str
     evaluation: str
     column: str
     floor: float | str = 0.0
-    rows: tuple[tuple[str, Any], ...] = ()
-    by: str = ""
-    solved: float = 0.9
+    filters: tuple[tuple[str, Any], ...] = ()
+    part_column: str = ""
+    solved_threshold: float = 0.9
 
-    def of(self, table: "DataFrame") -> "DataFrame":
-        """The rows of this score, with columns `score` and `floor`, and `part`, the value of `by`. A training that
-        diverged counts as the floor, in every part; rows without the number are left out."""
-        named = [name for name in (self.by, self.floor) if name and isinstance(name, str)]
-        table = with_columns(table, [self.column, "diverged", *dict(self.rows), *named])
+    def select(self, table: "DataFrame") -> "DataFrame":
+        """The rows of this score, with columns `score`, `floor` and `part` (the value of `part_column`, or "").
+
+        A diverged training scores the floor, in every part; rows without the score are left out.
+        """
+        columns = [name for name in (self.part_column, self.floor) if name and isinstance(name, str)]
+        table = with_columns(table, [self.column, "diverged", *dict(self.filters), *columns])
         table = table[table["evaluation"] == self.evaluation]
-        lost = table["diverged"].eq(True)
-        kept = table[~lost]
-        for name, value in self.rows:
-            kept = kept[kept[name].astype(str) == str(value)]
-        kept = kept.assign(part=kept[self.by].astype(str) if self.by else "")
-        kept = kept.assign(score=kept[self.column], floor=kept[self.floor] if self._column else self.floor)
-        return _stacked([kept.dropna(subset=["score"]), *self._lost(table[lost], kept)])
+        diverged = table["diverged"].eq(True)
+        rows = table[~diverged]
+        for name, value in self.filters:
+            rows = rows[rows[name].astype(str) == str(value)]
+        rows = rows.assign(part=rows[self.part_column].astype(str) if self.part_column else "")
+        rows = rows.assign(score=rows[self.column], floor=rows[self.floor] if self._floor_is_column else self.floor)
+        return _concat([rows.dropna(subset=["score"]), *self._at_floor(table[diverged], rows)])
 
     @property
-    def _column(self) -> bool:
+    def _floor_is_column(self) -> bool:
         return isinstance(self.floor, str)
 
-    def _lost(self, table: "DataFrame", kept: "DataFrame") -> "list[DataFrame]":
-        nothing = {} if self.by else {"": 0.0 if self._column else self.floor}  # where all diverged, nobody says parts
-        floors = kept.groupby("part", sort=False)["floor"].median() if len(kept) else nothing
-        return [table.assign(part=part, score=floor, floor=floor) for part, floor in dict(floors).items()]
+    def _at_floor(self, diverged: "DataFrame", rows: "DataFrame") -> "list[DataFrame]":
+        """The diverged rows once for every part of the others, with its floor as score."""
+        if len(rows):
+            floors = dict(rows.groupby("part", sort=False)["floor"].median())
+        else:  # all diverged: the parts are unknown
+            floors = {} if self.part_column else {"": 0.0 if self._floor_is_column else self.floor}
+        return [diverged.assign(part=part, score=floor, floor=floor) for part, floor in floors.items()]
 
 
-def scored(table: "DataFrame", scores: Mapping[str, Score]) -> "DataFrame":
-    """The rows of the scores of several tasks (column `task`), one below the other."""
-    return _stacked([score.of(table[table["task"] == task]) for task, score in scores.items()])
+def select_scores(table: "DataFrame", scores: Mapping[str, ScoreColumn]) -> "DataFrame":
+    """Concatenate the rows of the scores of several tasks (column `task`)."""
+    return _concat([score.select(table[table["task"] == task]) for task, score in scores.items()])
 
 
-def _stacked(tables: "Sequence[DataFrame]") -> "DataFrame":
+def _concat(tables: "Sequence[DataFrame]") -> "DataFrame":
     import pandas
 
     return pandas.concat([part for part in tables if len(part)] or list(tables[:1]), ignore_index=True)
 
 
-def chosen(table: "DataFrame", by: Sequence[str], column: str = "score") -> "DataFrame":
-    """The rows of each group's best learning rate (column `lr`), by its mean over these same seeds; a group is one of
-    `by`."""
-    keep = []
-    for _, part in table.groupby(list(by), sort=False):
-        means = part.groupby("lr")[column].mean()
-        keep.append(part[part["lr"] == means.idxmax()])
-    return _stacked(keep) if keep else table
+def at_best_lr(table: "DataFrame", by: Sequence[str], column: str = "score") -> "DataFrame":
+    """The rows with each group's best learning rate (column `lr`), by the mean over seeds. by: columns of a group."""
+    best = []
+    for _, group in table.groupby(list(by), sort=False):
+        means = group.groupby("lr")[column].mean()
+        best.append(group[group["lr"] == means.idxmax()])
+    return _concat(best) if best else table
 
 
-def diverged(table: "DataFrame") -> str:
-    """The end of a title: how many runs diverged and count as the floor; nothing when none did."""
+def diverged_note(table: "DataFrame") -> str:
+    """End of a title with the number of diverged runs; "" if none did."""
     if "diverged" not in table:
         return ""
     n = table.loc[table["diverged"].eq(True), "run"].nunique()
@@ -146,38 +148,39 @@ def diverged(table: "DataFrame") -> str:
 
 # ---- statistics ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Summary:
-    """One architecture on one task over seeds: median, mean with its 95% interval, share of seeds that solved it."""
+class SeedSummary:
+    """Scores of an architecture on a task: median, mean with 95% interval, share of seeds that solved the task."""
 
     median: float
     mean: Interval
-    solved: float
+    solved_share: float
 
 
-def summary(values: "Series", solved: float) -> Summary:
-    """The summary of the seeds' scores; `solved`: from where on one counts as solved."""
-    return Summary(float(values.median()), interval(values), float((values >= solved).mean()))
+def summarize_seeds(values: "Series", solved_threshold: float) -> SeedSummary:
+    """Summarize the scores of the seeds."""
+    return SeedSummary(float(values.median()), interval(values), float((values >= solved_threshold).mean()))
 
 
-def differences(table: "DataFrame", a: str, b: str, by: str = "architecture") -> "Series":
-    """a minus b by seed: the mean over the tasks (and parts) that both have, for the seeds that have all of these."""
+def paired_differences(table: "DataFrame", a: str, b: str, by: str = "architecture") -> "Series":
+    """Score of a minus that of b for each seed: the mean over tasks and parts that both have. Seeds that lack some of
+    these are left out."""
     keys = [*(name for name in ("task", "part") if name in table), "seed_init"]
-    one, two = (table[table[by] == name].groupby(keys)["score"].mean() for name in (a, b))
-    pairs = (one - two).dropna().groupby("seed_init")
+    score_a, score_b = (table[table[by] == name].groupby(keys)["score"].mean() for name in (a, b))
+    pairs = (score_a - score_b).dropna().groupby("seed_init")
     return pairs.mean()[pairs.size() == pairs.size().max()]
 
 
-def gain(table: "DataFrame", a: str, b: str, by: str = "architecture") -> Interval | None:
-    """The interval over seeds of `differences`; None where no seed has both."""
-    return interval_if_any(differences(table, a, b, by))
+def paired_gain(table: "DataFrame", a: str, b: str, by: str = "architecture") -> Interval | None:
+    """95% interval over seeds of `paired_differences`; None if no seed has both."""
+    return interval_or_none(paired_differences(table, a, b, by))
 
 
-def against(table: "DataFrame", reference: str, by: str = "architecture") -> dict[str, float]:
-    """For every other architecture, the p-value of "no different from the reference" by a paired sign-flip test over
-    seeds, with Holm's correction for their number. Five seeds cannot give less than 0.0625 each."""
-    found = {}
+def p_values_against(table: "DataFrame", reference: str, by: str = "architecture") -> dict[str, float]:
+    """p-value of no difference from the reference for every other architecture: paired sign-flip test over seeds,
+    Holm-corrected. With five seeds none is below 0.0625."""
+    p_values = {}
     for name in dict.fromkeys(table[by]):
-        pairs = differences(table, name, reference, by) if name != reference else []
+        pairs = paired_differences(table, name, reference, by) if name != reference else []
         if len(pairs) > 1:
-            found[name] = sign_flip_test(pairs, [0.0] * len(pairs))
-    return holm(found)
+            p_values[name] = sign_flip_test(pairs, [0.0] * len(pairs))
+    return holm_correction(p_values)

@@ -1,9 +1,9 @@
-"""The playground: an architecture of your own beside the papers' on every task, as one table and one score card.
+"""The playground: compare an architecture of your own with the papers' on every task, in one table and score card.
 
     python -m experiments playground --arch path/to/file.py:MyMixer --scale laptop
 
-Protocol: Part 4.1 (arXiv 2512.17351): skills measured one by one on synthetic tasks, with matched parameters and the
-same learning rates, tokens, documents and seeds for all (experiments/harness/playground/task_suite.py has the sizes).
+Protocol: Part 4.1 (arXiv 2512.17351): each skill is measured on a synthetic task, with matched parameters and the same
+learning rates, tokens, documents and seeds for all architectures. Sizes: playground/task_suite.py.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -16,129 +16,131 @@ from typing import Any
 from experiments.harness.experiment import Experiment
 from experiments.harness.playground import scorecard
 from experiments.harness.playground.task_suite import (
-    COST,
-    PLAYGROUND,
-    SCORES,
+    COST_COLUMN,
+    PLAYGROUND_TASKS,
+    SCORE_COLUMNS,
+    build_task,
     configurations,
-    recurrent,
-    runs_of,
-    task_of,
+    recurrent_changes,
+    suite_runs,
 )
-from experiments.harness.run import Run, in_order, replicate
+from experiments.harness.run import Run, seed_major_order, with_seeds
 from synth.errors import UserError
 
 
-# What a newcomer is held against. "b" in the papers' names: a recurrent mixer's own convolution, which it keeps here.
-def references(scale: str) -> dict[str, dict[str, Any]]:
+def reference_architectures(scale: str) -> dict[str, dict[str, Any]]:
+    """Changes to the base for each of the papers' architectures; recurrent mixers keep their own convolution."""
     return {
         "rotary": {},
         "rotary + Canon-ABCD": {"canon": "ABCD"},
         "NoPE + Canon-ABCD": {"positions": "none", "canon": "ABCD"},
-        "GLA": recurrent(scale, "gla"),
-        "GDN": recurrent(scale, "gdn"),
+        "GLA": recurrent_changes(scale, "gla"),
+        "GDN": recurrent_changes(scale, "gdn"),
     }
 
 
 BASE = "rotary"
 
 
-def name_of(spec: str) -> str:
-    """What an architecture is called: its class, or its file where no class is named."""
+def architecture_name(spec: str) -> str:
+    """Name of an architecture FILE.py[:CLASS]: its class, or the file without its ending."""
     return spec.rpartition(":")[2] if ":" in spec else Path(spec).stem
 
 
-def mine(spec: str, taken: Container[str]) -> dict[str, dict[str, Any]]:
-    """The reader's architecture, bare and with Canon in the places that need nothing of the mixer; a name that is
-    taken, as of a GLA of one's own, is told apart."""
-    name = name_of(spec) + (" (mine)" if name_of(spec) in taken else "")
+def user_architectures(spec: str, taken: Container[str]) -> dict[str, dict[str, Any]]:
+    """Changes to the base for the user's mixer, without and with Canon-ACD (B is inside a mixer). A name in `taken`
+    gets " (mine)" appended."""
+    name = architecture_name(spec) + (" (mine)" if architecture_name(spec) in taken else "")
     changes = {"mixer": spec, "positions": "none"}
     return {name: changes, f"{name} + Canon-ACD": {**changes, "canon": "ACD"}}
 
 
 @dataclass(frozen=True)
-class Playground(Experiment):
-    """The comparison as an experiment that is made on the spot: an architecture and the tasks it is tried on."""
+class PlaygroundExperiment(Experiment):
+    """The comparison as an experiment: an architecture (FILE.py:CLASS), the tasks, and seeds (None: the suite's)."""
 
     arch: str = ""
-    tasks: tuple[str, ...] = PLAYGROUND
+    tasks: tuple[str, ...] = PLAYGROUND_TASKS
     seeds: int | None = None
 
     @property
     def name(self) -> str:
-        """Also the folder of its results, one for each architecture."""
-        return f"playground_{name_of(self.arch)}"
+        """playground_ and the architecture's name; also the folder of its results."""
+        return f"playground_{architecture_name(self.arch)}"
 
     def architectures(self, scale: str) -> dict[str, dict[str, Any]]:
-        """The reader's first, then the references."""
-        others = references(scale)
-        return mine(self.arch, others) | others
+        """Changes to the base by name: the user's architectures, then the references."""
+        references = reference_architectures(scale)
+        return user_architectures(self.arch, references) | references
 
-    def module(self) -> Any:
+    def load_module(self) -> Any:
         return SimpleNamespace(figure=self.figure, claims=lambda table: [])
 
     def runs(self, scale: str, seeds: int | None = None) -> list[Run]:
-        """Every architecture on every task, the first seed of all before any second one."""
-        made, given = runs_of(self.name, scale, self.tasks, self.architectures(scale)), seeds or self.seeds
-        return in_order(replicate(made, given) if given else made)
+        """Every architecture on every task, seed 0 of all first."""
+        runs, num_seeds = suite_runs(self.name, scale, self.tasks, self.architectures(scale)), seeds or self.seeds
+        return seed_major_order(with_seeds(runs, num_seeds) if num_seeds else runs)
 
     def figure(self, table: Any) -> Any:
-        """The score card."""
-        scores = {task: SCORES[task] for task in self.tasks}
+        """Draw the score card."""
+        scores = {task: SCORE_COLUMNS[task] for task in self.tasks}
         scale = table["scale"].iloc[0]
-        drawing, _ = scorecard.card(table, scores, list(self.architectures(scale)), reference=BASE, cost=COST)
+        names = list(self.architectures(scale))
+        drawing, _ = scorecard.plot_scorecard(table, scores, names, reference=BASE, cost=COST_COLUMN)
         what = f"Score card at scale {scale}; p: paired sign-flip test against {BASE}, Holm"
-        scorecard.title(drawing, table, what)
+        scorecard.set_title(drawing, table, what)
         return drawing
 
 
-def playground(arch: str, tasks: Sequence[str], seeds: int | None) -> Playground:
-    """The comparison of an architecture. Raises UserError for an unknown task."""
-    if unknown := [task for task in tasks if task not in PLAYGROUND]:
-        raise UserError(f"no task {unknown[0]!r} in the playground; choose among {', '.join(PLAYGROUND)}")
-    return Playground(Path(__file__).resolve(), arch, tuple(dict.fromkeys(tasks)) or PLAYGROUND, seeds)
+def build_playground(arch: str, tasks: Sequence[str], seeds: int | None) -> PlaygroundExperiment:
+    """The comparison of an architecture on tasks (none: all). Raises UserError for an unknown task."""
+    if unknown := [task for task in tasks if task not in PLAYGROUND_TASKS]:
+        raise UserError(f"no task {unknown[0]!r} in the playground; choose among {', '.join(PLAYGROUND_TASKS)}")
+    return PlaygroundExperiment(Path(__file__).resolve(), arch, tuple(dict.fromkeys(tasks)) or PLAYGROUND_TASKS, seeds)
 
 
 # ---- before anything is trained --------------------------------------------------------------------------------
-def check(comparison: Playground, scale: str) -> None:
-    """Raise UserError, in one line, unless the architecture builds, looks back only, learns with all of its parameters,
-    and can be made as large as the base: at the width of every task, of each width once."""
+def check_architecture(comparison: PlaygroundExperiment, scale: str) -> None:
+    """Raise UserError, in one line, unless the architecture builds, is causal, has a gradient for every parameter, and
+    can be matched to the base's parameters, at each width that the tasks use."""
     from lm.causality import require_causality
 
     try:
-        for model in _tried(comparison, scale):
+        for model in _models_to_check(comparison, scale):
             require_causality(model)
             require_gradients(model)
     except UserError:
         raise
-    except Exception as error:  # whatever the reader's code does wrong, one line says it
-        place = extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{comparison.arch} does not run: {said} ({place.filename}, line {place.lineno})") from error
+    except Exception as error:  # from the user's code
+        frame = extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"{comparison.arch} does not run: {message} ({frame.filename}, line {frame.lineno})") from error
 
 
-def _tried(comparison: Playground, scale: str) -> Iterator[Any]:
-    """The reader's models, of two layers at most, but for those that another task has in the same shape."""
+def _models_to_check(comparison: PlaygroundExperiment, scale: str) -> Iterator[Any]:
+    """Yield the user's models, with at most two layers, each shape once."""
     from lm.model import build
 
     seen = set()
     for name in comparison.tasks:
-        task = task_of(scale, name)
-        for run in configurations(comparison.name, scale, name, mine(comparison.arch, ())):
+        task = build_task(scale, name)
+        for run in configurations(comparison.name, scale, name, user_architectures(comparison.arch, ())):
             assert run.model is not None
-            shape = run.model.heads, run.model.width, run.model.canon
+            shape = run.model.n_heads, run.model.d_model, run.model.canon
             if shape not in seen:
                 seen.add(shape)
-                yield build(replace(run.model, layers=min(run.model.layers, 2)), run.model.ids(task.vocab()), 0)
+                model = replace(run.model, n_layers=min(run.model.n_layers, 2))
+                yield build(model, model.model_vocab_size(task.vocab()), 0)
 
 
 def require_gradients(model: Any) -> None:
-    """Raise UserError that names a parameter which no loss can teach. Asked is a shaken copy, as what begins at zero
-    may hold back what it multiplies."""
+    """Raise UserError if a parameter gets no gradient from the loss. Checks a perturbed copy, as a factor initialized
+    to zero hides the gradient of what it multiplies."""
     import torch
 
-    from lm.causality import shaken
+    from lm.causality import perturbed_copy
 
-    model = shaken(model)
+    model = perturbed_copy(model)
     inputs = torch.randint(model.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     logits = model(inputs)
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), inputs.flatten().roll(-1)).backward()

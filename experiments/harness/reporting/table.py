@@ -1,4 +1,4 @@
-"""The table of an experiment: one row per run and evaluation row, in an order that keeps git's differences small."""
+"""The table of an experiment: a row per run and evaluation row, in an order that keeps git's differences small."""
 
 import csv
 import hashlib
@@ -15,19 +15,19 @@ from synth.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-MOST_COLUMNS = 1000  # ours have forty; what is much wider takes minutes to parse
-FIRST = ("run", "experiment", "scale")
-LAST = ("parameters", "tokens", "steps", "train_loss", "git_commit", "device", "seconds")
+MAX_COLUMNS = 1000  # ours have forty; what is much wider takes minutes to parse
+LEADING_COLUMNS = ("run", "experiment", "scale")
+TRAILING_COLUMNS = ("parameters", "tokens", "steps", "train_loss", "git_commit", "device", "seconds")
 # a run id such as 12345e678901 is a number to a careless reader
-TEXT = ("run", "experiment", "scale", "evaluation", "git_commit", "device")
+TEXT_COLUMNS = ("run", "experiment", "scale", "evaluation", "git_commit", "device")
 
 
 def to_table(results: Iterable[Rows], scale: str) -> "DataFrame":
     """The rows of several runs, in the order given, as a table.
 
     Columns: run, experiment, scale, the tags, the seeds, the evaluations' settings and metrics in the order in which
-    they first occur, then size, cost and origin. A metric that a row does not have is missing (NaN), never 0. Only
-    where a training diverged there are also diverged, for every row, and diverged_at, the step of those that did.
+    they first occur, then size, cost and origin. A metric that a row lacks is NaN, never 0. If a training diverged, all
+    rows have `diverged`, and those of diverged runs `diverged_at`, the step.
     """
     import pandas
 
@@ -35,19 +35,19 @@ def to_table(results: Iterable[Rows], scale: str) -> "DataFrame":
     if any("diverged" in row for row in rows):
         rows = [{"diverged": False, **row} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
-    middle = [name for name in names if name not in FIRST + LAST]
-    return pandas.DataFrame(rows, columns=[*FIRST, *middle, *LAST])
+    middle = [name for name in names if name not in LEADING_COLUMNS + TRAILING_COLUMNS]
+    return pandas.DataFrame(rows, columns=[*LEADING_COLUMNS, *middle, *TRAILING_COLUMNS])
 
 
 def write_table(table: "DataFrame", path: Path) -> None:
-    """Write a table as CSV with every digit of its numbers, and its checksum beside it, each whole or not at all."""
+    """Write a table as CSV with every digit of its numbers, and its checksum beside it, each atomically."""
     content = table.to_csv(index=False, lineterminator="\n").encode()
     write_bytes(path, content)
     write_text(checksum_path(path), _checksum(content, path))
 
 
 def checksum_path(path: Path) -> Path:
-    """Where a table's checksum lies; `sha256sum -c` reads it too."""
+    """The path of a table's checksum, which `sha256sum -c` reads too."""
     return path.with_suffix(".sha256")
 
 
@@ -56,7 +56,7 @@ def _checksum(content: bytes, path: Path) -> str:
 
 
 def read_table(path: Path) -> "DataFrame":
-    """Read a table. Raises UserError when it is missing, altered, cut short, or no table of runs."""
+    """Read a table. Raises UserError if it is missing, altered, cut short, or no table of runs."""
     if not path.is_file():
         raise UserError(f"no table {path}; run the experiment at this scale first")
     content, beside = path.read_bytes(), checksum_path(path)
@@ -65,14 +65,14 @@ def read_table(path: Path) -> "DataFrame":
             raise ValueError(f"lacks its checksum {beside.name}")
         if beside.read_bytes() != _checksum(content, path).encode():
             raise ValueError("was cut short or edited")
-        return _parsed(content)
+        return _parse_table(content)
     except ValueError as error:
         problem = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
     raise UserError(f"{path} {problem}; run `git checkout -- {path} {beside}` or run the experiment again")
 
 
-def _parsed(content: bytes) -> "DataFrame":
-    """The table that a file holds. Raises ValueError that goes on after the file's name."""
+def _parse_table(content: bytes) -> "DataFrame":
+    """The table in a file's bytes. Raises ValueError whose message continues the file's name."""
     import pandas
 
     text = content.decode()
@@ -80,18 +80,19 @@ def _parsed(content: bytes) -> "DataFrame":
         widths = {len(row) for row in csv.reader(StringIO(text, newline=""))}
         if len(widths) != 1:
             raise ValueError("rows of different lengths" if widths else "nothing in it")
-        if max(widths) > MOST_COLUMNS:
-            raise ValueError(f"more than {MOST_COLUMNS} columns")
+        if max(widths) > MAX_COLUMNS:
+            raise ValueError(f"more than {MAX_COLUMNS} columns")
+        types = dict.fromkeys(TEXT_COLUMNS, "str")
         # a tag may well be called "None" or "NA"
-        table = pandas.read_csv(StringIO(text), dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=[""])
+        table = pandas.read_csv(StringIO(text), dtype=types, keep_default_na=False, na_values=[""])
     except (ValueError, csv.Error) as error:
         raise ValueError(f"is no table: {error}") from error
-    if missing := [name for name in FIRST + LAST if name not in table]:
+    if missing := [name for name in LEADING_COLUMNS + TRAILING_COLUMNS if name not in table]:
         raise ValueError(f"lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
     if table.empty:
         raise ValueError("has a header and no rows")
-    if table[list(FIRST)].isna().any(axis=None):
-        raise ValueError(f"has rows without {', '.join(FIRST)}")
+    if table[list(LEADING_COLUMNS)].isna().any(axis=None):
+        raise ValueError(f"has rows without {', '.join(LEADING_COLUMNS)}")
     if table.duplicated().any():
         raise ValueError(f"holds a row of run {table['run'][table.duplicated()].iloc[0]} twice")
     return table

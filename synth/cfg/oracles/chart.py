@@ -7,25 +7,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from synth.cfg.grammar import Grammar
-from synth.cfg.oracles.chart_kernels import fill, new_space, root_values
-from synth.cfg.oracles.ragged import checked
+from synth.cfg.oracles.chart_kernels import allocate_items, fill_chart, root_values
+from synth.cfg.oracles.ragged import validate_batch
 
-EXACT = 2.0**53  # float64 counts whole numbers one by one up to here
+MAX_EXACT_COUNT = 2.0**53  # float64 counts whole numbers one by one up to here
 
 
 def is_member(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
     """Whether (n,) each sentence of tokens (N,), offsets (n+1,) is valid. Raises UserError on a foreign token."""
-    return _counts(grammar, *checked(grammar, tokens, offsets)) > 0
+    return _counts(grammar, *validate_batch(grammar, tokens, offsets)) > 0
 
 
 def count_parses(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
     """Number (n,) of derivations of each sentence, exact: int64, or dtype object (Python integers) if one is larger."""
-    tokens, offsets = checked(grammar, tokens, offsets)
+    tokens, offsets = validate_batch(grammar, tokens, offsets)
     counts = _counts(grammar, tokens, offsets)
-    large = np.flatnonzero(counts >= EXACT)
+    large = np.flatnonzero(counts >= MAX_EXACT_COUNT)
     if not large.size:
         return counts.astype(np.int64)
-    exact = [int(count) if count < EXACT else 0 for count in counts]
+    exact = [int(count) if count < MAX_EXACT_COUNT else 0 for count in counts]
     for i in large:
         exact[i] = _count_exactly(grammar, tokens[offsets[i] : offsets[i + 1]])
     return np.array(exact, np.int64 if max(exact) < 2**63 else object)
@@ -33,7 +33,7 @@ def count_parses(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.
 
 def log_probability(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
     """Natural log (n,) of each sentence's probability, summed over its derivations; -inf where it has none."""
-    tokens, offsets = checked(grammar, tokens, offsets)
+    tokens, offsets = validate_batch(grammar, tokens, offsets)
     log_weight = grammar.compiled.done_log
     values, exact = root_values(tokens, offsets, grammar.compiled, np.exp(log_weight), False)
     with np.errstate(divide="ignore"):
@@ -48,9 +48,9 @@ def derive(grammar: Grammar, sentence: ArrayLike) -> tuple | None:
     """One derivation of a sentence of terminal numbers (T,), or None if it has none: (symbol, child, child, ...).
 
     The children are derivations in turn; a terminal is its string. Where there are several derivations, it takes the
-    earliest rule in the grammar's order, then the shortest leftmost children. convert.to_tree makes an nltk.Tree of it.
+    earliest rule in the grammar's order, then the shortest leftmost children. formats.to_tree makes an nltk.Tree of it.
     """
-    tokens, _ = checked(grammar, sentence, [0, len(np.asarray(sentence))])
+    tokens, _ = validate_batch(grammar, sentence, [0, len(np.asarray(sentence))])
     ends = _ends(grammar, tokens)
     if len(tokens) not in ends[grammar.root, 0]:
         return None
@@ -70,7 +70,7 @@ def _ends(grammar: Grammar, tokens: np.ndarray) -> dict[tuple[str, int], list[in
     if not len(tokens):
         return found
     zeros = np.zeros(len(grammar.compiled.done_log))
-    first, last, ends, symbols, *_ = fill(tokens, grammar.compiled, zeros, True, new_space(4096))
+    first, last, ends, symbols, *_ = fill_chart(tokens, grammar.compiled, zeros, True, allocate_items(4096))
     for level, start in np.ndindex(grammar.depth, len(tokens)):
         for item in range(first[level, start], last[level, start]):
             found[grammar.levels[level][symbols[item]], start].append(int(ends[item]))

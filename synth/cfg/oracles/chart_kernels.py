@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 # Numbers below this may have lost digits in float64; the caller then starts again with logs.
-TINY = 1e-280
+UNDERFLOW_LIMIT = 1e-280
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -32,14 +32,14 @@ def _plus(a, b, log):
 
 
 @njit(cache=True, nogil=True)
-def _doubled(values):
+def _double_capacity(values):
     larger = np.empty(2 * len(values), values.dtype)
     larger[: len(values)] = values
     return larger
 
 
 @njit(cache=True, nogil=True)
-def fill(tokens, g, weight, log, space):
+def fill_chart(tokens, g, weight, log, space):
     """The chart of one sentence: (first, last, ends, symbols, values, exact).
 
     Items of a level at a start are first[level, start] : last[level, start] of the three lists; the root's level has
@@ -64,7 +64,7 @@ def fill(tokens, g, weight, log, space):
     for start in range(n - 1, -1, -1):
         first[depth - 1, start] = used
         if used == len(ends):
-            ends, symbols, values = _doubled(ends), _doubled(symbols), _doubled(values)
+            ends, symbols, values = _double_capacity(ends), _double_capacity(symbols), _double_capacity(values)
         ends[used], symbols[used], values[used] = start + 1, tokens[start], one
         used += 1
         last[depth - 1, start] = used
@@ -85,7 +85,7 @@ def fill(tokens, g, weight, log, space):
                         found[completed] = place
                         completed += 1
                     total[place] = _plus(total[place], _times(value, weight[done], log), log)
-                    if not log and total[place] < TINY:
+                    if not log and total[place] < UNDERFLOW_LIMIT:
                         return first, last, ends, symbols, values, False
                 if end == n or child_first[state] == child_last[state]:
                     continue
@@ -98,11 +98,11 @@ def fill(tokens, g, weight, log, space):
                             queue_state[waiting], queue_end[waiting] = after, ends[item]
                             waiting += 1
                         matched[place] = _plus(matched[place], _times(value, values[item], log), log)
-                        if not log and matched[place] < TINY:
+                        if not log and matched[place] < UNDERFLOW_LIMIT:
                             return first, last, ends, symbols, values, False
             first[level, start] = used
             while used + completed > len(ends):
-                ends, symbols, values = _doubled(ends), _doubled(symbols), _doubled(values)
+                ends, symbols, values = _double_capacity(ends), _double_capacity(symbols), _double_capacity(values)
             for k in range(completed):
                 place = found[k]
                 ends[used], symbols[used], values[used] = start + place % width, place // width, total[place]
@@ -113,7 +113,7 @@ def fill(tokens, g, weight, log, space):
 
 
 @njit(cache=True, nogil=True)
-def new_space(size):
+def allocate_items(size):
     """Empty item lists, which `fill` enlarges as needed."""
     return np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
 
@@ -123,12 +123,12 @@ def root_values(tokens, offsets, g, weight, log):
     """Value (n,) of each whole sentence under the root, and whether it is exact (n,)."""
     n = len(offsets) - 1
     values, exact = np.full(n, -np.inf if log else 0.0), np.ones(n, np.bool_)
-    space = new_space(4096)
+    space = allocate_items(4096)
     for i in range(n):
         sentence = tokens[offsets[i] : offsets[i + 1]]
         if len(sentence) == 0:
             continue
-        first, last, ends, symbols, cells, exact[i] = fill(sentence, g, weight, log, space)
+        first, last, ends, symbols, cells, exact[i] = fill_chart(sentence, g, weight, log, space)
         space = (ends, symbols, cells)
         for item in range(first[0, 0], last[0, 0]):
             if ends[item] == len(sentence):
@@ -137,7 +137,7 @@ def root_values(tokens, offsets, g, weight, log):
 
 
 @njit(cache=True, nogil=True)
-def prefix_rows(tokens, g, weight, log, space):
+def next_token_rows(tokens, g, weight, log, space):
     """Next-token rows (T+1, K+1) of one sentence : (rows, exact, space).
 
     starts[level][k, symbol] is the probability that tokens[:k] comes out and that the symbol begins at k. Within a
@@ -149,7 +149,7 @@ def prefix_rows(tokens, g, weight, log, space):
     level_first, state_first, step, parent, incoming = g.level_first, g.state_first, g.step, g.parent, g.incoming
     child_first, child_last, longest = g.child_first, g.child_last, g.longest
     done_first, done_symbol = g.done_first, g.done_symbol
-    first, last, ends, symbols, values, exact = fill(tokens, g, weight, log, space)
+    first, last, ends, symbols, values, exact = fill_chart(tokens, g, weight, log, space)
     rows = np.zeros((n + 1, count + 1))
     if not exact:
         return rows, False, (ends, symbols, values)
@@ -170,7 +170,7 @@ def prefix_rows(tokens, g, weight, log, space):
                 for done in range(done_first[base + state], done_first[base + state + 1]):
                     begun = starts[start, done_symbol[done]]
                     ahead[state] = _plus(ahead[state], _times(begun, weight[done], log), log)
-                    if not log and begun > 0 and ahead[state] < TINY:
+                    if not log and begun > 0 and ahead[state] < UNDERFLOW_LIMIT:
                         exact = False
                 if state > 0:
                     up = parent[base + state] - base
@@ -187,7 +187,7 @@ def prefix_rows(tokens, g, weight, log, space):
                     if ahead[after - base] > zero:
                         child = incoming[after]
                         below[end, child] = _plus(below[end, child], _times(value, ahead[after - base], log), log)
-                        if not log and below[end, child] < TINY:
+                        if not log and below[end, child] < UNDERFLOW_LIMIT:
                             exact = False
                 if end == n:
                     continue
@@ -214,12 +214,12 @@ def prefix_rows(tokens, g, weight, log, space):
 
 
 @njit(cache=True, nogil=True)
-def all_prefix_rows(tokens, offsets, g, weight, log_weight, rows):
+def fill_next_token_rows(tokens, offsets, g, weight, log_weight, rows):
     """Fills rows (N+n, K+1), sentence by sentence; a sentence that comes near underflow is done again with logs."""
-    space = new_space(4096)
+    space = allocate_items(4096)
     for i in range(len(offsets) - 1):
         sentence = tokens[offsets[i] : offsets[i + 1]]
-        found, exact, space = prefix_rows(sentence, g, weight, False, space)
+        found, exact, space = next_token_rows(sentence, g, weight, False, space)
         if not exact:
-            found, exact, space = prefix_rows(sentence, g, log_weight, True, space)
+            found, exact, space = next_token_rows(sentence, g, log_weight, True, space)
         rows[offsets[i] + i : offsets[i + 1] + i + 1] = found

@@ -6,7 +6,7 @@ import numpy as np
 
 from synth.cfg.grammar import Grammar
 from synth.cfg.oracles.chart import log_probability
-from synth.cfg.sampling import draw
+from synth.cfg.sampling import sample_with_log_probability
 
 
 def derivation_entropy(grammar: Grammar) -> float:
@@ -22,6 +22,6 @@ def sentence_entropy(grammar: Grammar, n: int = 2000, seed: int = 0) -> tuple[fl
     H(sentence) = H(derivation) - E[log2 P(sentence) / P(derivation)]. The first term is exact and the second is the
     log of at most a few parses, so the error is far below that of averaging -log2 P(sentence).
     """
-    tokens, offsets, _, derivation = draw(grammar, np.random.default_rng(seed), n)
+    tokens, offsets, _, derivation = sample_with_log_probability(grammar, np.random.default_rng(seed), n)
     excess = (log_probability(grammar, tokens, offsets) - derivation) / np.log(2)
     return derivation_entropy(grammar) - float(excess.mean()), float(excess.std(ddof=1) / np.sqrt(n))

@@ -5,12 +5,12 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from synth.cfg.grammar import Grammar
-from synth.cfg.oracles.ragged import checked
+from synth.cfg.oracles.ragged import validate_batch
 
-FAR = 2**29  # more than any number of substitutions, and twice it still fits int32
+UNREACHABLE = 2**29  # more than any number of substitutions, and twice it still fits int32
 
 
-def edits(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
+def hamming_distance(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
     """Least number (n,) int64 of substituted terminals that makes each sentence of tokens (N,), offsets (n+1,) valid.
 
     0 for members, -1 where no sentence of the grammar has that length. With cost_A[i, m] the least number of
@@ -18,7 +18,7 @@ def edits(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray
     right-hand side costs the least sum over the ways to cut the m tokens, and A costs its cheapest rule. Lengths run
     only between each symbol's bounds. Raises UserError on a foreign token.
     """
-    tokens, offsets = checked(grammar, tokens, offsets)
+    tokens, offsets = validate_batch(grammar, tokens, offsets)
     lengths = np.diff(offsets)
     shortest = _bounds(grammar, 0, int(lengths.max(initial=0)))
     longest = _bounds(grammar, 1, int(lengths.max(initial=0)))
@@ -43,14 +43,14 @@ def _edits(tokens, g, shortest, longest):
     below = np.ones((level_first[depth] - level_first[depth - 1], n + 1, 1), np.int32)
     for position in range(n):
         below[tokens[position], position, 0] = 0
-    below[:, n] = FAR
+    below[:, n] = UNREACHABLE
     for level in range(depth - 2, -1, -1):
         symbols = range(level_first[level], level_first[level + 1])
         low, high = n + 1, 0
         for symbol in symbols:
             low, high = min(low, shortest[symbol]), max(high, longest[symbol])
         high = min(high, n)
-        table = np.full((len(symbols), n + 1, max(high - low + 1, 0)), FAR, np.int32)
+        table = np.full((len(symbols), n + 1, max(high - low + 1, 0)), UNREACHABLE, np.int32)
         starts = n + 1 if level > 0 else 1
         for symbol in symbols:
             for rule in range(g.rule_first[symbol], g.rule_first[symbol + 1]):
@@ -60,7 +60,7 @@ def _edits(tokens, g, shortest, longest):
                 )  # fmt: skip
         below, least = table, low
     cost = below[0, 0, n - least]
-    return cost if cost < FAR else -1
+    return cost if cost < UNREACHABLE else -1
 
 
 @njit(cache=True, nogil=True)
@@ -70,13 +70,13 @@ def _rule(rhs, first, below, least, shortest, longest, n, starts, table, low):
     cost = np.zeros((starts, 1), np.int32)
     for child in rhs:
         a, b = shortest[child], min(longest[child], n)
-        wider = np.full((starts, min(ceiling + b, n) - (floor + a) + 1 if floor + a <= n else 0), FAR, np.int32)
+        wider = np.full((starts, min(ceiling + b, n) - (floor + a) + 1 if floor + a <= n else 0), UNREACHABLE, np.int32)
         if wider.shape[1] == 0:
             return
         for start in range(starts):
             for held in range(floor, min(ceiling, n - start) + 1):
                 paid = cost[start, held - floor]
-                if paid < FAR:
+                if paid < UNREACHABLE:
                     top = min(b, n - start - held)
                     source, target = below[child - first, start + held], wider[start, held - floor :]
                     for length in range(a, top + 1):

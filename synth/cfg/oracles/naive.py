@@ -9,7 +9,7 @@ from synth.cfg.grammar import Grammar
 from synth.cfg.sampling import Noise, _choose, _next, _seed
 
 
-def inside(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[str, np.ndarray]:
+def inside_chart(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[str, np.ndarray]:
     """A matrix (T+1, T+1) for each symbol: [i, j] is the probability, or parse count, of sentence[i:j] under it."""
     size = len(sentence) + 1
     matrices = {}
@@ -29,18 +29,18 @@ def inside(grammar: Grammar, sentence: np.ndarray, count: bool = False) -> dict[
 
 def count_parses(grammar: Grammar, sentence: np.ndarray) -> int:
     """Number of derivations of one sentence of terminal numbers (T,)."""
-    return round(inside(grammar, sentence, count=True)[grammar.root][0, -1]) if len(sentence) else 0
+    return round(inside_chart(grammar, sentence, count=True)[grammar.root][0, -1]) if len(sentence) else 0
 
 
 def probability(grammar: Grammar, sentence: np.ndarray) -> float:
     """Probability of one sentence of terminal numbers (T,)."""
-    return float(inside(grammar, sentence)[grammar.root][0, -1]) if len(sentence) else 0.0
+    return float(inside_chart(grammar, sentence)[grammar.root][0, -1]) if len(sentence) else 0.0
 
 
 def next_token(grammar: Grammar, sentence: np.ndarray) -> np.ndarray:
     """Rows (T+1, K+1) of one sentence: the next terminal, last column the end, after each prefix."""
     size = len(sentence) + 1
-    matrices = inside(grammar, sentence)
+    matrices = inside_chart(grammar, sentence)
     starts = {symbol: np.zeros(size) for symbol in grammar.level_of}
     starts[grammar.root][0] = 1
     for symbol, alternatives in grammar.rules.items():
@@ -69,13 +69,13 @@ def language(grammar: Grammar, symbol: str | None = None) -> set[tuple[int, ...]
     }
 
 
-def edits(grammar: Grammar, sentence: np.ndarray) -> int:
+def hamming_distance(grammar: Grammar, sentence: np.ndarray) -> int:
     """Least number of substitutions that makes the sentence valid, by trying every sentence; -1 if none fits."""
     same = [other for other in language(grammar) if len(other) == len(sentence)]
     return min((sum(a != b for a, b in zip(sentence, other, strict=True)) for other in same), default=-1)
 
 
-def sentence(grammar: Grammar, key: np.ndarray, i: int, noise: Noise) -> list[int]:
+def sample_sentence(grammar: Grammar, key: np.ndarray, i: int, noise: Noise) -> list[int]:
     """Terminal numbers of sample i, grown level by level in plain Python from the sampler's own random bits."""
     compiled, state, other = grammar.compiled, np.empty(4, np.uint64), np.empty(4, np.uint64)
     _seed(key, i, state)
@@ -89,12 +89,12 @@ def sentence(grammar: Grammar, key: np.ndarray, i: int, noise: Noise) -> list[in
             rule = _choose(compiled.rule_first, compiled.even, compiled.below, number, bits)
             grown += grammar.rules[symbol][rule - compiled.rule_first[number]]
         if level == noise.level and noise.chosen[i]:
-            grown = [_replaced(symbol, symbols, other, noise) for symbol in grown]
+            grown = [_replace_symbol(symbol, symbols, other, noise) for symbol in grown]
         row = grown
     return [grammar.terminals.index(symbol) for symbol in row]
 
 
-def _replaced(symbol: str, symbols: tuple[str, ...], state: np.ndarray, noise: Noise) -> str:
+def _replace_symbol(symbol: str, symbols: tuple[str, ...], state: np.ndarray, noise: Noise) -> str:
     if int(_next(state)) / 2**64 >= noise.strength:
         return symbol
     if len(noise.images):

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from synth.cfg.grammar import Grammar
-from synth.cfg.oracles.chart_kernels import all_prefix_rows
-from synth.cfg.oracles.ragged import checked
+from synth.cfg.oracles.chart_kernels import fill_next_token_rows
+from synth.cfg.oracles.ragged import validate_batch
 
 
 def next_token(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.ndarray:
@@ -15,8 +15,8 @@ def next_token(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> np.nd
     the end of the sentence. Rows are all zero after a prefix that begins no sentence.
     Raises UserError on a foreign token.
     """
-    tokens, offsets = checked(grammar, tokens, offsets)
+    tokens, offsets = validate_batch(grammar, tokens, offsets)
     rows = np.zeros((len(tokens) + len(offsets) - 1, len(grammar.terminals) + 1))
     log_weight = grammar.compiled.done_log
-    all_prefix_rows(tokens, offsets, grammar.compiled, np.exp(log_weight), log_weight, rows)
+    fill_next_token_rows(tokens, offsets, grammar.compiled, np.exp(log_weight), log_weight, rows)
     return rows

@@ -7,7 +7,7 @@ from synth.cfg.grammar import Grammar
 from synth.errors import UserError
 
 
-def checked(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def validate_batch(grammar: Grammar, tokens: ArrayLike, offsets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The batch as contiguous int32 tokens and int64 offsets. Raises UserError on a foreign token or broken offsets."""
     numbers, bounds = np.asarray(tokens), np.asarray(offsets)
     if numbers.ndim != 1 or bounds.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):

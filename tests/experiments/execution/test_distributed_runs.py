@@ -13,8 +13,7 @@ import fake_experiment
 import pandas as pd
 import pytest
 
-from experiments.harness.execution.distributed import in_ranks
-from experiments.harness.executors import Where
+from experiments.harness.executors import ExecutorConfig, leader_config
 from synth import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[3]
 CHANGES = {
     "from lm import ModelConfig, TrainConfig": "from experiments.harness import Stage\n"
     "from lm import ModelConfig, TrainConfig",
-    'STEPS = {"smoke"': 'SECOND = TrainConfig(steps=300, batch=2, window=16)\nSTEPS = {"smoke"',
+    'STEPS = {"smoke"': 'SECOND = TrainConfig(steps=300, batch_size=2, seq_len=16)\nSTEPS = {"smoke"',
     "for ones in (0.5, 0.9)": "for ones in (0.9,)",
-    "(Score(),), tags=": "(Score(),), then=(Stage(Coin(0.7), SECOND, rank=2, embed_rank=2),), tags=",
+    "(Score(),), tags=": "(Score(),), later_stages=(Stage(Coin(0.7), SECOND, lora_rank=2, lora_embed_rank=2),), tags=",
     '        while os.path.exists(os.environ.get("FAKE_HANG"': """        from lm.training.loop import train
 
-        train(model, task, TrainConfig(steps=5, batch=3, window=16), data_seed, progress=lambda *_: None)
+        train(model, task, TrainConfig(steps=5, batch_size=3, seq_len=16), data_seed, on_step=lambda *_: None)
         while os.path.exists(os.environ.get("FAKE_HANG\"""",
 }
 TWICE = """
@@ -41,7 +40,7 @@ train = lm.training.loop.train
 
 
 def counted(*given, **named):
-    print("trained by", lm.training.loop.where().num_processes, flush=True)
+    print("trained by", lm.training.loop.dist_context().num_processes, flush=True)
     return train(*given, **named)
 
 
@@ -109,7 +108,7 @@ def test_two_ranks_do_what_one_process_does(script: Path, tmp_path: Path) -> Non
     assert (said.count("trained by 2"), said.count("trained by 1")) == (2, 1), "two ranks, and the evaluation of one"
     assert said.count("table.csv\n") == 1, "one rank speaks for all"
     other = tmp_path / "other"
-    folders = ["--results", other / "results", "--runs", other / "runs"]
+    folders = ["--results-dir", other / "results", "--runs-dir", other / "runs"]
     with started(script, "--scale", "smoke", "--jobs", "2", *folders) as process:
         assert process.wait(timeout=200) == 0
     ranks, single = table(tmp_path), table(other)
@@ -118,4 +117,4 @@ def test_two_ranks_do_what_one_process_does(script: Path, tmp_path: Path) -> Non
 
 def test_what_is_not_led_is_refused() -> None:
     with pytest.raises(UserError, match="for a single process; start it without"):
-        in_ranks(Where())
+        leader_config(ExecutorConfig())

@@ -16,9 +16,9 @@ import fake_experiment
 import pytest
 from fake_experiment import Coin, Score
 
-from experiments.harness import Run, Stage, atomic_io, replicate, run_id
+from experiments.harness import Run, Stage, atomic_io, run_id, with_seeds
 from experiments.harness.execution import execute as module
-from experiments.harness.execution.execute import execute, finished, read_rows, readable
+from experiments.harness.execution.execute import execute, has_result, has_valid_result, read_rows
 from experiments.harness.reporting.table import to_table
 from experiments.harness.run import Seeds
 from lm.config import ModelConfig, TrainConfig
@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN = Run(
     "01_fake",
     Coin(),
-    ModelConfig(layers=1, heads=2, width=8, context=16),
-    TrainConfig(steps=20, batch=2, window=16),
+    ModelConfig(n_layers=1, n_heads=2, d_model=8, max_seq_len=16),
+    TrainConfig(steps=20, batch_size=2, seq_len=16),
     (Score(),),
     seeds=Seeds(0, 1, 2),
     tags={"coin": "fair"},
@@ -102,7 +102,7 @@ def rows_without_cost(rows):
 
 def test_a_run_is_done_once_and_says_what_it_was(tmp_path, log):
     told = []
-    rows = execute(RUN, tmp_path / "runs", progress=told.append)
+    rows = execute(RUN, tmp_path / "runs", on_step=told.append)
     assert execute(RUN, tmp_path / "runs") == rows
     assert len(lines(log)) == 1 and told[-1] == 20
     assert [(row["part"], row["score"], row["draws"]) for row in rows] == [(0, 51.0, 10), (1, 52.0, 10)]
@@ -141,7 +141,7 @@ def test_a_result_file_that_is_not_whole_is_never_read(tmp_path, log):
     damaged = [whole[:cut] for cut in range(0, len(whole) - 1, 37)] + [whole.replace(b"51.0", b"59.0"), b"\xff" + whole]
     for content in damaged:
         path.write_bytes(content)
-        assert finished(RUN, tmp_path) and not readable(RUN, tmp_path)
+        assert has_result(RUN, tmp_path) and not has_valid_result(RUN, tmp_path)
         with pytest.raises(UserError, match=f"{path}.* delete the folder {path.parent}"):
             read_rows(RUN, tmp_path)
     path.unlink()
@@ -163,30 +163,34 @@ class Killed(BaseException):
     """Ends a run like a kill: nothing may catch it."""
 
 
-@pytest.mark.parametrize("name", ["write_json", "sync_tree", "sync"])
+@pytest.mark.parametrize("name", ["write_json", "publish_folder"])
 @pytest.mark.parametrize("call", [0, 1, 2])
-def test_a_kill_while_results_are_written_loses_nothing(tmp_path, log, monkeypatch, name, call):
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_while_results_are_written_loses_nothing(tmp_path, log, monkeypatch, name, call, after):
     real, calls = getattr(module, name), []
 
     def dies(*arguments):
         calls.append(arguments)
+        if after:
+            real(*arguments)
         if len(calls) > call:
             raise Killed
-        real(*arguments)
+        if not after:
+            real(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, name, dies)
         try:
             execute(RUN, tmp_path)
         except Killed:
-            assert name == "sync" or not finished(RUN, tmp_path)
+            assert (after and name == "publish_folder") == has_result(RUN, tmp_path)
     rows = execute(RUN, tmp_path)
     assert [row["score"] for row in rows] == [51.0, 52.0]
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "log") == [".locks", ".models", run_id(RUN)]
 
 
 def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
-    other = replicate([RUN], 1)[0]
+    other = with_seeds([RUN], 1)[0]
     execute(other, tmp_path)
 
     def full(handle):
@@ -196,7 +200,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, log, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises((OSError, UserError), match="[Ss]pace"):
             execute(RUN, tmp_path)
-    assert not finished(RUN, tmp_path) and execute(other, tmp_path)[0]["score"] == 50.0
+    assert not has_result(RUN, tmp_path) and execute(other, tmp_path)[0]["score"] == 50.0
     assert execute(RUN, tmp_path)[0]["score"] == 51.0
 
 
@@ -270,7 +274,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, heeds_ctrl_c, start):
 
 def test_a_training_that_diverges_is_recorded_and_the_sweep_goes_on(tmp_path, log):
     wild = replace(RUN, train=replace(RUN.train, steps=60, lr=1e9), tags={"coin": "wild"})
-    then = replace(wild, then=(Stage(Coin(), RUN.train),))
+    then = replace(wild, later_stages=(Stage(Coin(), RUN.train),))
     for run in (wild, then):
         rows = execute(run, tmp_path)
         assert execute(run, tmp_path) == rows and not lines(log)
@@ -287,7 +291,7 @@ def test_a_training_that_diverges_is_recorded_and_the_sweep_goes_on(tmp_path, lo
 def test_an_evaluation_may_read_the_log_of_the_training(tmp_path, log):
     @dataclass(frozen=True)
     class Logged(Score):
-        def of_history(self, history):
+        def measure_history(self, history):
             return {"logged": len(history)}
 
     assert [row["logged"] for row in execute(replace(RUN, evaluations=(Logged(),)), tmp_path)] == [2, 2]

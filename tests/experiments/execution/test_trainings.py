@@ -12,22 +12,23 @@ import torch
 from fake_experiment import Coin, Score
 
 from experiments.harness import Run, Stage, run_id
-from experiments.harness.atomic_io import locked, read_json
+from experiments.harness.atomic_io import exclusive_lock, read_json
 from experiments.harness.execution.execute import execute
-from experiments.harness.execution.trainings import check, folder_of, key_of
-from experiments.harness.planning.cost import costs
+from experiments.harness.execution.model_cache import cache_key, model_dir
+from experiments.harness.execution.trainings import check_stages
+from experiments.harness.planning.cost import estimate_costs
 from lm.config import ModelConfig, TrainConfig
 from lm.ensemble.train_many import train_many
 from lm.model import Decoder, build
 from lm.pretrained import load
 from lm.training.loop import train
-from lm.transforms.lora import adapt, merged
+from lm.transforms.lora import add_lora, merge_lora
 from synth import UserError
 from tests.synth.test_mixture import BIOS, MIXED, QUESTIONS
 
-TRAIN = TrainConfig(20, batch=4, window=90, lr=1e-2)
+TRAIN = TrainConfig(20, batch_size=4, seq_len=90, lr=1e-2)
 THEN = (Stage(QUESTIONS, replace(TRAIN, steps=10)), Stage(QUESTIONS, replace(TRAIN, steps=15), 2, 3))
-RUN = Run("30_fake", MIXED, ModelConfig(1, 2, 8, 128), TRAIN, (), then=THEN)
+RUN = Run("30_fake", MIXED, ModelConfig(1, 2, 8, 128), TRAIN, (), later_stages=THEN)
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def same(one: Decoder, two: Decoder) -> bool:
 
 def test_each_training_goes_on_with_the_model_before(tmp_path: Path, steps: list[int]) -> None:
     told: list[int] = []
-    (row,) = execute(RUN, tmp_path, progress=told.append)  # type: ignore[misc]
+    (row,) = execute(RUN, tmp_path, on_step=told.append)  # type: ignore[misc]
     assert steps == [20, 10, 15] and told == sorted(told) and told[-1] == row["steps"] == RUN.steps == 45
     model = build(RUN.model, MIXED.vocab().size, 0)  # type: ignore[arg-type]
     histories = [*train_many([model], [MIXED], [TRAIN], [0]), train(model, QUESTIONS, THEN[0].train, 0)]
-    adapted = adapt(model, 2, 3)
+    adapted = add_lora(model, 2, 3)
     histories.append(train(adapted, QUESTIONS, THEN[1].train, 0))
     kept = model_of(RUN, tmp_path)
-    assert same(merged(adapted), kept) and not kept.config.tied
+    assert same(merge_lora(adapted), kept) and not kept.config.tie_embeddings
     assert row["tokens"] == sum(history.tokens for history in histories)
     assert row["train_loss"] == histories[2][-1]["loss"]
     biographies = histories[0].exposures[: BIOS.people]  # type: ignore[index]
@@ -91,40 +92,44 @@ def test_nothing_is_trained_twice(tmp_path: Path, steps: list[int]) -> None:
     del steps[:]
     other = replace(one, experiment="31_fake", evaluations=(Weight(1),), tags={"asked": "another"})
     told: list[int] = []
-    (again,) = execute(other, tmp_path, progress=told.append)  # type: ignore[misc]
+    (again,) = execute(other, tmp_path, on_step=told.append)  # type: ignore[misc]
     assert steps == [] and told == [45] and again["weight"] != row["weight"]
     trained = read_json(tmp_path / run_id(one) / "history.json")[-1]["seconds"]
     assert again["seconds"] >= round(trained, 3) > 0
     assert {k: again[k] for k in ("tokens", "train_loss")} == {k: row[k] for k in ("tokens", "train_loss")}
-    execute(replace(one, then=(Stage(QUESTIONS, replace(TRAIN, steps=5)),)), tmp_path)
+    execute(replace(one, later_stages=(Stage(QUESTIONS, replace(TRAIN, steps=5)),)), tmp_path)
     assert steps == [5], "the first training is there"
-    execute(replace(one, then=()), tmp_path)
-    assert steps == [5] and same(model_of(replace(one, then=()), tmp_path), load(folder_of(RUN, tmp_path, 1) / "model"))
-    files = [tmp_path / run_id(one) / "model", folder_of(one, tmp_path, 3) / "model"]
+    execute(replace(one, later_stages=()), tmp_path)
+    assert steps == [5] and same(
+        model_of(replace(one, later_stages=()), tmp_path), load(model_dir(RUN, tmp_path, 1) / "model")
+    )
+    files = [tmp_path / run_id(one) / "model", model_dir(one, tmp_path, 3) / "model"]
     assert len({os.stat(folder / "model.safetensors").st_ino for folder in files}) == 1, "no second copy"
 
 
 def test_what_decides_the_weights_decides_the_key() -> None:
     others = [
-        replace(RUN, model=replace(RUN.model, width=16)),  # type: ignore[type-var]
+        replace(RUN, model=replace(RUN.model, d_model=16)),  # type: ignore[type-var]
         replace(RUN, train=replace(TRAIN, lr=2e-2)),
         replace(RUN, task=BIOS),
         replace(RUN, seeds=replace(RUN.seeds, order=1)),
-        replace(RUN, then=THEN[::-1]),
+        replace(RUN, later_stages=THEN[::-1]),
     ]
-    assert len({key_of(run, 3) for run in [RUN, *others]}) == 6
+    assert len({cache_key(run, 3) for run in [RUN, *others]}) == 6
     assert len({run_id(run) for run in [RUN, *others]}) == 6
-    assert key_of(RUN, 1) == key_of(replace(RUN, then=(), experiment="31_fake", evaluations=(Weight(),)), 1)
+    assert cache_key(RUN, 1) == cache_key(
+        replace(RUN, later_stages=(), experiment="31_fake", evaluations=(Weight(),)), 1
+    )
 
 
 @pytest.mark.parametrize("name", ["model/model.safetensors", "model/config.json", "history.json"])
 def test_a_damaged_model_is_trained_again(
     name: str, tmp_path: Path, steps: list[int], capsys: pytest.CaptureFixture
 ) -> None:
-    run = replace(RUN, then=THEN[:1])
+    run = replace(RUN, later_stages=THEN[:1])
     execute(run, tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / ".models").glob("*/model/model.safetensors")}
-    damaged = folder_of(run, tmp_path, 2) / name
+    damaged = model_dir(run, tmp_path, 2) / name
     os.truncate(damaged, damaged.stat().st_size // 2)
     del steps[:]
     execute(replace(run, experiment="31_fake"), tmp_path)
@@ -134,8 +139,8 @@ def test_a_damaged_model_is_trained_again(
 
 def test_a_training_that_another_process_is_at(tmp_path: Path, steps: list[int]) -> None:
     told: list[int] = []
-    with locked(tmp_path / ".locks" / f"model-{key_of(RUN, 2)}", wait=True):
-        assert execute(RUN, tmp_path, wait=False, progress=told.append) is None
+    with exclusive_lock(tmp_path / ".locks" / f"model-{cache_key(RUN, 2)}", wait=True):
+        assert execute(RUN, tmp_path, wait=False, on_step=told.append) is None
     assert steps == [] and told == [], "steps that are told twice would spoil the bar"
     assert execute(RUN, tmp_path, wait=False) is not None
 
@@ -144,18 +149,18 @@ def test_trainings_that_do_not_fit_are_refused_before_the_first(
     tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="mixture has a vocabulary of .* and coin another"):
-        execute(replace(RUN, then=(Stage(Coin(), TRAIN),)), tmp_path)
+        execute(replace(RUN, later_stages=(Stage(Coin(), TRAIN),)), tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(UserError, match="adapters need peft"):
         execute(RUN, tmp_path)
     with pytest.raises(UserError, match="goes on from no training"):
         replace(RUN, train=None)
-    with pytest.raises(UserError, match="rank=0, embed_rank=3"):
+    with pytest.raises(UserError, match="lora_rank=0, lora_embed_rank=3"):
         Stage(QUESTIONS, TRAIN, 0, 3)
     assert steps == []
 
 
-LONG = replace(RUN, train=replace(TRAIN, steps=120), then=tuple(
+LONG = replace(RUN, train=replace(TRAIN, steps=120), later_stages=tuple(
     replace(stage, train=replace(stage.train, steps=120)) for stage in THEN))  # fmt: skip
 
 
@@ -168,8 +173,8 @@ def test_kills_within_and_between_trainings_lose_none(tmp_path: Path) -> None:
     """Killed within the first training, when it is done, and within the second and the third."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["lm.training.loop", "lm.hf.modeling", "peft", __name__])
-    root, keys = tmp_path / "killed", [key_of(LONG, stages) for stages in (1, 2, 3)]
-    first, stopped = folder_of(LONG, root, 1), 0
+    root, keys = tmp_path / "killed", [cache_key(LONG, stages) for stages in (1, 2, 3)]
+    first, stopped = model_dir(LONG, root, 1), 0
     for sign in [f"{keys[0]}.partial/checkpoint/step-50", keys[0], f"{keys[1]}.partial/checkpoint/step-50",
                  f"{keys[2]}.partial/checkpoint/step-50"]:  # fmt: skip
         process = processes.Process(target=victim, args=(root,))
@@ -193,15 +198,20 @@ def test_kills_within_and_between_trainings_lose_none(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_counts_every_training_once(tmp_path: Path) -> None:
-    pretrained = replace(RUN, train=replace(TRAIN, steps=2000), then=(), evaluations=(Score(),))
-    tuned = [replace(pretrained, then=(Stage(QUESTIONS, replace(TRAIN, steps=n)),)) for n in (10, 20)]
-    first, *others = costs([pretrained, *tuned], tmp_path)
+    pretrained = replace(RUN, train=replace(TRAIN, steps=2000), later_stages=(), evaluations=(Score(),))
+    tuned = [replace(pretrained, later_stages=(Stage(QUESTIONS, replace(TRAIN, steps=n)),)) for n in (10, 20)]
+    first, *others = estimate_costs([pretrained, *tuned], tmp_path)
     assert [cost.steps for cost in (first, *others)] == [2000, 2010, 2020]
-    assert others[0].flops == pytest.approx(first.flops * 2010 / 2000) and first.all_flops == first.flops
-    assert others[1].all_flops == pytest.approx(first.flops * 20 / 2000)
-    assert others[1].left == pytest.approx(first.left * 20 / 2000) and others[1].seconds > first.left
-    execute(replace(RUN, then=()), tmp_path)
-    assert costs([RUN], tmp_path)[0].left == pytest.approx(costs([RUN], tmp_path / "other")[0].left * 25 / 45)
+    assert others[0].flops == pytest.approx(first.flops * 2010 / 2000) and first.total_flops == first.flops
+    assert others[1].total_flops == pytest.approx(first.flops * 20 / 2000)
+    assert (
+        others[1].remaining_seconds == pytest.approx(first.remaining_seconds * 20 / 2000)
+        and others[1].seconds > first.remaining_seconds
+    )
+    execute(replace(RUN, later_stages=()), tmp_path)
+    assert estimate_costs([RUN], tmp_path)[0].remaining_seconds == pytest.approx(
+        estimate_costs([RUN], tmp_path / "other")[0].remaining_seconds * 25 / 45
+    )
 
 
 def test_the_recipes_of_the_docs_fit_together() -> None:
@@ -211,5 +221,5 @@ def test_the_recipes_of_the_docs_fit_together() -> None:
     recipes = [value for value in found.values() if isinstance(value, Run)]
     assert len(recipes) == len({run_id(run) for run in recipes}) == 5
     for run in recipes:
-        check(run)
-    assert len({key_of(run, 1) for run in recipes}) == 3, "biographies are read once for three recipes"
+        check_stages(run)
+    assert len({cache_key(run, 1) for run in recipes}) == 3, "biographies are read once for three recipes"

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from fake_experiment import Coin
 
-from experiments.harness import Run, cli, replicate
-from experiments.harness.executors.scheduling import longest_first
+from experiments.harness import Run, cli, with_seeds
+from experiments.harness.executors.scheduling import schedule
 from lm.config import ModelConfig, TrainConfig
 from tests.experiments.execution.test_execute import lines, log, script, start, succeeds, wait_for  # noqa: F401 (fixtures)
 
@@ -178,12 +178,12 @@ def test_bad_input_is_one_line(tmp_path, start, arguments, message):  # noqa: F8
 
 
 def test_runs_are_taken_up_seed_by_seed_and_the_longest_first():
-    train = TrainConfig(steps=5, batch=2, window=16)
-    shapes = [None] + [ModelConfig(layers=1, heads=2, width=width, context=16) for width in (8, 64, 16)]
+    train = TrainConfig(steps=5, batch_size=2, seq_len=16)
+    shapes = [None] + [ModelConfig(n_layers=1, n_heads=2, d_model=width, max_seq_len=16) for width in (8, 64, 16)]
     configurations = [Run("01_fake", Coin(), model, train if model else None) for model in shapes]
-    order = longest_first(replicate([*configurations, replace(configurations[1], train=replace(train, steps=6))], 2))
+    order = schedule(with_seeds([*configurations, replace(configurations[1], train=replace(train, steps=6))], 2))
     assert [run.seeds.init for run in order] == [0] * 5 + [1] * 5
-    assert [(run.model.width, run.steps) if run.model else None for run in order[:5]] == [
+    assert [(run.model.d_model, run.steps) if run.model else None for run in order[:5]] == [
         (64, 5),
         (16, 5),
         (8, 6),

@@ -6,39 +6,42 @@ import numpy as np
 import pandas
 import pytest
 
-from experiments.harness.papers.part3_capacity import parameters_of
 from experiments.harness.playground import comparison
-from experiments.harness.reporting.stats import holm
+from experiments.harness.reporting.stats import holm_correction
 from lm.config import ModelConfig
+from lm.model_size import num_parameters
 from synth import UserError
 from synth.tasks.biod import BioD
 
 TASK = BioD(people=32)
-BASE = ModelConfig.llama(2, 4, 64, tied=True)
-SCORE = comparison.Score("depth", "Asked", "correct", "chance", rows=(("difficulty", "all"),))
+BASE = ModelConfig.llama(2, 4, 64, tie_embeddings=True)
+SCORE = comparison.ScoreColumn("depth", "Asked", "correct", "chance", filters=(("difficulty", "all"),))
 
 
 @pytest.mark.parametrize("changes", [{}, {"positions": "none"}, {"mlp": "gelu"}, {"norm": "layer", "bias": True},
-                                     {"tied": False}, {"layers": 3}])  # fmt: skip
+                                     {"tie_embeddings": False}, {"n_layers": 3}])  # fmt: skip
 def test_architectures_are_made_as_large_as_the_base(changes) -> None:
-    model = comparison.matched(BASE, changes, TASK)
-    assert abs(parameters_of(model, TASK) / parameters_of(BASE, TASK) - 1) <= comparison.ALIKE
+    model = comparison.match_parameters(BASE, changes, TASK)
+    assert abs(num_parameters(model, TASK) / num_parameters(BASE, TASK) - 1) <= comparison.SIZE_TOLERANCE
     assert all(getattr(model, name) == value for name, value in changes.items())
     if changes in ({}, {"positions": "none"}):
-        assert model.mlp_width is None  # nothing to mend
+        assert model.d_ff is None  # nothing to mend
 
 
 def test_without_an_mlp_the_width_is_chosen() -> None:
     base = ModelConfig.llama(1, 4, 512)
-    model = comparison.matched(base, {"mlp": "none"}, TASK)
-    assert abs(parameters_of(model, TASK) / parameters_of(base, TASK) - 1) <= comparison.ALIKE and model.width > 512
-    with pytest.raises(UserError, match="no width of mlp=none has the base's"):  # heads come four at a time
-        comparison.matched(replace(base, width=36), {"mlp": "none"}, TASK)
+    model = comparison.match_parameters(base, {"mlp": "none"}, TASK)
+    assert (
+        abs(num_parameters(model, TASK) / num_parameters(base, TASK) - 1) <= comparison.SIZE_TOLERANCE
+        and model.d_model > 512
+    )
+    with pytest.raises(UserError, match="no d_model of mlp=none has the base's"):  # heads come four at a time
+        comparison.match_parameters(replace(base, d_model=36), {"mlp": "none"}, TASK)
 
 
 def test_what_cannot_be_made_alike_is_refused_with_the_nearest_size() -> None:
-    with pytest.raises(UserError, match=r"layers=40 has the base's .* the nearest, 1, has [\d,]+; change"):
-        comparison.matched(BASE, {"layers": 40}, TASK)
+    with pytest.raises(UserError, match=r"n_layers=40 has the base's .* the nearest, 1, has [\d,]+; change"):
+        comparison.match_parameters(BASE, {"n_layers": 40}, TASK)
 
 
 def rows(architecture: str, at: dict[float, list[float]], **columns) -> list[dict]:
@@ -60,21 +63,21 @@ def test_each_is_judged_at_its_best_rate_and_divergence_counts_as_the_floor() ->
         *rows("b", {3e-2: [0.9]}, diverged=False),
         *rows("b", {3e-2: [0.0, 0.0]}, **lost)[1:],
     ])  # fmt: skip
-    found = SCORE.of(table)
+    found = SCORE.select(table)
     assert set(found.loc[found["diverged"], "score"]) == {0.1}
-    best = comparison.chosen(found, ["architecture"])
+    best = comparison.at_best_lr(found, ["architecture"])
     assert set(best.loc[best["architecture"] == "a", "lr"]) == {1e-2}
     # 0.9 of the seed that did not diverge is not the mean of that rate
     assert best.loc[best["architecture"] == "b", "score"].tolist() == [0.9, 0.1]
-    assert comparison.diverged(table) == "; 3 of 10 runs diverged and count as the floor"
-    assert comparison.diverged(table.drop(columns="diverged")) == ""
+    assert comparison.diverged_note(table) == "; 3 of 10 runs diverged and count as the floor"
+    assert comparison.diverged_note(table.drop(columns="diverged")) == ""
 
 
 def test_a_diverged_run_is_at_the_floor_of_every_part() -> None:
     parts = [rows("a", {1e-3: [0.9]}, difficulty=k, chance=1 / k)[0] for k in (2, 4)]
     lost = rows("b", {1e-3: [np.nan]}, difficulty=np.nan, chance=np.nan, diverged=True)
-    score = comparison.Score("depth", "Asked", "correct", "chance", by="difficulty")
-    found = score.of(pandas.DataFrame([*parts, *lost]))
+    score = comparison.ScoreColumn("depth", "Asked", "correct", "chance", part_column="difficulty")
+    found = score.select(pandas.DataFrame([*parts, *lost]))
     b = found[found["architecture"] == "b"]
     assert b["score"].tolist() == [0.5, 0.25] and b["part"].tolist() == found["part"].tolist()[:2]
 
@@ -87,21 +90,23 @@ def test_differences_are_taken_within_seed_and_task() -> None:
         *rows("c", {1e-3: noise}),
         *rows("a", {1e-3: [1.0]}, task="mano"),  # b has not got this task yet
     ])  # fmt: skip
-    found = comparison.gain(comparison.scored(table, {"depo": SCORE, "mano": SCORE}), "a", "b")
+    found = comparison.paired_gain(comparison.select_scores(table, {"depo": SCORE, "mano": SCORE}), "a", "b")
     assert found is not None and (found.mean, found.n) == (pytest.approx(0.2), 5) and found.high - found.low < 1e-9
-    assert comparison.against(SCORE.of(table[table["task"] == "depo"]), "b") == {"a": 0.125, "c": 0.125}
-    assert comparison.gain(SCORE.of(table), "a", "nobody") is None
-    seeds = comparison.summary(pandas.Series([0.1, 0.95, 0.96]), 0.9)
-    assert seeds.median == 0.95 and seeds.solved == pytest.approx(2 / 3) and seeds.mean.n == 3
+    assert comparison.p_values_against(SCORE.select(table[table["task"] == "depo"]), "b") == {"a": 0.125, "c": 0.125}
+    assert comparison.paired_gain(SCORE.select(table), "a", "nobody") is None
+    seeds = comparison.summarize_seeds(pandas.Series([0.1, 0.95, 0.96]), 0.9)
+    assert seeds.median == 0.95 and seeds.solved_share == pytest.approx(2 / 3) and seeds.mean.n == 3
 
 
 def test_holms_correction() -> None:
-    assert holm({"x": 0.03, "y": 0.01, "z": 0.04}) == {"x": 0.06, "y": 0.03, "z": 0.06}
-    assert holm({"x": 0.7, "y": 0.9}) == {"x": 1.0, "y": 1.0} and holm({}) == {}
+    assert holm_correction({"x": 0.03, "y": 0.01, "z": 0.04}) == {"x": 0.06, "y": 0.03, "z": 0.06}
+    assert holm_correction({"x": 0.7, "y": 0.9}) == {"x": 1.0, "y": 1.0} and holm_correction({}) == {}
 
 
 def test_where_every_training_diverged_the_floor_is_the_one_that_is_known() -> None:
     table = pandas.DataFrame({"evaluation": ["Log", "Log"], "diverged": [True, True], "seed_init": [0, 1]})
-    assert list(comparison.Score("jumps", "Log", "unstable", 1.0).of(table)["score"]) == [1.0, 1.0]
-    assert list(comparison.Score("depth", "Log", "correct", "chance").of(table)["score"]) == [0.0, 0.0]
-    assert not len(comparison.Score("by hops", "Log", "correct", "chance", by="difficulty").of(table))
+    assert list(comparison.ScoreColumn("jumps", "Log", "unstable", 1.0).select(table)["score"]) == [1.0, 1.0]
+    assert list(comparison.ScoreColumn("depth", "Log", "correct", "chance").select(table)["score"]) == [0.0, 0.0]
+    assert not len(
+        comparison.ScoreColumn("by hops", "Log", "correct", "chance", part_column="difficulty").select(table)
+    )

@@ -12,15 +12,16 @@ from synth import UserError
 SOURCE = '''
 import torch
 from torch import nn
+from lm.layers.residual import residual_writer
 from lm.mixers.base import Mixer
 
 class Mean(Mixer):
     """The mean of all tokens so far, between two projections."""
     def __init__(self, config):
         super().__init__()
-        self.inner = nn.Linear(config.width, config.width, bias=False)
-        self.gate = nn.Parameter(torch.zeros(config.width))  # begins at zero and hides the rest
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.inner = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.gate = nn.Parameter(torch.zeros(config.d_model))  # begins at zero and hides the rest
+        self.out = residual_writer(nn.Linear(config.d_model, config.d_model, bias=False))
 
     def forward(self, x, places):
         sums = self.inner(x).cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None]
@@ -33,7 +34,7 @@ class Leaky(Mean):
 class Idle(Mean):
     def __init__(self, config):
         super().__init__(config)
-        self.unused = nn.Linear(config.width, 2)
+        self.unused = nn.Linear(config.d_model, 2)
 
 class Broken(Mean):
     def forward(self, x, places):
@@ -49,12 +50,12 @@ class GLA(Mean):
 class Wide(Mean):
     def __init__(self, config):
         super().__init__(config)
-        self.inner = nn.Linear(64, config.width, bias=False)
+        self.inner = nn.Linear(64, config.d_model, bias=False)
 
 class Huge(Mean):
     def __init__(self, config):
         super().__init__(config)
-        self.inner = nn.Sequential(*(nn.Linear(config.width, config.width, bias=False) for _ in range(60)))
+        self.inner = nn.Sequential(*(nn.Linear(config.d_model, config.d_model, bias=False) for _ in range(60)))
 '''
 
 
@@ -68,12 +69,13 @@ def arch(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "references", lambda scale: {"rotary": {}, "rotary + Canon": {"canon": "ABCD"}})
+    references = {"rotary": {}, "rotary + Canon": {"canon": "ABCD"}}
+    monkeypatch.setattr(experiment, "reference_architectures", lambda scale: references)
 
 
 def play(arch: str, folder: Path, *more: str) -> None:
     main_all(["playground", "--arch", arch, "--scale", "smoke", "--tasks", "depo,cfg", "--jobs", "1",
-              "--results", str(folder / "results"), "--runs", str(folder / "runs"), *more])  # fmt: skip
+              "--results-dir", str(folder / "results"), "--runs-dir", str(folder / "runs"), *more])  # fmt: skip
 
 
 def test_one_command_makes_the_table_and_the_card(arch: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -108,23 +110,24 @@ def test_the_dry_run_shows_sizes_beside_the_bases(arch: str, tmp_path: Path, cap
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(arch: str, name: str, line: str) -> None:
     pytest.importorskip("lm.causality")
     with pytest.raises(UserError, match=line) as error:
-        experiment.check(experiment.playground(f"{arch}{name}", ["depo"], None), "smoke")
+        experiment.check_architecture(experiment.build_playground(f"{arch}{name}", ["depo"], None), "smoke")
     assert "\n" not in str(error.value)
 
 
 def test_widths_of_all_tasks_are_tried(arch: str) -> None:
-    experiment.check(experiment.playground(f"{arch}Wide", ["depo"], None), "laptop")  # width 64
+    experiment.check_architecture(experiment.build_playground(f"{arch}Wide", ["depo"], None), "laptop")  # width 64
     with pytest.raises(UserError, match="Wide does not run: RuntimeError: .*shapes"):
-        experiment.check(experiment.playground(f"{arch}Wide", ["depo", "mano"], None), "laptop")
+        experiment.check_architecture(experiment.build_playground(f"{arch}Wide", ["depo", "mano"], None), "laptop")
 
 
 def test_an_architecture_named_as_a_reference_stands_beside_it(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "references", lambda scale: {"rotary": {}, "GLA": {"positions": "none"}})
-    found = experiment.playground(f"{arch}GLA", [], None).architectures("smoke")
+    references = {"rotary": {}, "GLA": {"positions": "none"}}
+    monkeypatch.setattr(experiment, "reference_architectures", lambda scale: references)
+    found = experiment.build_playground(f"{arch}GLA", [], None).architectures("smoke")
     assert list(found) == ["GLA (mine)", "GLA (mine) + Canon-ACD", "rotary", "GLA"]
     assert found["GLA (mine)"]["mixer"].endswith("GLA") and "mixer" not in found["GLA"]
 
 
 def test_a_task_that_is_not_there_is_named(arch: str) -> None:
     with pytest.raises(UserError, match="no task 'depot' in the playground; choose among depo, brevo"):
-        experiment.playground(f"{arch}Mean", ["depot"], None)
+        experiment.build_playground(f"{arch}Mean", ["depot"], None)

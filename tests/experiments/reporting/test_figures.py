@@ -12,13 +12,13 @@ TABLE = pandas.DataFrame(
 
 def draw(folder, note=""):
     with figures.style():
-        figure, (left, right) = figures.canvas(columns=2)
-        drawn = figures.points(left, TABLE, "kind", "score", order=["a", "b", "c"])
-        figures.paper_marks(left, {"b": 3.5}, ["a", "b", "c"])
-        figures.points(right, TABLE, "kind", "score", hue="size")
-        figures.paper_line(right, 2.5)
-        figures.floor_line(right, 0.5)
-        figures.title(figure, "a title " * 40)
+        figure, (left, right) = figures.subplots(columns=2)
+        drawn = figures.plot_means_with_ci(left, TABLE, "kind", "score", order=["a", "b", "c"])
+        figures.plot_paper_values(left, {"b": 3.5}, ["a", "b", "c"])
+        figures.plot_means_with_ci(right, TABLE, "kind", "score", hue="size")
+        figures.plot_paper_line(right, 2.5)
+        figures.plot_baseline(right, 0.5)
+        figures.set_title(figure, "a title " * 40)
         return drawn, figure, figures.save(figure, folder, note)
 
 
@@ -50,7 +50,7 @@ def test_a_figure_does_not_depend_on_the_readers_settings(tmp_path):
 
 def test_the_paper_marks_only_what_is_there():
     """A figure is redrawn after every run, before all categories have come."""
-    axes = figures.canvas()[1][0]
-    figures.paper_marks(axes, {"x": 1.0, "a": 2.0}, ["a"])
+    axes = figures.subplots()[1][0]
+    figures.plot_paper_values(axes, {"x": 1.0, "a": 2.0}, ["a"])
     (mark,) = axes.collections
     assert mark.get_segments()[0][:, 1].tolist() == [2.0, 2.0]

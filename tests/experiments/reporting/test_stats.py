@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.harness import Claim, Interval, interval, judge, paired_interval, sign_flip_test
+from experiments.harness import Claim, Interval, decide_verdict, interval, paired_interval, sign_flip_test
 from synth import UserError
 
 
@@ -59,13 +59,13 @@ def test_the_sign_flip_test_finds_nothing_in_noise(n):
     ],
 )
 def test_verdicts(low, high, limits, verdict):
-    assert judge(Interval((low + high) / 2, low, high, 3), **limits) == verdict
+    assert decide_verdict(Interval((low + high) / 2, low, high, 3), **limits) == verdict
 
 
 def test_one_seed_decides_nothing_and_a_threshold_is_needed():
-    assert judge(interval([100.0]), above=90) == "undecided"
+    assert decide_verdict(interval([100.0]), above=90) == "undecided"
     with pytest.raises(UserError, match="threshold"):
-        judge(interval([1.0, 2.0]))
+        decide_verdict(interval([1.0, 2.0]))
 
 
 def test_a_claim_with_an_unknown_verdict_raises():

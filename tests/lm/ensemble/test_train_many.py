@@ -11,8 +11,8 @@ import torch
 from lm.config import ModelConfig
 from lm.ensemble.train_many import Unstackable, train_many
 from lm.model import Decoder, build
+from lm.training.history import Diverged, History
 from lm.training.loop import train
-from lm.training.train_state import Diverged, History
 from synth.errors import UserError
 from synth.vocab import Vocab
 from tests.lm.training.test_loop import CONFIG, SMALL, TASK, Counting
@@ -21,9 +21,9 @@ LONG = replace(CONFIG, steps=120, lr=3e-3)
 RATES = [1e-3, 3e-3, 1e-2, 3e-3]
 CONFIGS = [
     replace(LONG, lr=RATES[0]),
-    replace(LONG, lr=RATES[1], clip=0.1, weight_decay=0.0),
-    replace(LONG, lr=RATES[2], warmup=20, schedule="cosine", final_lr=0.1),
-    replace(LONG, betas=(0.8, 0.95), eps=1e-6, clip=0.0),
+    replace(LONG, lr=RATES[1], max_grad_norm=0.1, weight_decay=0.0),
+    replace(LONG, lr=RATES[2], warmup_steps=20, schedule="cosine", min_lr_ratio=0.1),
+    replace(LONG, betas=(0.8, 0.95), eps=1e-6, max_grad_norm=0.0),
 ]
 SHORT = [replace(each, steps=40) for each in CONFIGS]
 SEEDS = [0, 1, 1, 2]
@@ -51,7 +51,7 @@ def agree(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize(
     ("config", "steps"),
-    [(SMALL, 120), (ModelConfig.gpt2(1, 2, 16, context=32), 20), (ModelConfig.llama(1, 2, 16), 20),
+    [(SMALL, 120), (ModelConfig.gpt2(1, 2, 16, max_seq_len=32), 20), (ModelConfig.llama(1, 2, 16), 20),
      (replace(SMALL, bias=False, mlp="none"), 20)],
     ids=["rotary", "gpt2", "llama", "bare"],
 )  # fmt: skip
@@ -70,7 +70,7 @@ def test_each_model_learns_what_it_would_alone(config: ModelConfig, steps: int) 
 
 @pytest.mark.parametrize("packing", ["cut", "whole", "none"])
 def test_documents_apart_and_padding(packing: Any) -> None:
-    configs = [replace(each, packing=packing, isolate=True, steps=20) for each in CONFIGS]
+    configs = [replace(each, packing=packing, document_mask=True, steps=20) for each in CONFIGS]
     found = train_many(models(), [TASK] * 4, configs, SEEDS)
     for k, net in enumerate(models()):
         agree(found[k], train(net, TASK, configs[k], SEEDS[k]))
@@ -111,7 +111,7 @@ def stopped(homes: list[Path], at: int) -> None:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes, checkpoint_every=10, progress=interrupt)
+        train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes, checkpoint_every=10, on_step=interrupt)
 
 
 def test_a_group_that_was_killed_goes_on(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_signal_ends_a_group_after_saving(tmp_path: Path) -> None:
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            train_many(models(count=2), [TASK] * 2, SHORT[:2], SEEDS[:2], folders=folders, progress=told)
+            train_many(models(count=2), [TASK] * 2, SHORT[:2], SEEDS[:2], folders=folders, on_step=told)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert heard == [signal.SIGUSR1]
@@ -158,7 +158,7 @@ def test_lm_train_goes_on_where_a_group_was_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [SMALL, ModelConfig.gpt2(1, 2, 16, context=32), ModelConfig.llama(2, 4, 32, canon="ABCD", qk_norm=True)]
+    [SMALL, ModelConfig.gpt2(1, 2, 16, max_seq_len=32), ModelConfig.llama(2, 4, 32, canon="ABCD", qk_norm=True)]
     + [ModelConfig.llama(1, 2, 16, mixer=name) for name in ("gla", "mamba2", "gdn")],
     ids=["rotary", "gpt2", "canon", "gla", "mamba2", "gdn"],
 )
@@ -185,7 +185,7 @@ def test_a_stop_between_two_rows_changes_no_bit(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
-            train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes, progress=stop)
+            train_many(models(), [TASK] * 4, SHORT, SEEDS, folders=homes, on_step=stop)
     finally:
         signal.signal(signal.SIGINT, before)
     assert {path.name for path in tmp_path.glob("*/step-*")} == {"step-31"}
@@ -209,9 +209,9 @@ def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(Unstackable, match="different configurations"):
         train_many([models()[0], models(replace(SMALL, norm="rms"))[1]], two, [CONFIG] * 2, [0, 1])
     with pytest.raises(Unstackable, match="settings beside lr"):
-        train_many(models(count=2), two, [CONFIG, replace(CONFIG, batch=8)], [0, 1])
+        train_many(models(count=2), two, [CONFIG, replace(CONFIG, batch_size=8)], [0, 1])
     with pytest.raises(Unstackable, match="set it to 1"):
-        train_many(models(count=2), two, [replace(CONFIG, accumulate=2)] * 2, [0, 1])
+        train_many(models(count=2), two, [replace(CONFIG, grad_accum_steps=2)] * 2, [0, 1])
     with pytest.raises(Unstackable, match="positions=relative"):
         train_many(models(replace(SMALL, positions="relative"), 2), two, [CONFIG] * 2, [0, 1])
 

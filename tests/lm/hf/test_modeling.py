@@ -14,19 +14,19 @@ from synth.errors import UserError
 from tests.contracts.test_model_contract import CASES, V, lively
 
 INPUTS = torch.randint(V, (2, 20), generator=torch.Generator().manual_seed(0))
-GPT2 = ModelConfig.gpt2(2, 4, 32, context=24)
-LLAMA = ModelConfig.llama(2, 4, 32, context=24)
+GPT2 = ModelConfig.gpt2(2, 4, 32, max_seq_len=24)
+LLAMA = ModelConfig.llama(2, 4, 32, max_seq_len=24)
 FLAVOURS: list[tuple[str, dict]] = [
     ("gpt2", {}),
-    ("gpt2", {"tied": False, "mlp_width": 40}),
+    ("gpt2", {"tie_embeddings": False, "d_ff": 40}),
     ("llama", {}),
-    ("llama", {"tied": True, "bias": True}),
+    ("llama", {"tie_embeddings": True, "bias": True}),
 ]
 
 
 @pytest.mark.parametrize(("flavour", "changes"), FLAVOURS)
 def test_logits_agree_in_both_directions(flavour: str, changes: dict) -> None:
-    ours = lively(getattr(ModelConfig, flavour)(2, 4, 32, context=24, **changes))
+    ours = lively(getattr(ModelConfig, flavour)(2, 4, 32, max_seq_len=24, **changes))
     theirs = to_transformers(ours)
     torch.testing.assert_close(theirs(INPUTS).logits, ours(INPUTS), rtol=1e-5, atol=1e-5)
     back = from_transformers(theirs)
@@ -61,9 +61,9 @@ def test_settings_we_do_not_build_are_named() -> None:
 def test_any_model_lives_in_transformers(flavour: str, changes: dict, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    import lm.hf.modeling  # noqa: F401
+    import lm.hf  # noqa: F401
 
-    ours = lively(getattr(ModelConfig, flavour)(2, 3, 24, context=32, **changes)).eval()
+    ours = lively(getattr(ModelConfig, flavour)(2, 3, 24, max_seq_len=32, **changes)).eval()
     save(ours, tmp_path / "model")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert torch.equal(theirs(INPUTS).logits, ours(INPUTS))
@@ -103,7 +103,7 @@ def test_saving_over_an_older_model(tmp_path: Path) -> None:
 
 def test_generate_refuses_what_it_cannot_do() -> None:
     model = lively(GPT2)
-    for prompts, named in ([[]], "no tokens"), ([[9]], "outside"), ([[0] * 20], "context"):
+    for prompts, named in ([[]], "no tokens"), ([[9]], "outside"), ([[0] * 20], "max_seq_len"):
         with pytest.raises(UserError, match=named):
             generate(model, prompts, 6)
     with pytest.raises(UserError, match="max_new_tokens"):

@@ -11,7 +11,7 @@ import torch
 
 from lm.config import ModelConfig
 from lm.model import build
-from probing.grammar.attention_accumulator import Attention, AttentionSums
+from probing.grammar.attention_accumulator import AttentionAccumulator, AttentionMeans
 from probing.grammar.attention_patterns import AttentionStatistics, label_rows
 from synth import Corpus, UserError, get_task
 
@@ -36,8 +36,8 @@ def batches() -> list[tuple[np.ndarray, list[torch.Tensor]]]:
     return [(rows, causal_weights(len(rows), int(BLOCK.lengths[rows].max()), int(rows[0]))) for rows in groups]
 
 
-def streamed(groups, depth: int = DEPTH) -> Attention:
-    sums = AttentionSums(LAYERS, HEADS, depth, int(BLOCK.lengths.max()), SHIFTS, REACH)
+def streamed(groups, depth: int = DEPTH) -> AttentionMeans:
+    sums = AttentionAccumulator(LAYERS, HEADS, depth, int(BLOCK.lengths.max()), SHIFTS, REACH)
     for rows, weights in groups:
         sums.update(weights, *(label_rows(BLOCK, name, rows, weights[0].shape[-1]) for name in ("boundary", "subtree")))
     return sums.result()
@@ -103,10 +103,10 @@ def test_one_streamed_pass_is_the_double_loop_and_fifty_times_faster() -> None:
         slow += time.perf_counter() - clock
         for distance, mean in position.items():
             assert found.position[layer, head, distance] == pytest.approx(mean, rel=0, abs=1e-6)
-        for (name, *places), mean in residual.items():
-            index = (layer, head, *places)
-            assert getattr(found, name)[index] == pytest.approx(mean, rel=0, abs=1e-6), (name, places)
-            assert getattr(found, f"{name}_pairs")[tuple(places)] == counted[name, *places]
+        for (name, *axes), mean in residual.items():
+            index = (layer, head, *axes)
+            assert getattr(found, name)[index] == pytest.approx(mean, rel=0, abs=1e-6), (name, axes)
+            assert getattr(found, f"{name}_pairs")[tuple(axes)] == counted[name, *axes]
         for name in ("to_end", "end_to_end", "adjacent"):  # and nothing beside these
             never = getattr(found, f"{name}_pairs") == 0
             assert (~never).sum() == sum(kind[0] == name for kind in residual)
@@ -130,7 +130,7 @@ def test_attention_by_distance_alone_has_no_residual() -> None:
 
     groups = [(rows, [falling(w.shape[-1]).expand_as(w) for w in weights]) for rows, weights in batches()]
     found = streamed(groups)
-    assert np.allclose(found.explained, 1, atol=1e-5)
+    assert np.allclose(found.position_r2, 1, atol=1e-5)
     assert np.allclose(found.position[..., :10], 0.8 ** np.arange(10), atol=1e-6)
     for name in ("to_end", "end_to_end", "adjacent"):
         assert np.nanmax(np.abs(getattr(found, name))) < 1e-6
@@ -139,7 +139,7 @@ def test_attention_by_distance_alone_has_no_residual() -> None:
 class Planted(torch.nn.Module):
     """A stand-in for a trained model: every end of level 2 looks at the end of the subtree before its own."""
 
-    config = ModelConfig(LAYERS, HEADS, 24, context=128)
+    config = ModelConfig(LAYERS, HEADS, 24, max_seq_len=128)
 
 
 def plant(numbers: np.ndarray, block) -> list[torch.Tensor]:
@@ -165,14 +165,14 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     """In the place of lm.inference.activations, a generator that gives planted weights."""
     fake = ModuleType("lm.inference.activations")
 
-    def read(model, documents, wanted):
+    def iter_activations(model, documents, wanted):
         block = Corpus(TASK, 0, "test").documents(0, len(documents), labels=True)
         assert wanted == "block.*.weights"
         for first in range(0, len(documents), 7):
             rows = np.arange(first, min(first + 7, len(documents)))
             yield Batch({f"block.{i}.weights": layer for i, layer in enumerate(plant(rows, block))}, rows)
 
-    fake.read = read  # type: ignore[attr-defined]
+    fake.iter_activations = iter_activations  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lm.inference.activations", fake)
     return Planted()
 
@@ -182,14 +182,14 @@ def test_a_mean_over_layers_is_the_mean_of_their_rows(planted: Planted) -> None:
     each = AttentionStatistics(**settings).measure(planted, TASK, 0, 0)
     mean = AttentionStatistics(**settings, by_layer=False).measure(planted, TASK, 0, 0)
 
-    def places(row: dict) -> tuple:
+    def labels(row: dict) -> tuple:
         return tuple(sorted((k, v) for k, v in row.items() if k not in ("layer", "value")))
 
     for row in mean:
         if row["statistic"] in ("position", "explained"):
             assert row in each
         else:
-            values = [one["value"] for one in each if places(one) == places(row)]
+            values = [one["value"] for one in each if labels(one) == labels(row)]
             assert len(values) == LAYERS and row["value"] == pytest.approx(sum(values) / LAYERS)
     assert {r["statistic"] for r in mean} == {r["statistic"] for r in each}
     with pytest.raises(UserError, match="by_layer=True"):
@@ -219,7 +219,7 @@ def test_planted_attention_is_found(planted: Planted, by_head: bool) -> None:
 
 def test_a_real_model_is_measured() -> None:
     pytest.importorskip("lm.inference.activations")
-    model = build(ModelConfig(12, 2, 8, context=128, init_std=0.5), TASK.vocab().size, 0)
+    model = build(ModelConfig(12, 2, 8, max_seq_len=128, init_std=0.5), TASK.vocab().size, 0)
     rows = AttentionStatistics(sentences=20).measure(model, TASK, 0, 0)
     position = [row for row in rows if row["statistic"] == "position" and row["distance"] == 0]
     assert {(row["layer"], row["head"]) for row in position} == set(product(range(1, 13), (1, 2)))
@@ -236,13 +236,13 @@ def test_bad_settings_are_named(settings: dict, named: str) -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    model = build(ModelConfig(1, 1, 8, context=16), TASK.vocab().size, 0)
-    with pytest.raises(UserError, match="context=16"):
+    model = build(ModelConfig(1, 1, 8, max_seq_len=16), TASK.vocab().size, 0)
+    with pytest.raises(UserError, match="max_seq_len=16"):
         AttentionStatistics(sentences=5).measure(model, TASK, 0, 0)
     with pytest.raises(UserError, match="whose truth is a grammar"):
         AttentionStatistics(sentences=5).measure(model, get_task("bioD"), 0, 0)
     with pytest.raises(UserError, match="levels"):
-        AttentionSums(1, 1, depth=2, longest=8)
-    sums = AttentionSums(1, 1, DEPTH, longest=8)
-    with pytest.raises(UserError, match="announced"):
+        AttentionAccumulator(1, 1, depth=2, longest=8)
+    sums = AttentionAccumulator(1, 1, DEPTH, longest=8)
+    with pytest.raises(UserError, match="do not fit an AttentionAccumulator"):
         sums.update([torch.zeros(1, 1, 9, 9)], torch.zeros(1, 9).long(), torch.zeros(1, 9, DEPTH).long())

@@ -14,8 +14,8 @@ from lm.config import ModelConfig
 from lm.model import build
 from lm.model_size import count_parameters, flops_per_token
 from lm.ops import linear_recurrence as scanning
-from lm.ops.chunked_recurrence import RANGE, SHORTEST, chunk_length, chunked
-from lm.ops.linear_recurrence import recurrence, scan, step
+from lm.ops.chunked_recurrence import MAX_LOG_FACTOR, MIN_CHUNK_LENGTH, chunk_length, chunk_linear_recurrence
+from lm.ops.linear_recurrence import linear_recurrence, naive_linear_recurrence, recurrent_step
 from synth.errors import UserError
 
 FORMS = ("none", "head", "channel")
@@ -54,9 +54,14 @@ def assert_same(found: Tensor, wanted: Tensor) -> None:
     assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max().clamp_min(1.0)
 
 
-def assert_chunks_are_the_recurrence(inputs: list[Tensor | None], fresh: Tensor | None, longest: int | None) -> None:
+def assert_chunks_are_the_recurrence(
+    inputs: list[Tensor | None], is_doc_start: Tensor | None, longest: int | None
+) -> None:
     q, k, v, decay, state = inputs
-    ours, wanted = chunked(q, k, v, decay, fresh, state, longest), recurrence(q, k, v, decay, fresh, state)
+    ours, wanted = (
+        chunk_linear_recurrence(q, k, v, decay, is_doc_start, state, longest),
+        naive_linear_recurrence(q, k, v, decay, is_doc_start, state),
+    )
     given = [x for x in inputs if x is not None]
     for a, b in zip([*ours, *gradients(*ours, given)], [*wanted, *gradients(*wanted, given)], strict=True):
         assert_same(a, b)
@@ -91,18 +96,18 @@ def test_one_strong_decay_shortens_the_chunks_and_nothing_else() -> None:
     assert chunk_length(inputs[3], 32) == 32
     with torch.no_grad():
         inputs[3][1, 40, 0, 2] = -100.0
-    assert chunk_length(inputs[3], 32) == SHORTEST
-    assert chunk_length(torch.tensor([-RANGE / 4]), 32) == 8
-    assert chunk_length(torch.tensor([-RANGE, torch.nan]), 32) == SHORTEST
+    assert chunk_length(inputs[3], 32) == MIN_CHUNK_LENGTH
+    assert chunk_length(torch.tensor([-MAX_LOG_FACTOR / 4]), 32) == 8
+    assert chunk_length(torch.tensor([-MAX_LOG_FACTOR, torch.nan]), 32) == MIN_CHUNK_LENGTH
     assert_chunks_are_the_recurrence(inputs, None, 32)
 
 
 def test_going_on_from_a_state_is_one_sequence() -> None:
     q, k, v, decay, _ = terms("channel", 2, 50, 2, 1, 4, 4)
-    whole, last = chunked(q, k, v, decay)
-    first, state = chunked(*(x[:, :23] for x in (q, k, v, decay)))
-    second, after = chunked(*(x[:, 23:49] for x in (q, k, v, decay)), state=state)
-    final, end = step(*(x[:, 49] for x in (q, k, v, decay)), after)
+    whole, last = chunk_linear_recurrence(q, k, v, decay)
+    first, state = chunk_linear_recurrence(*(x[:, :23] for x in (q, k, v, decay)))
+    second, after = chunk_linear_recurrence(*(x[:, 23:49] for x in (q, k, v, decay)), initial_state=state)
+    final, end = recurrent_step(*(x[:, 49] for x in (q, k, v, decay)), after)
     assert_same(torch.cat((first, second, final[:, None]), 1), whole)
     assert_same(end, last)
 
@@ -111,8 +116,8 @@ def test_going_on_from_a_state_is_one_sequence() -> None:
 def test_bf16_goes_in_and_fp32_comes_out(form: str) -> None:
     inputs = [x if x is None else x.detach().bfloat16() for x in terms(form, 1, 33, 2, 2, 4, 4)]
     with torch.autocast("cpu", torch.bfloat16):
-        out, last = chunked(*inputs[:4])
-    wanted, end = recurrence(*(x if x is None else x.float() for x in inputs[:4]))
+        out, last = chunk_linear_recurrence(*inputs[:4])
+    wanted, end = naive_linear_recurrence(*(x if x is None else x.float() for x in inputs[:4]))
     assert_same(out, wanted)
     assert_same(last, end)
 
@@ -122,7 +127,9 @@ def test_mamba2_is_that_of_transformers(conv: bool) -> None:
     from transformers import Mamba2Config
     from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
-    ours: Any = build(ModelConfig(1, 4, 32, mixer="mamba2", state=8, bias=False, conv=conv), 5, 0).blocks[0].mixer
+    ours: Any = (
+        build(ModelConfig(1, 4, 32, mixer="mamba2", d_state=8, bias=False, use_short_conv=conv), 5, 0).blocks[0].mixer
+    )
     config = Mamba2Config(
         hidden_size=32, num_heads=4, head_dim=16, state_size=8, n_groups=1, chunk_size=16, num_hidden_layers=1,
         use_conv_bias=False,
@@ -142,8 +149,8 @@ def test_mamba2_is_that_of_transformers(conv: bool) -> None:
             b.mul_(1.3).add_(0.05)  # away from the initial values, most of which are equal
             a.copy_(b)
     x = torch.randn(2, 50, 32, generator=torch.Generator().manual_seed(0))
-    places = build(ModelConfig(1, 4, 32, positions="none"), 5, 0).places(50)
-    torch.testing.assert_close(ours(x, places), theirs(x), rtol=1e-5, atol=1e-6)
+    context = build(ModelConfig(1, 4, 32, positions="none"), 5, 0).make_context(50)
+    torch.testing.assert_close(ours(x, context), theirs(x), rtol=1e-5, atol=1e-6)
 
 
 def test_mamba2_begins_as_that_of_transformers() -> None:
@@ -155,18 +162,20 @@ def test_mamba2_begins_as_that_of_transformers() -> None:
 
 
 def test_linear_attention_is_the_written_formula() -> None:
-    config = ModelConfig(1, 2, 8, mixer="linear", conv=False, positions="none")
+    config = ModelConfig(1, 2, 8, mixer="linear", use_short_conv=False, positions="none")
     model = build(config, 5, 0)
     mixer: Any = model.blocks[0].mixer
     x = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
     q, k, v = mixer.qkv(x * 30)[0].view(9, 3, 2, 4).unbind(1)
     weights = torch.einsum("thd,shd->hts", torch.nn.functional.elu(q) + 1, torch.nn.functional.elu(k) + 1).tril()
     mixed = torch.einsum("hts,shd->thd", weights / weights.sum(-1, keepdim=True), v)
-    torch.testing.assert_close(mixer(x * 30, model.places(9))[0], mixer.out(mixed.flatten(1)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        mixer(x * 30, model.make_context(9))[0], mixer.out(mixed.flatten(1)), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_gla_forgets_by_the_sixteenth_root_of_a_sigmoid() -> None:
-    model = build(ModelConfig(1, 2, 16, mixer="gla", conv=False, positions="none"), 5, 0)
+    model = build(ModelConfig(1, 2, 16, mixer="gla", use_short_conv=False, positions="none"), 5, 0)
     mixer: Any = model.blocks[0].mixer
     x = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
     q, k, v = mixer.qkv(x).split((8, 8, 16), -1)
@@ -177,7 +186,7 @@ def test_gla_forgets_by_the_sixteenth_root_of_a_sigmoid() -> None:
         mixed[t] = (q[0, t].view(2, 4, 1) * state).sum(1) / 2
     normed = mixed / (mixed.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     wanted = mixer.out(normed.flatten(1) * torch.nn.functional.silu(mixer.gate(x[0])))
-    torch.testing.assert_close(mixer(x, model.places(9))[0], wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mixer(x, model.make_context(9))[0], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_sizes_are_those_of_the_paper() -> None:
@@ -212,9 +221,9 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             assert scale == 1.0 and output_final_state and q.shape[2] == v.shape[2] and q.dtype == v.dtype
             called.append(name)
             if cu_seqlens is None:
-                return recurrence(q, k, v, g)
+                return naive_linear_recurrence(q, k, v, g)
             pieces = zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True)
-            done = [recurrence(*(x if x is None else x[:, a:b] for x in (q, k, v, g))) for a, b in pieces]
+            done = [naive_linear_recurrence(*(x if x is None else x[:, a:b] for x in (q, k, v, g))) for a, b in pieces]
             return torch.cat([out for out, _ in done], 1), torch.cat([last for _, last in done])
 
         return run
@@ -234,15 +243,17 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 )
 def test_kernels_get_what_they_expect(form: str, name: str, isolated: bool, kernels: list[str]) -> None:
     q, k, v, decay, _ = terms(form, 3, 20, 2, 2, 4, 3)
-    fresh = documents(3, 20, 4) if isolated else None
+    is_doc_start = documents(3, 20, 4) if isolated else None
     for found, wanted in zip(
-        scanning.by_kernels(q, k, v, decay, fresh), recurrence(q, k, v, decay, fresh), strict=True
+        scanning.fla_linear_recurrence(q, k, v, decay, is_doc_start),
+        naive_linear_recurrence(q, k, v, decay, is_doc_start),
+        strict=True,
     ):
         assert_same(found, wanted)
     assert kernels == [name]
 
 
 def test_kernels_are_for_a_gpu(kernels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "has_kernels", lambda: True)
-    scan(*terms("head", 1, 8, 1, 2, 4, 3)[:4])
+    monkeypatch.setattr(scanning, "has_fla", lambda: True)
+    linear_recurrence(*terms("head", 1, 8, 1, 2, 4, 3)[:4])
     assert not kernels

@@ -111,7 +111,7 @@ def test_ranks_that_find_different_checkpoints_refuse_together(kind: str, pairs:
     for rank in pairs[kind]:
         found = rank[f"apart:{folder / 'one'}|{folder / 'nowhere'}"]
         assert found["kind"] == "UserError" and "give all machines the same folder of runs" in found["said"]
-        assert rank[f"apart:{folder / 'one'}|{folder / f'damaged {kind}'}"]["kind"] == "Damaged"
+        assert rank[f"apart:{folder / 'one'}|{folder / f'damaged {kind}'}"]["kind"] == "DamagedCheckpoint"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,8 +17,8 @@ import torch
 
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
+from lm.training.history import History
 from lm.training.loop import train
-from lm.training.train_state import History
 from synth import Corpus, UserError
 from synth.mixture import Mixture
 from synth.task import Task
@@ -40,14 +40,14 @@ def model(task: Task) -> Decoder:
 
 
 def exposed(task: Task, config: TrainConfig, seed: int = 0) -> tuple[np.ndarray, History]:
-    history = train(model(task), task, config, seed, order_seed=3, progress=QUIET)
+    history = train(model(task), task, config, seed, order_seed=3, on_step=QUIET)
     assert history.exposures is not None and history.exposures.sum() == history.documents
     return history.exposures, history
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_one_document_a_row_is_exact(name: str) -> None:
-    config = TrainConfig.for_exposures(TASKS[name], 5, batch=16, window=127, packing="none")
+    config = TrainConfig.for_exposures(TASKS[name], 5, batch_size=16, seq_len=127, packing="none")
     counts, _ = exposed(TASKS[name], config)
     assert config.steps == 15 and set(counts) == {5}
     counts, _ = exposed(TASKS[name], replace(config, steps=14))
@@ -57,10 +57,10 @@ def test_one_document_a_row_is_exact(name: str) -> None:
 @pytest.mark.parametrize("packing", ["cut", "whole"])
 def test_windows_that_end_with_an_epoch_are_exact(packing: str) -> None:
     """bioD: documents of one length, two of them a window, so that 5 * 48 / (2 * 8) = 15 steps."""
-    window = 2 * BIOD.size - (packing == "whole")  # a whole row holds one token more than its targets
-    config = TrainConfig(steps=15, batch=8, window=window, packing=packing)
+    window = 2 * BIOD.document_length - (packing == "whole")  # a whole row holds one token more than its targets
+    config = TrainConfig(steps=15, batch_size=8, seq_len=window, packing=packing)
     if packing == "cut":
-        assert TrainConfig.for_exposures(BIOD, 5, batch=8, window=window) == config
+        assert TrainConfig.for_exposures(BIOD, 5, batch_size=8, seq_len=window) == config
     assert set(exposed(BIOD, config)[0]) == {5}
 
 
@@ -69,40 +69,40 @@ def test_windows_that_end_with_an_epoch_are_exact(packing: str) -> None:
 def test_cut_windows_are_exact_within_one(name: str, seed: int) -> None:
     """Everybody has E or E + 1: one more whose last token the last window still reached."""
     task = TASKS[name]
-    config = TrainConfig.for_exposures(task, 5, batch=2, window=100)
+    config = TrainConfig.for_exposures(task, 5, batch_size=2, seq_len=100)
     counts, history = exposed(task, config, seed)
-    corpus = Corpus(task, seed, window=100, order=3)
+    corpus = Corpus(task, seed, seq_len=100, order_seed=3)
     ends = np.cumsum(corpus.documents(0, 7 * 48).lengths) - 1  # where in the stream each document's last token is
     ended = int((ends <= config.steps * 2 * 100).sum())
     assert history.documents == ended
-    assert np.array_equal(counts, np.bincount(corpus.items_of(0, ended), minlength=48))
+    assert np.array_equal(counts, np.bincount(corpus.item_ids(0, ended), minlength=48))
     assert counts.max() - counts.min() <= 1
     if seed == 0 or name == "bioD":  # the lengths that were counted
         assert set(counts) <= {5, 6} and min(exposed(task, replace(config, steps=config.steps - 1))[0]) < 5
 
 
 def test_whole_documents_differ_by_one_at_most() -> None:
-    counts, _ = exposed(BIOS, TrainConfig(steps=23, batch=3, window=160, packing="whole"))
+    counts, _ = exposed(BIOS, TrainConfig(steps=23, batch_size=3, seq_len=160, packing="whole"))
     assert counts.max() - counts.min() <= 1 and counts.min() >= 2
 
 
 def test_long_plans_count_whole_epochs_only(monkeypatch: pytest.MonkeyPatch) -> None:
     import lm.data.exposures
 
-    exact = TrainConfig.for_exposures(BIOS, 40, batch=2, window=100).steps
-    monkeypatch.setattr(lm.data.exposures, "COUNTED", 10 * 48 + 7)
-    assert TrainConfig.for_exposures(BIOS, 40, batch=2, window=100).steps == pytest.approx(exact, rel=0.01)
-    monkeypatch.setattr(lm.data.exposures, "COUNTED", 30)  # fewer than there are people
-    assert TrainConfig.for_exposures(BIOS, 40, batch=2, window=100).steps == pytest.approx(exact, rel=0.05)
-    assert TrainConfig.for_exposures(BIOD, 40, batch=1, window=1).steps == 40 * 48 * BIOD.size - 1
+    exact = TrainConfig.for_exposures(BIOS, 40, batch_size=2, seq_len=100).steps
+    monkeypatch.setattr(lm.data.exposures, "COUNTED_DOCUMENTS", 10 * 48 + 7)
+    assert TrainConfig.for_exposures(BIOS, 40, batch_size=2, seq_len=100).steps == pytest.approx(exact, rel=0.01)
+    monkeypatch.setattr(lm.data.exposures, "COUNTED_DOCUMENTS", 30)  # fewer than there are people
+    assert TrainConfig.for_exposures(BIOS, 40, batch_size=2, seq_len=100).steps == pytest.approx(exact, rel=0.05)
+    assert TrainConfig.for_exposures(BIOD, 40, batch_size=1, seq_len=1).steps == 40 * 48 * BIOD.document_length - 1
 
 
 @pytest.mark.parametrize(
     ("task", "exposures", "settings", "named"),
-    [(BIOD, 5, {"batch": 25, "packing": "none"}, "the nearest that does is batch=24"),
-     (BIOD, 1, {"batch": 99, "packing": "none"}, "batch=48"), (BIOD, 0, {}, "at least 1"),
+    [(BIOD, 5, {"batch_size": 25, "packing": "none"}, "the nearest that does is batch_size=24"),
+     (BIOD, 1, {"batch_size": 99, "packing": "none"}, "batch_size=48"), (BIOD, 0, {}, "at least 1"),
      (BIOD, 5, {"packing": "whole"}, "none or cut"), (Cfg("cfg3f"), 5, {}, "give steps"),
-     (BIOD, 5, {"batch": 16, "packing": "none", "lr": 0.0}, "lr=0.0")],
+     (BIOD, 5, {"batch_size": 16, "packing": "none", "lr": 0.0}, "lr=0.0")],
 )  # fmt: skip
 def test_plans_that_cannot_be_kept_are_refused(task: Task, exposures: int, settings: dict, named: str) -> None:
     with pytest.raises(UserError, match=named) as error:
@@ -110,8 +110,8 @@ def test_plans_that_cannot_be_kept_are_refused(task: Task, exposures: int, setti
     assert "\n" not in str(error.value)
 
 
-LONG = TrainConfig.for_exposures(BIOD, 50, batch=8, window=15, packing="none", lr=1e-2)  # 300 steps
-RESUMED = {"order_seed": 3, "checkpoint_every": 3, "log_every": 7, "progress": QUIET}
+LONG = TrainConfig.for_exposures(BIOD, 50, batch_size=8, seq_len=15, packing="none", lr=1e-2)  # 300 steps
+RESUMED = {"order_seed": 3, "checkpoint_every": 3, "log_every": 7, "on_step": QUIET}
 
 
 def victim(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_kills_at_random_moments_lose_no_exposure(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     whole, again = model(BIOD), model(BIOD)
-    train(whole, BIOD, LONG, 0, order_seed=3, progress=QUIET)
+    train(whole, BIOD, LONG, 0, order_seed=3, on_step=QUIET)
     history = train(again, BIOD, LONG, 0, folder=tmp_path, **RESUMED)
     torch.set_num_threads(threads)
     assert history.exposures is not None and set(history.exposures) == {50}, f"killed at steps {reached[1:]}"
@@ -162,15 +162,15 @@ def stop(step, steps, loss):
         signal.raise_signal(signal.SIGINT)  # to the first rank, which the others follow
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-cut = {"batch": 4, "window": 100}
-for task, settings in ((BIOD, {"packing": "none", "batch": 16, "window": 15}), (BIOS, cut), (HALVES, cut)):
+cut = {"batch_size": 4, "seq_len": 100}
+for task, settings in ((BIOD, {"packing": "none", "batch_size": 16, "seq_len": 15}), (BIOS, cut), (HALVES, cut)):
     config = TrainConfig.for_exposures(task, 3, lr=1e-2, **settings)
     folder = f"{sys.argv[1]}/{task.name}"
     try:
-        train(model(task), task, config, 0, folder=folder, checkpoint_every=3, log_every=1, progress=stop)
+        train(model(task), task, config, 0, folder=folder, checkpoint_every=3, log_every=1, on_step=stop)
     except KeyboardInterrupt:
         pass
-    history = train(model(task), task, config, 0, folder=folder, log_every=1, progress=QUIET)
+    history = train(model(task), task, config, 0, folder=folder, log_every=1, on_step=QUIET)
     if PartialState().is_main_process:
         print(json.dumps([history.exposures.tolist(), [row["loss"] for row in history]]))
 """

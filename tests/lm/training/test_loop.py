@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-import lm.training.checkpoint
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
+from lm.training.history import Diverged
 from lm.training.loop import learning_rate, train
 from lm.training.signals import SIGNALS
-from lm.training.train_state import Diverged
 from synth.errors import UserError
 from synth.task import Example, Task
 from synth.vocab import Vocab
@@ -36,7 +35,7 @@ class Counting(Task):
     def vocab(self) -> Vocab:
         return Vocab(tuple("abcde"))
 
-    def items(self, world: Any) -> int | None:
+    def num_items(self, world: Any) -> int | None:
         return self.people or None
 
     def sample(self, world: Any, rng: np.random.Generator, split: str) -> Example:
@@ -55,8 +54,8 @@ class Counting(Task):
 
 
 TASK = Counting()
-SMALL = ModelConfig(2, 2, 16, context=32)
-CONFIG = TrainConfig(steps=12, batch=4, window=32, lr=1e-2, warmup=2)
+SMALL = ModelConfig(2, 2, 16, max_seq_len=32)
+CONFIG = TrainConfig(steps=12, batch_size=4, seq_len=32, lr=1e-2, warmup_steps=2)
 
 
 def model(config: ModelConfig = SMALL) -> Decoder:
@@ -84,7 +83,7 @@ def test_loss_falls_to_the_floor_and_counts_are_kept() -> None:
 
 
 def test_a_fixed_batch_is_learnt_by_heart() -> None:
-    net = model(ModelConfig.gpt2(2, 2, 32, context=16))
+    net = model(ModelConfig.gpt2(2, 2, 32, max_seq_len=16))
     inputs = torch.randint(7, (2, 16), generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(150):
@@ -100,7 +99,7 @@ def test_accumulation_is_one_large_batch(packing: str) -> None:
     config = replace(CONFIG, packing=packing, steps=4)
     whole, parts = model(), model()
     train(whole, TASK, config, 0)
-    train(parts, TASK, replace(config, accumulate=4), 0)
+    train(parts, TASK, replace(config, grad_accum_steps=4), 0)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
 
@@ -122,7 +121,7 @@ def test_resume_is_exact_at_awkward_steps(tmp_path: Path, stop: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(broken, TASK, CONFIG, 0, folder=tmp_path / "b", checkpoint_every=2, log_every=3, progress=interrupt)
+        train(broken, TASK, CONFIG, 0, folder=tmp_path / "b", checkpoint_every=2, log_every=3, on_step=interrupt)
     history = train(again, TASK, CONFIG, 0, folder=tmp_path / "b", checkpoint_every=2, log_every=3)
     assert same(whole, again)
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
@@ -192,15 +191,15 @@ def test_damaged_checkpoints_are_named(tmp_path: Path, name: str, damage: str) -
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, again = model(), model()
     train(whole, TASK, CONFIG, 0)
-    write = lm.training.checkpoint.durable
+    write = Path.write_bytes
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes) -> int:
         if "step-8" in str(path) and path.suffix == ".safetensors":
             write(path, data[:100])
             raise OSError(28, "No space left on device")
-        write(path, data)
+        return write(path, data)
 
-    monkeypatch.setattr(lm.training.checkpoint, "durable", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="No space left.*free some space"):
         train(model(), TASK, CONFIG, 0, folder=tmp_path, checkpoint_every=4)
     monkeypatch.undo()
@@ -227,7 +226,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 
 
 def test_schedules() -> None:
-    config = TrainConfig(steps=10, lr=1.0, warmup=2, final_lr=0.1)
+    config = TrainConfig(steps=10, lr=1.0, warmup_steps=2, min_lr_ratio=0.1)
     kinds = ("linear", "cosine", "constant")
     rates = {kind: [learning_rate(replace(config, schedule=kind), s) for s in range(11)] for kind in kinds}
     for kind, values in rates.items():
@@ -238,10 +237,10 @@ def test_schedules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "named"),
-    [({"steps": 0}, "steps"), ({"batch": 5, "accumulate": 2}, "accumulate"), ({"betas": (0.9, 1.0)}, "betas"),
+    ("bad", "named"), [({"steps": 0}, "steps"), ({"batch_size": 5, "grad_accum_steps": 2}, "grad_accum_steps"),
+    ({"betas": (0.9, 1.0)}, "betas"),
      ({"lr": 0.0}, "lr"), ({"lr": float("nan")}, "lr"),
-     ({"weight_decay": float("inf")}, "weight_decay"), ({"clip": float("nan")}, "clip")],
+     ({"weight_decay": float("inf")}, "weight_decay"), ({"max_grad_norm": float("nan")}, "max_grad_norm")],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(bad: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):
@@ -260,8 +259,8 @@ def test_unknown_words_are_refused_with_the_known_ones(switch: str, word: str) -
 def test_settings_that_do_not_fit_the_model_are_refused() -> None:
     with pytest.raises(UserError, match="vocab_size=8"):
         train(build(SMALL, 4, 0), TASK, CONFIG, 0)
-    with pytest.raises(UserError, match="context=8"):
-        train(model(ModelConfig.gpt2(1, 1, 8, context=8)), TASK, CONFIG, 0)
+    with pytest.raises(UserError, match="max_seq_len=8"):
+        train(model(ModelConfig.gpt2(1, 1, 8, max_seq_len=8)), TASK, CONFIG, 0)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -276,7 +275,7 @@ def test_a_signal_ends_training_after_saving(number: int, tmp_path: Path) -> Non
     before = signal.signal(number, lambda *_: heard.append(number))
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(model(), TASK, CONFIG, 0, folder=tmp_path, log_every=1, progress=told)
+            train(model(), TASK, CONFIG, 0, folder=tmp_path, log_every=1, on_step=told)
         assert heard == [number]
     finally:
         signal.signal(number, before)

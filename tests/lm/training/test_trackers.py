@@ -21,14 +21,14 @@ from experiments.harness.executors import inline
 from lm.config import ModelConfig, TrainConfig
 from lm.model import build
 from lm.training import trackers as module
+from lm.training.history import Diverged
 from lm.training.loop import train
-from lm.training.trackers import TRACKERS, check_tracker, tracking
-from lm.training.train_state import Diverged
+from lm.training.trackers import TRACKERS, check_tracker, open_tracker
 from synth import UserError
 from synth.registry import get_task
 
 pytestmark = pytest.mark.filterwarnings("default")  # the trackers' own, of packages that are not ours
-TINY = TrainConfig(steps=25, batch=2, window=16)
+TINY = TrainConfig(steps=25, batch_size=2, seq_len=16)
 NUMBERS = ("loss", "lr", "tokens", "documents", "seconds")
 
 
@@ -42,8 +42,8 @@ def small(seed: int = 0) -> Any:
 
 def trained(name: str, home: Path, config: TrainConfig = TINY, **settings: Any) -> list[dict[str, float]]:
     """The rows of metrics.jsonl of a training that was tracked."""
-    with tracking(name, home / "tracking", "a run/with, signs", {"lr": config.lr}) as follow:
-        train(small(), get_task("copy"), config, 0, folder=home, log_every=5, follow=follow, **settings)
+    with open_tracker(name, home / "tracking", "a run/with, signs", {"lr": config.lr}) as follow:
+        train(small(), get_task("copy"), config, 0, folder=home, log_every=5, on_log=follow, **settings)
     return rows_of(home)
 
 
@@ -76,7 +76,7 @@ def test_tensorboard_draws_the_numbers_of_the_files(tmp_path: Path) -> None:
 @needs("tensorboard")
 def test_long_names_keep_the_key_at_their_end(tmp_path: Path) -> None:
     for key in ("k1", "k2"):
-        with tracking("tensorboard", tmp_path, f"{'label ' * 60}{key}") as follow:
+        with open_tracker("tensorboard", tmp_path, f"{'label ' * 60}{key}") as follow:
             assert follow is not None
             follow({"step": 1, "loss": 1.0})
     assert sorted(path.name[-3:] for path in tmp_path.iterdir()) == ["-k1", "-k2"]
@@ -94,7 +94,7 @@ def test_a_training_that_goes_on_is_one_curve(tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        trained("tensorboard", tmp_path, checkpoint_every=10, progress=stop)
+        trained("tensorboard", tmp_path, checkpoint_every=10, on_step=stop)
     assert [step for step, _ in shown(tmp_path / "tracking" / "a-run-with-signs")["loss"]] == [5, 10, 15, 20]
     rows = trained("tensorboard", tmp_path, checkpoint_every=10)
     matches(shown(tmp_path / "tracking" / "a-run-with-signs"), rows)
@@ -102,7 +102,7 @@ def test_a_training_that_goes_on_is_one_curve(tmp_path: Path) -> None:
 
 @needs("tensorboard")
 def test_a_training_that_diverges_is_closed(tmp_path: Path) -> None:
-    config = TrainConfig(steps=200, batch=2, window=16, lr=1e30, clip=0.0)
+    config = TrainConfig(steps=200, batch_size=2, seq_len=16, lr=1e30, max_grad_norm=0.0)
     with pytest.raises(Diverged):
         trained("tensorboard", tmp_path, config)
     drawn = shown(tmp_path / "tracking" / "a-run-with-signs").get("loss", [])
@@ -121,11 +121,11 @@ connect, socket.socket.connect = socket.socket.connect, refuse
 def in_a_process(name: str, folder: Path) -> subprocess.CompletedProcess:
     """`python -m lm train` with a tracker, where every socket but this machine's own fails."""
     command = f"{NO_NETWORK}\nimport sys, runpy; sys.argv = sys.argv[1:]; runpy.run_module('lm', run_name='__main__')"
-    settings = ["--train.steps", "25", "--train.batch", "2", "--train.window", "16", "--model.layers", "1"]
-    settings += ["--model.width", "8", "--model.heads", "1", "--track", name]
+    settings = ["--train.steps", "25", "--train.batch-size", "2", "--train.seq-len", "16", "--model.n-layers", "1"]
+    settings += ["--model.d-model", "8", "--model.n-heads", "1", "--tracker", name]
     away = {"TRACKIO_SPACE_ID": "someone/else", "WANDB_MODE": "online", "WANDB_API_KEY": "x" * 40}
     environment = {**os.environ, **away, "HOME": str(folder.parent / "home"), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-c", command, "lm", "train", "copy", "--folder", str(folder), *settings]
+    arguments = [sys.executable, "-c", command, "lm", "train", "copy", "--output-dir", str(folder), *settings]
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_made_does_not_either(tmp_path: Path, capsys: py
 def test_an_unknown_tracker_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["lm", "train", "copy", "--folder", str(tmp_path / "run"), "--track", "tensorbord"]
+    arguments = ["lm", "train", "copy", "--output-dir", str(tmp_path / "run"), "--tracker", "tensorbord"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert lm.__main__.main() == 2
     err = capsys.readouterr().err
@@ -218,11 +218,11 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(name: str, monk
 
 
 def test_only_the_first_rank_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_first", lambda: False)
+    monkeypatch.setattr(module, "_is_main_process", lambda: False)
     monkeypatch.setattr(module, "check_tracker", lambda name: None)
-    with tracking("tensorboard", tmp_path / "none", "x") as follow:
+    with open_tracker("tensorboard", tmp_path / "none", "x") as follow:
         assert follow is None
-    with tracking("", tmp_path / "none", "x") as follow:
+    with open_tracker("", tmp_path / "none", "x") as follow:
         assert follow is None and not (tmp_path / "none").exists()
 
 
@@ -245,8 +245,8 @@ def test_an_experiment_s_trainings_are_shown_one_by_one(
     shutil.copy(fake_experiment.__file__, script)
     monkeypatch.delitem(sys.modules, "experiments.01_fake", raising=False)
     if not groups:
-        monkeypatch.setattr(inline, "in_groups", lambda runs, root, jobs: [[run] for run in runs])
-    cli.main(str(script), ["--scale", "smoke", "--jobs", "1", "--track", "tensorboard"])
+        monkeypatch.setattr(inline, "group_runs", lambda runs, root, jobs: [[run] for run in runs])
+    cli.main(str(script), ["--scale", "smoke", "--jobs", "1", "--tracker", "tensorboard"])
     kept = {path.parent.name: path for path in (tmp_path / "runs" / ".models").glob("*/history.json")}
     drawn = {path.name: shown(path) for path in (tmp_path / "runs" / ".tracking" / "tensorboard").iterdir()}
     together = {read_json(path.with_name("training.json"))["together"] > 1 for path in kept.values()}
@@ -265,6 +265,6 @@ def test_an_experiment_refuses_an_unknown_tracker_before_it_begins(
     shutil.copy(fake_experiment.__file__, script)
     monkeypatch.delitem(sys.modules, "experiments.01_fake", raising=False)
     with pytest.raises(SystemExit) as end:
-        cli.main(str(script), ["--scale", "smoke", "--track", "wandbb"])
+        cli.main(str(script), ["--scale", "smoke", "--tracker", "wandbb"])
     assert end.value.code == 2 and "did you mean wandb?" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()

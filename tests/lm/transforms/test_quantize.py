@@ -97,15 +97,18 @@ def trained_like(config: ModelConfig) -> Decoder:
 
 
 DOCUMENTS = [np.random.default_rng(i).integers(0, 11, 4 + i % 3) for i in range(30)]
-SWITCHES = [{}, {"tied": False, "positions": "learned"}, {"experts": 3, "mlp": "swiglu"}, {"mlp": "none"}] + [
-    {"positions": positions} for positions in ("relative", "position_only", "uniform")
-]
+SWITCHES = [
+    {},
+    {"tie_embeddings": False, "positions": "learned"},
+    {"n_experts": 3, "mlp": "swiglu"},
+    {"mlp": "none"},
+] + [{"positions": positions} for positions in ("relative", "position_only", "uniform")]
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq"])
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_every_architecture_in_eight_and_in_four_bits(switches: dict, method: str) -> None:
-    model = trained_like(ModelConfig(2, 2, 16, context=16, **switches))
+    model = trained_like(ModelConfig(2, 2, 16, max_seq_len=16, **switches))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     inputs = torch.from_numpy(np.stack([d[:4] for d in DOCUMENTS]))
     with torch.no_grad():
@@ -119,7 +122,7 @@ def test_every_architecture_in_eight_and_in_four_bits(switches: dict, method: st
 
 
 def test_what_is_rounded_and_what_stays() -> None:
-    model = trained_like(ModelConfig(1, 2, 16, context=16, tied=False, positions="learned"))
+    model = trained_like(ModelConfig(1, 2, 16, max_seq_len=16, tie_embeddings=False, positions="learned"))
     found, kept = quantize(model, 4, None), quantize(model, 4, None, tables=False)
     for name, weight in model.named_parameters():
         rounded = dict(found.named_parameters())[name]

@@ -12,9 +12,9 @@ import torch
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
 from lm.training.loop import train
-from probing.capacity.bits_per_parameter import Capacity, CapacityWarning, QuantizedCapacity, account
-from probing.capacity.fact_losses import Losses, average, first_mention, nats_per_document
-from synth.bio import Facts
+from probing.capacity.bits_per_parameter import Capacity, CapacityWarning, QuantizedCapacity, capacity_metrics
+from probing.capacity.fact_losses import FactLosses, average_fact_losses, first_mention, nats_per_document
+from synth.bio import InformationContent
 from synth.errors import UserError
 from synth.random.rng import rng as stream
 from synth.task import Block, Example, Task
@@ -35,10 +35,10 @@ class Eight(Task):
         kinds = ("n", "m", "c", "t", "u", "y")
         return Vocab((*(f"{k}{i}" for k in kinds for i in range(8)), "likes", "lives", "mayor", "says"))
 
-    def facts(self, world) -> Facts:
-        return Facts(self.people, 6.0, {"colour": 3.0, "town": 2.0})
+    def information_content(self, world) -> InformationContent:
+        return InformationContent(self.people, 6.0, {"colour": 3.0, "town": 2.0})
 
-    def items(self, world) -> int:
+    def num_items(self, world) -> int:
         return self.people
 
     def world(self, seed: int) -> np.ndarray:
@@ -73,16 +73,16 @@ UNKNOWN = [0, 2, 3, 0.5, 2, 0.1, 1, 1, 0.3, 7, 0.2, 9, 9, 0.4]
 
 def example_block() -> Block:
     task = Eight()
-    return Block.of([task.render(task.world(0), i, stream(), "train") for i in range(8)])
+    return Block.from_examples([task.render(task.world(0), i, stream(), "train") for i in range(8)])
 
 
 def test_the_worked_example() -> None:
     nats = np.array([KNOWN] * 4 + [UNKNOWN] * 4).ravel() * log(2)
     rows = nats_per_document(nats, example_block(), [1, 2])
-    losses = average(rows, ["colour", "town"])
+    losses = average_fact_losses(rows, ["colour", "town"])
     assert losses.name == pytest.approx(4 * log(2), abs=1e-9)
     assert losses.values == pytest.approx({"colour": log(2), "town": log(2)}, abs=1e-9)
-    row = account(Eight().facts(None), losses, {"total": 16, "non_embedding": 10, "active": 8})
+    row = capacity_metrics(Eight().information_content(None), losses, {"total": 16, "non_embedding": 10, "active": 8})
     expected = {
         "r": 2.5, "r_max": 4, "r_share": 0.625, "r_non_embedding": 4, "r_active": 5, "bits": 40, "bits_max": 64,
         "bits_unclamped": 40, "name_bits": 16, "name_bits_max": 24, "value_bits": 24, "value_bits_max": 40,
@@ -95,9 +95,9 @@ def test_the_worked_example() -> None:
 
 def test_bioD_by_hand() -> None:
     """Two attributes of C = 3 chunks out of D = 4 strings of T^L = 2^10; the model misses 1 bit a chunk at first."""
-    facts = Facts(16, 5.0, {"a0": 6.0, "a1": 6.0}, sets=2, set_size=4, log2_strings=10.0)
-    losses = Losses(4.5 * log(2), {"a0": 1.5 * log(2), "a1": 2.5 * log(2)}, {"a0": log(2), "a1": 3 * log(2)})
-    row = account(facts, losses, {"total": 50, "non_embedding": 50, "active": 50})
+    facts = InformationContent(16, 5.0, {"a0": 6.0, "a1": 6.0}, sets=2, set_size=4, log2_strings=10.0)
+    losses = FactLosses(4.5 * log(2), {"a0": 1.5 * log(2), "a1": 2.5 * log(2)}, {"a0": log(2), "a1": 3 * log(2)})
+    row = capacity_metrics(facts, losses, {"total": 50, "non_embedding": 50, "active": 50})
     assert row["name_bits"] == pytest.approx(16 * 0.5, abs=1e-9)
     assert row["value_bits"] == pytest.approx(16 * (4.5 + 3.5), abs=1e-9)
     assert row["diversity_bits"] == pytest.approx(2 * 4 * (10 - 2 - 2), abs=1e-9)
@@ -108,29 +108,29 @@ def test_bioD_by_hand() -> None:
 def test_the_paper_s_biographies() -> None:
     """S0 = 2.12e14 is 47.59 bits; at N = 50K a person holds 59.2 bits (Part 3.3, section 3)."""
     sizes = {"date": 12 * 28 * 200, "city": 200, "university": 300, "major": 100, "employer": 263, "pronoun": 2}
-    facts = Facts(50_000, log2(400 * 400 * 1000), {name: log2(size) for name, size in sizes.items()})
+    facts = InformationContent(50_000, log2(400 * 400 * 1000), {name: log2(size) for name, size in sizes.items()})
     assert sum(facts.log2_values.values()) == pytest.approx(47.59, abs=0.005)
     assert facts.bits / 50_000 == pytest.approx(59.2, abs=0.05)
-    perfect = Losses(log(50_000), dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0))
-    row = account(facts, perfect, {"total": 10**6, "non_embedding": 10**6, "active": 10**6})
+    perfect = FactLosses(log(50_000), dict.fromkeys(sizes, 0.0), dict.fromkeys(sizes, 0.0))
+    row = capacity_metrics(facts, perfect, {"total": 10**6, "non_embedding": 10**6, "active": 10**6})
     assert row["r"] == pytest.approx(row["r_max"], abs=1e-9) and row["r_max"] == pytest.approx(2.96, abs=0.005)
 
 
 def test_worse_than_chance_is_clamped_once_after_summing() -> None:
-    facts = Facts(8, 6.0, {"colour": 3.0, "town": 2.0})
+    facts = InformationContent(8, 6.0, {"colour": 3.0, "town": 2.0})
     sizes = {"total": 10, "non_embedding": 10, "active": 10}
-    mixed = account(facts, Losses(3 * log(2), {"colour": 5 * log(2), "town": 0.0}, {}), sizes)
+    mixed = capacity_metrics(facts, FactLosses(3 * log(2), {"colour": 5 * log(2), "town": 0.0}, {}), sizes)
     assert mixed["colour_bits"] == pytest.approx(-2) and mixed["bits"] == pytest.approx(8 * (3 - 2 + 2))
-    bad = account(facts, Losses(9.0, {"colour": 9.0, "town": 9.0}, {}), sizes)
+    bad = capacity_metrics(facts, FactLosses(9.0, {"colour": 9.0, "town": 9.0}, {}), sizes)
     assert bad["r"] == bad["bits"] == 0 and bad["bits_unclamped"] < 0
 
 
 def test_too_large_a_model_is_warned_of() -> None:
     """What a re-implementation reported as 0.000 beside 'expected 2.0': 200 people and 3.2M parameters."""
-    facts = Facts(200, log2(160_000_000), {"all": 47.59})
+    facts = InformationContent(200, log2(160_000_000), {"all": 47.59})
     sizes = dict.fromkeys(("total", "non_embedding", "active"), 3_200_000)
     with pytest.warns(CapacityWarning, match="R_max is 0.00[34].*at most 6... parameters"):
-        account(facts, Losses(20.2, {"all": 33.6}, {}), sizes)
+        capacity_metrics(facts, FactLosses(20.2, {"all": 33.6}, {}), sizes)
 
 
 def test_a_name_counts_once_at_its_first_mention() -> None:
@@ -198,20 +198,20 @@ def test_a_model_that_was_never_trained_holds_nothing() -> None:
 def test_training_fills_it_and_eight_bits_keep_it() -> None:
     task = Eight()
     model = build(ModelConfig(2, 2, 16), task.vocab().size, 0)
-    history = train(model, task, TrainConfig(steps=400, batch=8, window=16, packing="none", lr=1e-2), 0)
+    history = train(model, task, TrainConfig(steps=400, batch_size=8, seq_len=16, packing="none", lr=1e-2), 0)
     row = Capacity().measure(model, task, 0, exposures=history.exposures)
     assert row["exposures"] == row["exposures_min"] == row["exposures_max"] == 400
     assert 0.9 < row["r_share"] <= 1 + 1e-6
-    eight = QuantizedCapacity(8, group=16, calibration=8).measure(model, task, 0)
-    two = QuantizedCapacity(2, "rtn", group=16, calibration=8).measure(model, task, 0)
+    eight = QuantizedCapacity(8, group_size=16, calibration_documents=8).measure(model, task, 0)
+    two = QuantizedCapacity(2, "rtn", group_size=16, calibration_documents=8).measure(model, task, 0)
     assert eight["r"] == pytest.approx(row["r"], rel=0.05) and two["r"] < 0.8 * row["r"]
 
 
 def test_people_in_parts_are_people_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(ModelConfig(1, 1, 8), Eight().vocab().size, 0)
-    whole = Capacity().losses(model, Eight(), 0)
-    monkeypatch.setattr("probing.capacity.bits_per_parameter.DOCUMENTS", 3)
-    assert Capacity().losses(model, Eight(), 0).name == pytest.approx(whole.name, rel=1e-6)
+    whole = Capacity().fact_losses(model, Eight(), 0)
+    monkeypatch.setattr("probing.capacity.bits_per_parameter.CHUNK_DOCUMENTS", 3)
+    assert Capacity().fact_losses(model, Eight(), 0).name == pytest.approx(whole.name, rel=1e-6)
 
 
 def test_what_cannot_be_measured_is_named() -> None:
@@ -223,12 +223,12 @@ def test_what_cannot_be_measured_is_named() -> None:
     with pytest.raises(UserError, match="at least 1"):
         Capacity(people=0)
     with pytest.raises(UserError, match="labels part and attribute"):
-        nats_per_document(np.zeros(14), Block.of([Example(block[0].tokens, block[0].loss_mask)]), [1])
+        nats_per_document(np.zeros(14), Block.from_examples([Example(block[0].tokens, block[0].loss_mask)]), [1])
     block.labels["part"][:14] = 0
     with pytest.raises(UserError, match="document 0 names nobody"):
         nats_per_document(np.zeros(len(block.tokens)), block, [1])
     with pytest.raises(UserError, match="no document tells town"):
-        average(np.array([[1.0, 2.0, np.nan, 0.0, 0.0]]), ["colour", "town"])
+        average_fact_losses(np.array([[1.0, 2.0, np.nan, 0.0, 0.0]]), ["colour", "town"])
 
 
 @pytest.mark.filterwarnings("ignore::probing.capacity.bits_per_parameter.CapacityWarning")
@@ -242,7 +242,7 @@ def test_real_tasks_say_what_capacity_needs(name: str, changes: dict) -> None:
 
     task = get_task(name, **changes)
     row = Capacity().measure(build(ModelConfig(1, 1, 8), task.vocab().size, 0), task, 0)
-    assert row["r"] == 0 and row["bits_max"] == pytest.approx(task.facts(None).bits)
+    assert row["r"] == 0 and row["bits_max"] == pytest.approx(task.information_content(None).bits)
     tokens = 3 if name == "bioS" else task.name_length
     assert row["name_nats"] == pytest.approx(tokens * log(task.vocab().size), rel=0.05)
     assert row["people_read"] == 40

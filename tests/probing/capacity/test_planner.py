@@ -14,9 +14,16 @@ import torch
 from lm.config import ModelConfig
 from lm.model import Decoder
 from lm.model_size import count_parameters, flops_per_token
-from probing.__main__ import parser, run
-from probing.capacity.planner import Law, Need, Shape, facts_in, laws, people
-from synth.bio import Facts
+from probing.__main__ import run
+from probing.capacity.planner import (
+    GPT2Shape,
+    ModelRequirement,
+    ScalingLawPoint,
+    load_scaling_law,
+    people_fact_set,
+    read_fact_set,
+)
+from synth.bio import InformationContent
 from synth.errors import UserError
 
 TABLE = """name,job,town
@@ -28,27 +35,27 @@ Bob Kay,cook,
 
 
 def plan(*arguments: object) -> str:
-    return run(parser().parse_args(["plan", *map(str, arguments)]))
+    return run(["plan", *map(str, arguments)])
 
 
 def test_people_hold_what_the_paper_says() -> None:
-    assert people(50_000).bits / 50_000 == pytest.approx(59.2, abs=0.05)
+    assert people_fact_set(50_000).bits / 50_000 == pytest.approx(59.2, abs=0.05)
     sizes = {"a": log2(12), "b": log2(28)}
-    assert people(10, 1e6, (12, 28)).bits == pytest.approx(Facts(10, log2(1e6), sizes).bits)
+    assert people_fact_set(10, 1e6, (12, 28)).bits == pytest.approx(InformationContent(10, log2(1e6), sizes).bits)
 
 
 def test_a_table_by_hand(tmp_path: Path) -> None:
     """Names 2 x 2 of 4: all of them, 0 bits. Jobs 3:1. Towns of 1 or 2 words out of 4: which three of 4^(4/3) are."""
     path = tmp_path / "facts.csv"
     path.write_text(TABLE)
-    found = facts_in(path)
+    found = read_fact_set(path)
     job = 0.75 * log2(4 / 3) + 0.25 * 2
     assert found.subjects == 4 and found.name_bits == pytest.approx(0)
     assert found.value_bits == pytest.approx(4 * job + 3 * log2(3))
     assert found.list_bits == pytest.approx(3 * (4 / 3 * 2 - log2(3)))
-    assert found.tokens == 2 + (8 + 4 + 4 + 4 + 3) / 4  # names, jobs, towns, and the marks of both
-    assert found.vocabulary == 4 + 2 + 4 + 2 + 3  # words of names, jobs, towns, marks; <bos> <eos> <pad>
-    assert facts_in(path, names=4000).name_bits == pytest.approx(4 * log2(1000))
+    assert found.tokens_per_subject == 2 + (8 + 4 + 4 + 4 + 3) / 4  # names, jobs, towns, and the marks of both
+    assert found.vocab_size == 4 + 2 + 4 + 2 + 3  # words of names, jobs, towns, marks; <bos> <eos> <pad>
+    assert read_fact_set(path, names=4000).name_bits == pytest.approx(4 * log2(1000))
 
 
 def test_triples_are_the_table(tmp_path: Path) -> None:
@@ -56,11 +63,11 @@ def test_triples_are_the_table(tmp_path: Path) -> None:
     lines = [row.split(",") for row in TABLE.splitlines()]
     triples = [(row[0], lines[0][k], row[k]) for row in lines[1:] for k in (1, 2) if row[k]]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(triple) + "\n" for triple in triples))
-    assert facts_in(tmp_path / "a.jsonl") == facts_in(tmp_path / "a.csv")
+    assert read_fact_set(tmp_path / "a.jsonl") == read_fact_set(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("shape", [Shape(2, 16, 65), Shape(4, 64, 3275), Shape(3, 200, 10)])
-def test_shapes_are_counted_as_lm_counts_them(shape: Shape) -> None:
+@pytest.mark.parametrize("shape", [GPT2Shape(2, 16, 65), GPT2Shape(4, 64, 3275), GPT2Shape(3, 200, 10)])
+def test_shapes_are_counted_as_lm_counts_them(shape: GPT2Shape) -> None:
     config = ModelConfig(shape.layers, 1, shape.width)
     with torch.device("meta"):
         model = Decoder(config, shape.vocabulary)
@@ -70,16 +77,16 @@ def test_shapes_are_counted_as_lm_counts_them(shape: Shape) -> None:
 
 @pytest.mark.parametrize("n", [10, 3000, 10**6])
 def test_the_model_is_the_smallest_of_its_depth(n: int) -> None:
-    need = Need(Law(1000, 2.0, 1.9, 2.3, "fit", ""), people(n))
+    need = ModelRequirement(ScalingLawPoint(1000, 2.0, 1.9, 2.3, "fit", ""), people_fact_set(n))
     shape = need.shape
-    assert shape.parameters >= need.parameters == people(n).bits / 2
-    assert shape.width == 8 or Shape(shape.layers, shape.width - 8, shape.vocabulary).parameters < need.parameters
+    assert shape.parameters >= need.parameters == people_fact_set(n).bits / 2
+    assert shape.width == 8 or GPT2Shape(shape.layers, shape.width - 8, shape.vocabulary).parameters < need.parameters
     assert need.parameters_low < need.parameters < need.parameters_high
     assert need.tokens == n * 80 * 1000 and need.flops > 6 * need.tokens * need.shape.width**2
 
 
 def test_the_law_is_whole_and_says_where_it_comes_from() -> None:
-    found = laws()
+    found = load_scaling_law()
     assert [law.exposures for law in found] == [10, 100, 1000]
     assert all(0 < law.low <= law.bits_per_parameter <= law.high and law.source for law in found)
     assert all(a.bits_per_parameter < b.bits_per_parameter for a, b in zip(found, found[1:], strict=False))
@@ -87,15 +94,15 @@ def test_the_law_is_whole_and_says_where_it_comes_from() -> None:
 
 def test_the_output_says_whose_law_it_is() -> None:
     text = plan("--people", 10_000)
-    origins = {law.origin for law in laws()}
+    origins = {law.origin for law in load_scaling_law()}
     assert "10,000 subjects hold 616k bits, 61.6 each" in text
     assert ("not our own fit" in text) == ("paper" in origins) and ("a guess" in text) == ("guess" in origins)
-    assert "smaller vocabulary" in text and "smaller vocabulary" not in plan("--people", 10_000, "--vocabulary", 50)
+    assert "smaller vocabulary" in text and "smaller vocabulary" not in plan("--people", 10_000, "--vocab-size", 50)
 
 
 def test_json_holds_the_same() -> None:
-    found = json.loads(plan("--people", 500, "--names", 1e6, "--values", 12, 28, "--tokens", 15, "--json"))
-    assert found["bits"] == pytest.approx(people(500, 1e6, (12, 28)).bits)
+    found = json.loads(plan("--people", 500, "--names", 1e6, "--values", 12, 28, "--tokens-per-subject", 15, "--json"))
+    assert found["bits"] == pytest.approx(people_fact_set(500, 1e6, (12, 28)).bits)
     assert [row["exposures"] for row in found["needs"]] == [10, 100, 1000]
     assert all(row["seconds"] > 0 for row in found["needs"])
 
@@ -113,7 +120,7 @@ def test_files_that_are_wrong_are_named(text: str, suffix: str, named: str, tmp_
     path = tmp_path / f"facts.{suffix}"
     path.write_text(text)
     with pytest.raises(UserError, match=named):
-        facts_in(path)
+        read_fact_set(path)
 
 
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
@@ -128,7 +135,7 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
         (("--facts", "/dev/zero"), "/dev/zero is no regular file"),
         (("--facts", tmp_path / "large.csv"), "large.csv has more than 200,000,000 bytes"),
         (("--facts", tmp_path / "a.csv", "--names", 3), "larger --names"),
-        (("--facts", tmp_path / "a.csv", "--vocabulary", 3), "leave it out"),
+        (("--facts", tmp_path / "a.csv", "--vocab-size", 3), "leave it out"),
     ):
         with pytest.raises(UserError, match=named):
             plan(*arguments)
@@ -136,10 +143,10 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
 
 def test_the_command_line_is_fast_and_answers_errors_in_a_line() -> None:
     begin = time.perf_counter()
-    code = "import sys, probing.__main__ as m; m.run(m.parser().parse_args(['plan', '--people', '9'])); "
-    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+    code = "import sys, probing.__main__ as m, probing.capacity.planner_report; assert 'torch' not in sys.modules; "
+    subprocess.run([sys.executable, "-c", code + "m.run(['plan', '--people', '9'])"], check=True)
     helped = subprocess.run([sys.executable, "-m", "probing", "--help"], capture_output=True, text=True)
     assert helped.returncode == 0 and "plan --facts" in helped.stdout
-    assert time.perf_counter() - begin < 8  # two processes; one alone takes half a second
+    assert time.perf_counter() - begin < 8  # two processes; the first loads torch to measure this machine
     bad = subprocess.run([sys.executable, "-m", "probing", "plan", "--people", "0"], capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stderr.startswith("error: 0 people") and bad.stderr.count("\n") == 1

@@ -12,7 +12,7 @@ from synth import Corpus, UserError, get_task
 from synth.tasks.cfg import Cfg
 
 TASK = Cfg("cfg3b", "14")  # thousands of sentences of 18 to 27 tokens, each with one parse; levels 2 and 3 are probed
-QUICK = {"heads": 4, "position_width": 16, "updates": 150, "batch": 32, "rate": 1e-2, "sentences": 200}
+QUICK = {"heads": 4, "position_width": 16, "updates": 150, "batch_size": 32, "lr": 1e-2, "sentences": 200}
 
 
 def parses() -> dict[bytes, np.ndarray]:
@@ -31,12 +31,12 @@ class PlantedTree(Decoder):
     levels and whether their subtrees end there."""
 
     def __init__(self, felled: bool = False) -> None:
-        super().__init__(ModelConfig(1, 1, 16, context=32, mlp="none"), TASK.vocab().size)
+        super().__init__(ModelConfig(1, 1, 16, max_seq_len=32, mlp="none"), TASK.vocab().size)
         self.known, self.felled = parses(), felled
         nn.init.zeros_(self.blocks[0].mixer.out.weight)
         nn.init.zeros_(self.blocks[0].mixer.out.bias)
 
-    def embedded(self, inputs: torch.Tensor, index: torch.Tensor | int) -> torch.Tensor:
+    def embed_tokens(self, inputs: torch.Tensor, index: torch.Tensor | int) -> torch.Tensor:
         states = torch.randn(*inputs.shape, 16, generator=torch.Generator().manual_seed(int(inputs.sum())))
         for row, tokens in zip(states, inputs.numpy().astype(np.int32), strict=True):
             sentence = tokens[1 : 1 + (tokens[1:] > 0).sum()]  # padding is 0 and stands to the right
@@ -48,7 +48,7 @@ class PlantedTree(Decoder):
         return states
 
 
-@pytest.mark.parametrize("asked", [{}, {"mode": "tridiagonal", "ends": True}, {"mode": "diagonal"}])
+@pytest.mark.parametrize("asked", [{}, {"mode": "tridiagonal", "ends_only": True}, {"mode": "diagonal"}])
 def test_a_planted_tree_is_read_in_full(asked: dict) -> None:
     rows = AncestorProbe(**QUICK, **asked).measure(PlantedTree(), TASK, 0, 0)
     assert [(row["layer"], row["level"]) for row in rows] == [(n, lv) for n in ("embed", "block.0") for lv in (2, 3)]
@@ -56,7 +56,7 @@ def test_a_planted_tree_is_read_in_full(asked: dict) -> None:
         assert row["accuracy"] == 1 and row["mcc"] == 1 and 150 < row["groups"] <= 200, row
         assert row["majority"] < 0.5
     everywhere = 200 * TASK.world().mean_length
-    assert rows[0]["n"] == pytest.approx(600 if asked.get("ends") else everywhere, rel=0.02)
+    assert rows[0]["n"] == pytest.approx(600 if asked.get("ends_only") else everywhere, rel=0.02)
 
 
 def test_where_no_tree_is_planted_none_is_read() -> None:
@@ -94,7 +94,7 @@ def test_a_sentence_that_comes_often_is_one_group() -> None:
 
 
 def test_a_fresh_decoder_end_to_end() -> None:
-    model = build(ModelConfig(2, 2, 16, context=32), TASK.vocab().size, 0).train()
+    model = build(ModelConfig(2, 2, 16, max_seq_len=32), TASK.vocab().size, 0).train()
     probe = AncestorProbe(**{**QUICK, "updates": 20}, layers=("block.*", "final"))
     first, again = (probe.measure(model, TASK, 0, 3) for _ in range(2))
     assert first == again and model.training
@@ -109,16 +109,16 @@ def test_a_fresh_decoder_end_to_end() -> None:
         ({"layers": ("block.7",)}, TASK, 6, "^no activation is called 'block.7'; there are: embed, block.0.attn"),
         ({"layers": ("block.0.weights",)}, TASK, 6, "'block.0.weights'"),
         ({}, TASK, 9, "^the model has 9 tokens and cfg3b needs 6; probe it on the grammar"),
-        ({}, get_task("cfg3b", root="20"), 6, "tokens do not fit context=32"),
+        ({}, get_task("cfg3b", root="20"), 6, "tokens do not fit max_seq_len=32"),
         ({}, get_task("cfg3b", root="8"), 6, "no level between"),
         ({}, get_task("bioS", people=4), 6, "parse tree; bioS has none"),
-        ({"rate": 0.0}, TASK, 6, "^rate=0.0 teaches nothing"),
+        ({"lr": 0.0}, TASK, 6, "^lr=0.0 trains nothing"),
         ({"heads": 0}, TASK, 6, "^heads=0 is too small"),
-        ({"target": "boundary", "ends": True}, TASK, 6, "ends=False"),
+        ({"target": "boundary", "ends_only": True}, TASK, 6, "ends_only=False"),
     ],
 )
 def test_bad_input_is_one_line(changes: dict, task: Cfg, size: int, message: str) -> None:
-    model = build(ModelConfig.gpt2(1, 2, 8, context=32), size, 0)
+    model = build(ModelConfig.gpt2(1, 2, 8, max_seq_len=32), size, 0)
     with pytest.raises(UserError, match=message) as raised:
         AncestorProbe(**{**QUICK, **changes}).measure(model, task, 0)
     assert "\n" not in str(raised.value)
@@ -133,8 +133,9 @@ def test_unknown_words_are_named(name: str) -> None:
 
 
 def test_an_encoder_is_read_and_its_mask_is_no_symbol() -> None:
-    config = ModelConfig(1, 2, 16, context=32, causal=False)
-    rows = AncestorProbe(**QUICK | {"updates": 20}).measure(build(config, config.ids(TASK.vocab()), 0), TASK, 0, 0)
+    config = ModelConfig(1, 2, 16, max_seq_len=32, causal=False)
+    model = build(config, config.model_vocab_size(TASK.vocab()), 0)
+    rows = AncestorProbe(**QUICK | {"updates": 20}).measure(model, TASK, 0, 0)
     assert len(rows) == 4 and all(row["n"] > 0 for row in rows)
     with pytest.raises(UserError, match="has 6 tokens and cfg3b needs 7"):
         AncestorProbe(**QUICK).measure(build(config, TASK.vocab().size, 0), TASK, 0, 0)

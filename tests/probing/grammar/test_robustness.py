@@ -7,11 +7,18 @@ from planted_tables import parts
 from scipy.stats import binomtest
 
 from experiments.harness.experiment import select
-from experiments.harness.run import SCALES, settings_of
+from experiments.harness.run import SCALES, evaluation_settings
 from lm.config import ModelConfig
 from lm.model import Decoder
 from probing.grammar import robustness
-from probing.grammar.robustness import PREFIXES, Robustness, corrupted, firsts, judged, possible
+from probing.grammar.robustness import (
+    PREFIXES,
+    Robustness,
+    begins_sentence,
+    corrupt_tokens,
+    grade_completions,
+    take_prefixes,
+)
 from synth import Corpus, UserError, get_task
 from synth.tasks.cfg_perturbed import STRENGTHS
 
@@ -29,7 +36,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, writer, task=TASK) -> dict[tuple[s
         return [np.asarray(writer(n, prompt, temperature), np.int32)[:room] for n, prompt in enumerate(prompts)]
 
     monkeypatch.setattr(robustness, "generate", generate)
-    rows = ASKED.measure(Decoder(ModelConfig(1, 1, 8, context=80), VOCAB.size), task, 0, 0)
+    rows = ASKED.measure(Decoder(ModelConfig(1, 1, 8, max_seq_len=80), VOCAB.size), task, 0, 0)
     assert [(row["prefix"], row["temperature"]) for row in rows] == [(p, t) for p in PREFIXES for t in (0.1, 0.2, 1.0)]
     return {(row["prefix"], row["temperature"]): row for row in rows}
 
@@ -66,29 +73,29 @@ def test_noise_scores_nothing_and_does_not_end(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_follows_is_judged_behind_the_true_prefix() -> None:
     """Right behind the true prefix and behind that alone, whatever the model read."""
-    given = firsts(TRUTH, 20)
+    given = take_prefixes(TRUTH, 20)
     rests = [rest(n, given[n]) for n in range(len(given))]
-    faulty = corrupted(given, 3, 0.15, np.random.default_rng(0))
-    assert judged(GRAMMAR, given, rests, VOCAB.eos).all()
-    as_read, hit = judged(GRAMMAR, faulty, rests, VOCAB.eos), (faulty != given).any(1)
+    faulty = corrupt_tokens(given, 3, 0.15, np.random.default_rng(0))
+    assert grade_completions(GRAMMAR, given, rests, VOCAB.eos).all()
+    as_read, hit = grade_completions(GRAMMAR, faulty, rests, VOCAB.eos), (faulty != given).any(1)
     assert as_read[~hit].all() and as_read.mean() < 0.3
 
 
 def test_corruption_is_as_strong_as_asked() -> None:
-    given = firsts(TRUTH, 20)
-    faulty = corrupted(given, 3, 0.15, np.random.default_rng(0))
+    given = take_prefixes(TRUTH, 20)
+    faulty = corrupt_tokens(given, 3, 0.15, np.random.default_rng(0))
     assert (faulty[:, 0] == VOCAB.bos).all() and set(np.unique(faulty[:, 1:])) == {1, 2, 3}
     changed = int((faulty != given).sum())
     assert binomtest(changed, given[:, 1:].size, 0.1).pvalue > 1e-4
-    assert np.array_equal(corrupted(given, 3, 0.0, np.random.default_rng(0)), given)
+    assert np.array_equal(corrupt_tokens(given, 3, 0.0, np.random.default_rng(0)), given)
 
 
 def test_possible_prefixes() -> None:
-    given = firsts(TRUTH, 20)
-    assert possible(GRAMMAR, given).all() and possible(GRAMMAR, firsts(TRUTH, 0)).all()
+    given = take_prefixes(TRUTH, 20)
+    assert begins_sentence(GRAMMAR, given).all() and begins_sentence(GRAMMAR, take_prefixes(TRUTH, 0)).all()
     wrong = given.copy()
     wrong[:, 1:4] = 1  # no sentence begins 1 1 1
-    assert not possible(GRAMMAR, wrong).any()
+    assert not begins_sentence(GRAMMAR, wrong).any()
 
 
 def test_all_trainings_are_asked_after_the_same_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +114,7 @@ def test_bad_settings(settings: dict) -> None:
 
 
 def test_a_task_that_cannot_be_asked() -> None:
-    model = Decoder(ModelConfig(1, 1, 8, context=80), VOCAB.size)
+    model = Decoder(ModelConfig(1, 1, 8, max_seq_len=80), VOCAB.size)
     with pytest.raises(UserError, match="smaller cut"):
         Robustness(4, 30).measure(model, TASK, 0, 0)
     with pytest.raises(UserError, match="bioD is none"):
@@ -127,7 +134,7 @@ def planted(
     found = []
     for run in EXPERIMENT.runs(scale):
         tags, (asked,) = dict(run.tags), run.evaluations
-        common = {**tags, **settings_of(asked), "scale": scale, "seed_init": run.seeds.init, "parameters": 5e4,
+        common = {**tags, **evaluation_settings(asked), "scale": scale, "seed_init": run.seeds.init, "parameters": 5e4,
                   "steps": run.steps, "tokens": 1e6, "floor": 0.1, "unchanged": 0.1, "possible": 0.15}  # fmt: skip
         for prefix, temperature in [(p, t) for p in PREFIXES for t in asked.temperatures]:
             share = {"none": 1 - wrong * tags["gamma"], "clean": kept, "corrupted": hot if temperature == 1 else robust}
@@ -137,7 +144,7 @@ def planted(
 
 
 def verdicts(table) -> dict[str, str]:
-    return {claim.statement: claim.verdict for claim in EXPERIMENT.module().claims(table)}
+    return {claim.statement: claim.verdict for claim in EXPERIMENT.load_module().claims(table)}
 
 
 def about(found: dict[str, str], part: str) -> list[str]:
@@ -177,7 +184,7 @@ def test_one_seed_decides_nothing() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_draws_what_there_is(scale: str) -> None:
-    table, module = planted(scale), EXPERIMENT.module()
+    table, module = planted(scale), EXPERIMENT.load_module()
     for part in parts(table):
         module.figure(part)
         module.claims(part)
@@ -189,7 +196,7 @@ def test_clean_and_faulty_trainings_differ_by_their_sentences_alone(scale: str) 
     assert len({(run.model, run.train, run.evaluations) for run in runs}) == 1
     clean, *faulty = runs
     world = clean.task.world(0)
-    assert clean.evaluations[0].cut < world.min_length and clean.model.context >= world.max_length + 1
+    assert clean.evaluations[0].cut < world.min_length and clean.model.max_seq_len >= world.max_length + 1
     assert {(run.task.kind, run.task.strength) for run in faulty} == set(STRENGTHS.items())
     assert all((run.task.grammar, run.task.root) == (clean.task.grammar, clean.task.root) for run in faulty)
     for run in faulty:

@@ -8,7 +8,7 @@ from lm.config import ModelConfig
 from lm.inference.batching import ragged_batches
 from lm.model import Decoder
 from probing.grammar import validity
-from probing.grammar.validity import Validity, repeats, valid_documents
+from probing.grammar.validity import Validity, are_valid, duplicate_share
 from probing.scoring.likelihood import log_probabilities, target_log_probabilities
 from synth import Corpus, UserError, cfg, get_task
 
@@ -20,7 +20,7 @@ class Exact(Decoder):
     """Logits that are the true next-token distribution of the grammar; `blur` mixes in the uniform distribution."""
 
     def __init__(self, blur: float = 0.0) -> None:
-        super().__init__(ModelConfig(1, 1, 8, context=64), VOCAB.size)
+        super().__init__(ModelConfig(1, 1, 8, max_seq_len=64), VOCAB.size)
         self.blur = blur
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -74,8 +74,8 @@ def test_a_model_that_always_says_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_no_finished_sentence_is_not_valid() -> None:
     good = Corpus(TASK, 0).documents(0, 1)[0].tokens
     cases = [good, good[:-1], np.append(good, good[-1]), np.insert(good, 3, VOCAB.pad), np.insert(good, 3, 0), good[:1]]
-    assert valid_documents(GRAMMAR, cases, VOCAB.eos).tolist() == [True, False, False, False, False, False]
-    assert repeats([good, good, good[:3]]) == pytest.approx(1 / 3)
+    assert are_valid(GRAMMAR, cases, VOCAB.eos).tolist() == [True, False, False, False, False, False]
+    assert duplicate_share([good, good, good[:3]]) == pytest.approx(1 / 3)
 
 
 def test_likelihood_does_not_depend_on_the_company() -> None:

@@ -7,19 +7,20 @@ from typing import Any
 import pandas
 import pytest
 
-from experiments.harness.execution.trainings import key_of
+from experiments.harness.execution.model_cache import cache_key
 from experiments.harness.experiment import select
-from experiments.harness.run import SCALES, Run, settings_of
+from experiments.harness.run import SCALES, Run, evaluation_settings
 from probing.knowledge.prompt_formats import FORMATS
 from synth.bio.value_lists import ATTRIBUTES
-from synth.mixture import one_vocab
+from synth.identity import identity_name
+from synth.mixture import shared_vocab
 
 SEEDS = (0, 1, 2)
 Rows = list[dict[str, Any]]
 
 
 def module() -> ModuleType:
-    return select(["07"])[0].module()
+    return select(["07"])[0].load_module()
 
 
 def named(evaluation: str, case: str, **columns: Any) -> dict[str, Any]:
@@ -134,10 +135,10 @@ def planted(scale: str) -> pandas.DataFrame:
     for i, run in enumerate(select(["07"])[0].runs(scale)):
         columns = {**dict(run.tags), "scale": scale, "seed_init": run.seeds.init, "parameters": 10_000}
         for evaluation in run.evaluations:
-            name = type(evaluation).__name__
+            name = identity_name(type(evaluation))
             taught = name == "Extraction" and evaluation.half == "first"  # as well as an encoder must, to be judged
             planted_rows = [row | {"exact": 0.9} if taught else row for row in measures(name, i)]
-            found += [{**columns, "evaluation": name, **settings_of(evaluation), **row} for row in planted_rows]
+            found += [{**columns, "evaluation": name, **evaluation_settings(evaluation), **row} for row in planted_rows]
     return pandas.read_csv(StringIO(pandas.DataFrame(found).to_csv(index=False)))  # what a file makes of the columns
 
 
@@ -159,7 +160,7 @@ def test_a_table_that_is_not_whole_is_drawn_as_far_as_it_goes() -> None:
 
 def readings(number: str, scale: str) -> dict[str, Run]:
     """The first trainings of an experiment's runs, by key."""
-    return {key_of(run, 1): run for run in select([number])[0].runs(scale) if run.train}
+    return {cache_key(run, 1): run for run in select([number])[0].runs(scale) if run.train}
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -170,12 +171,15 @@ def test_models_of_experiment_06_are_not_trained_again(scale: str) -> None:
     shared = readings("06", scale).keys() & readings("07", scale).keys()
     assert len(shared) == seeds * {"laptop": 1, "overnight": 2, "paper": 4}.get(scale, 3)
     for run in runs:
-        one_vocab([run.task, *(stage.task for stage in run.then)])
+        shared_vocab([run.task, *(stage.task for stage in run.later_stages)])
 
 
 def test_the_minority_is_told_of_once_and_never_asked_about() -> None:
     run = next(run for run in select(["07"])[0].runs("laptop") if dict(run.tags)["case"] == "with celebrities")
     famous, others = run.task.parts
     assert (famous.wordings, others.wordings, others.permute) == (5, 1, 1) and run.task.shares == (5 / 6, 1 / 6)
-    assert famous.span == run.then[0].task.span and famous.span[1] == others.span[0]
+    assert (
+        famous.people_range == run.later_stages[0].task.people_range
+        and famous.people_range[1] == others.people_range[0]
+    )
     assert (famous.world(0).values == others.world(0).values).all()

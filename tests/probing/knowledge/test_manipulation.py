@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.harness.run import RESERVED
+from experiments.harness.run import RESERVED_COLUMNS
 from lm.config import ModelConfig, TrainConfig
 from lm.model import build
 from lm.training.loop import train
 from probing.knowledge.manipulation import Manipulation
 from probing.scoring.metrics import proportion_interval
 from synth import Corpus, UserError
-from synth.bio.manipulation import GROUPS, INVERSE, QUESTIONS, chance, luckiness
+from synth.bio.manipulation import GROUPS, INVERSE, QUESTIONS, guess_rates, luckiness
 from synth.bio.value_lists import MONTHS
 from synth.identity import digest
 from synth.task import Block, Example
@@ -29,8 +29,8 @@ MODEL = ModelConfig(1, 2, 16)
 
 def person(task: BioS, world: object, i: int) -> dict[str, str]:
     """The facts of a person as text, from what a biography of theirs says of each."""
-    said = [" ".join(task.kit.vocab.decode(task.value_ids(world, i, a))) for a in range(6)]
-    name = [task.kit.vocab.decode([ids[k]])[0] for ids, k in zip(task.kit.names, world.names[i], strict=True)]
+    said = [" ".join(task.lexicon.vocab.decode(task.value_ids(world, i, a))) for a in range(6)]
+    name = [task.lexicon.vocab.decode([ids[k]])[0] for ids, k in zip(task.lexicon.names, world.names[i], strict=True)]
     keys = ("date", "city", "university", "major", "employer", "work")
     month, day, _, year = said[0].split()
     return {**dict(zip(keys, said, strict=True)), "month": month, "day": day, "year": year,
@@ -44,7 +44,9 @@ def facts_needed(question: str) -> str:
 def number(task: BioS, kind: str, who: dict[str, str]) -> int:
     if kind == "month":
         return MONTHS.index(who["month"]) + 1
-    return int(who["day"]) if kind == "day" else int(luckiness(task.majors)[task.lists.majors.index(who["major"])])
+    return (
+        int(who["day"]) if kind == "day" else int(luckiness(task.majors)[task.value_lists.majors.index(who["major"])])
+    )
 
 
 def worked_out(task: BioS, question: str, a: dict[str, str], b: dict[str, str]) -> str:
@@ -84,7 +86,7 @@ def given(question: str, a: dict[str, str], b: dict[str, str]) -> list[str]:
 
 def examples(task: BioManipulate, seed: int = 3, epochs: int = 2) -> Iterator[tuple[Example, dict, dict]]:
     corpus = Corpus(task, seed)
-    block = corpus.documents(0, epochs * (corpus.items or 0), labels=True)
+    block = corpus.documents(0, epochs * (corpus.num_items or 0), labels=True)
     people = [person(task, corpus.world, i) for i in range(task.people)]
     for i in range(len(block)):
         example = block[i]
@@ -127,13 +129,15 @@ def test_answers_by_hand() -> None:
     }
     for question, truth in expected.items():
         number = np.full(20, list(QUESTIONS).index(question))
-        block = task.asker.write(world.names, world.values, *pairs, number, np.zeros(20, bool))
+        block = task.question_writer.write(world.names, world.values, *pairs, number, np.zeros(20, bool))
         said = [task.vocab().decode(block[i].tokens)[-3] for i in range(20)]
         assert said == ([["No", "Yes"][x] for x in truth] if "rank" in question else list(map(str, truth)))
     single = {"month_mod_2": "Yes Yes No No Yes", "month_mod_6": "0 0 1 1 0", "month_mod_12": "12 12 1 7 6"}
     for question, words in single.items():
         number = np.full(5, list(QUESTIONS).index(question))
-        block = task.asker.write(world.names, world.values, np.arange(5), np.arange(5), number, np.zeros(5, bool))
+        block = task.question_writer.write(
+            world.names, world.values, np.arange(5), np.arange(5), number, np.zeros(5, bool)
+        )
         assert " ".join(task.vocab().decode(block[i].tokens)[-3] for i in range(5)) == words
 
 
@@ -151,9 +155,9 @@ def test_chance_is_the_papers() -> None:
         "day_rank": 51.8, "luck_rank": 50.5, "month_minus": 8.3, "day_minus": 3.6, "luck_minus": 1.0,
         "all_to_first": 0.25, "bdate_to_full": 0.0,
     }  # fmt: skip
-    found = {name: 100 * chance(QUESTIONS[name], BioS().lists)[0] for name in paper}
+    found = {name: 100 * guess_rates(QUESTIONS[name], BioS().value_lists)[0] for name in paper}
     assert found == pytest.approx(paper, abs=0.051)
-    assert chance(QUESTIONS["month_rank"], BioS().lists)[1] == pytest.approx(1 / 144)
+    assert guess_rates(QUESTIONS["month_rank"], BioS().value_lists)[1] == pytest.approx(1 / 144)
     small = BioManipulate(people=4, majors=6, question="luck_mod_5").floors(None)
     assert small["exact"] == pytest.approx(2 / 6) and small["hint"] == pytest.approx(1 / 6) and small["follows"] == 1
 
@@ -192,7 +196,7 @@ def test_other_spellings_say_the_same() -> None:
     task = replace(TINY, codec="byte", question="luck_minus", hint=1.0)
     block, plain = Corpus(task, 0).documents(0, 40), Corpus(replace(task, codec="word"), 0)
     for i in range(40):
-        words = plain.vocab.decode(task.speller.decode(block[i].tokens))
+        words = plain.vocab.decode(task.text_codec.decode(block[i].tokens))
         assert "<hint>" in words and words[-1] == "." and words.count("Answer") == 1
         truth = block[i].tokens[block[i].prompt_length :]
         assert set(task.score(None, block[i], truth).values()) == {1.0}
@@ -207,7 +211,7 @@ def test_scores_of_a_hint() -> None:
     world = task.world(0)
     world.values[:, 0] = np.arange(10) % 12 * task.days  # person i was born in month i + 1
     numbers, hinted = np.array([list(QUESTIONS).index("month_minus")]), np.ones(1, bool)
-    block = task.asker.write(world.names, world.values, np.array([4]), np.array([1]), numbers, hinted)
+    block = task.question_writer.write(world.names, world.values, np.array([4]), np.array([1]), numbers, hinted)
     block = Block(*(getattr(block, f) for f in ("tokens", "offsets", "loss_mask", "prompt_lengths")),
                   {"question": np.array(["month_minus"]), "hint": np.ones(1, int)})  # fmt: skip
 
@@ -242,7 +246,7 @@ def planted(task: BioManipulate, monkeypatch: pytest.MonkeyPatch, say: Callable[
 
     vocab, known, render = task.vocab(), dict[str, str](), BioManipulate.render_block
     monkeypatch.setattr(BioManipulate, "render_block", truths)
-    monkeypatch.setattr("lm.inference.sampling.generate", generate)
+    monkeypatch.setattr("probing.knowledge.qa_scoring.generate", generate)
 
 
 ASKED = replace(TINY, people=80, half="first")
@@ -251,7 +255,7 @@ ASKED = replace(TINY, people=80, half="first")
 def rows_of(task: BioManipulate, **settings: object) -> dict[tuple[str, str], dict]:
     rows = Manipulation(**settings).measure(build(MODEL, task.vocab().size, 0), task, 0)
     assert len({(row["question"], row["hint"]) for row in rows}) == len(rows)
-    assert not {f.name for f in fields(Manipulation)} & (RESERVED | rows[0].keys())
+    assert not {f.name for f in fields(Manipulation)} & (RESERVED_COLUMNS | rows[0].keys())
     return {(row["question"], row["hint"]): row for row in rows}
 
 
@@ -289,7 +293,7 @@ def test_a_model_of_zeros_knows_nothing() -> None:
 def test_a_taught_model_reasons_about_whom_it_was_taught_on() -> None:
     task = replace(TINY, question="month_mod_2", half="first")
     model = build(ModelConfig(1, 2, 32), task.vocab().size, 0)
-    train(model, task, TrainConfig(steps=400, batch=8, window=48, lr=1e-2), 0)
+    train(model, task, TrainConfig(steps=400, batch_size=8, seq_len=48, lr=1e-2), 0)
     taught = Manipulation(half="first").measure(model, task, 0)
     assert [row["hint"] for row in taught] == ["hint", "direct"] and all(row["accuracy"] == 1 for row in taught)
     held_out = Manipulation().measure(model, task, 0)
@@ -300,11 +304,12 @@ def test_only_the_ways_that_were_taught_are_asked(monkeypatch: pytest.MonkeyPatc
     planted(ASKED, monkeypatch, lambda prompt, truth: truth)
     assert set(rows_of(replace(ASKED, question="month_rank", hint=0.0))) == {("month_rank", "direct")}
     assert set(rows_of(replace(ASKED, question="month_rank", hint=1.0))) == {("month_rank", "hint")}
-    assert set(rows_of(replace(ASKED, question="partial"), hints=("hint",))) == {(q, "none") for q in GROUPS["partial"]}
+    partial = rows_of(replace(ASKED, question="partial"), hint_modes=("hint",))
+    assert set(partial) == {(q, "none") for q in GROUPS["partial"]}
     other = rows_of(replace(ASKED, question="partial"), questions="luck_rank", people=7)
     assert set(other) == {("luck_rank", "hint"), ("luck_rank", "direct")} and other["luck_rank", "hint"]["n"] == 7
-    with pytest.raises(UserError, match="give both ways"):
-        rows_of(replace(ASKED, question="month_rank", hint=0.0), hints=("hint",))
+    with pytest.raises(UserError, match="give both"):
+        rows_of(replace(ASKED, question="month_rank", hint=0.0), hint_modes=("hint",))
 
 
 def test_the_same_pairs_are_asked_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,13 +348,13 @@ def test_bad_questions(values: dict, message: str) -> None:
 
 def test_bad_evaluations() -> None:
     model, bios = build(MODEL, 50, 0), BioS(people=40)
-    with pytest.raises(UserError, match="give it the fields of the biographies"):
+    with pytest.raises(UserError, match="reasoning= of the biographies"):
         Manipulation().measure(model, TINY, 0)
     with pytest.raises(UserError, match="bioS teaches no question"):
         Manipulation().measure(model, bios, 0)
     with pytest.raises(UserError, match="pretrain on bioS with questions=4 and reasoning=True"):
         Manipulation(questions="all").measure(model, bios, 0)
-    for settings in ({"hints": ("maybe",)}, {"people": 0}, {"questions": "age"}):
+    for settings in ({"hint_modes": ("maybe",)}, {"people": 0}, {"questions": "age"}):
         with pytest.raises(UserError):
             Manipulation(**settings)
     with pytest.raises(UserError, match="judged by its question"):

@@ -6,9 +6,15 @@ import torch
 from scipy.optimize import minimize
 
 from experiments.harness.reporting.stats import interval
-from probing.linear.logistic import linear_probe, logistic
-from probing.linear.position_probe import Batch, PositionProbes, fit
-from probing.scoring.metrics import exchanged, grouped_interval, held_out, matthews, settled
+from probing.linear.logistic import logistic, probe_layers
+from probing.linear.position_probe import PositionProbes, StateBatch, fit_position_probes
+from probing.scoring.metrics import (
+    grouped_interval,
+    has_converged,
+    matthews,
+    permute_labels_between_groups,
+    split_groups,
+)
 from synth import UserError
 
 
@@ -30,10 +36,10 @@ def test_the_interval_counts_groups_and_not_rows() -> None:
 
 def test_groups_are_never_split() -> None:
     groups = np.repeat(np.arange(50), np.arange(1, 51))
-    test = held_out(groups, 0.2, 3)
+    test = split_groups(groups, 0.2, 3)
     assert len(np.unique(groups[test])) == 10 and not np.isin(groups[~test], groups[test]).any()
     labels = groups * 100 + np.arange(len(groups)) - np.searchsorted(groups, groups)
-    others = exchanged(labels, groups, 3)
+    others = permute_labels_between_groups(labels, groups, 3)
     assert (others // 100 != groups).all()
     owner = {(g, o) for g, o in zip(groups, others // 100, strict=True)}
     assert len(owner) == 50, "a group has the labels of more than one"
@@ -42,8 +48,8 @@ def test_groups_are_never_split() -> None:
 def test_at_rest_or_not() -> None:
     steps = np.arange(200.0)[:, None]
     losses = np.concatenate([np.exp(-steps / 100), 0.5 + 0 * steps, 1e-3 * np.exp(-steps / 50)], 1)
-    assert settled(losses).tolist() == [False, True, True]
-    assert not settled(losses[:19]).any()
+    assert has_converged(losses).tolist() == [False, True, True]
+    assert not has_converged(losses[:19]).any()
 
 
 # ---- the plain probe ------------------------------------------------------------------------------------------------
@@ -53,7 +59,7 @@ def test_the_plain_probe_is_the_optimum(classes: int) -> None:
     rng = np.random.default_rng(0)
     features, n, width = rng.standard_normal((3, 80, 5)) * np.array([1, 3, 0.3])[:, None, None], 80, 5
     labels = rng.integers(0, classes, n)
-    found = logistic(torch.from_numpy(features), torch.from_numpy(labels), classes, strength=0.7)
+    found = logistic(torch.from_numpy(features), torch.from_numpy(labels), classes, inverse_regularization=0.7)
     assert found.converged.all()
     for s in range(3):
 
@@ -85,7 +91,7 @@ def planted() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
 
 def test_a_planted_signal_is_found_and_noise_is_not(planted) -> None:
     states, labels, groups = planted
-    rows = {row["layer"]: row for row in linear_probe(states, labels, groups, test_share=0.5)}
+    rows = {row["layer"]: row for row in probe_layers(states, labels, groups, test_share=0.5)}
     assert rows["signal"]["accuracy"] == 1 and rows["signal"]["mcc"] == 1 and rows["signal"]["converged"]
     assert abs(rows["noise"]["mcc"]) < 0.15 and rows["noise"]["low"] < rows["noise"]["majority"]
     assert rows["signal"]["groups"] == 20 and rows["signal"]["n"] == 500
@@ -93,37 +99,37 @@ def test_a_planted_signal_is_found_and_noise_is_not(planted) -> None:
 
 def test_a_leak_by_group_is_gone_under_a_split_by_group(planted) -> None:
     states, labels, groups = planted
-    leaking = linear_probe({"leak": states["leak"]}, labels, np.arange(1000))[0]
+    leaking = probe_layers({"leak": states["leak"]}, labels, np.arange(1000))[0]
     assert leaking["accuracy"] > 0.99
-    honest = linear_probe({"leak": states["leak"]}, labels, groups, test_share=0.5)[0]
+    honest = probe_layers({"leak": states["leak"]}, labels, groups, test_share=0.5)[0]
     assert honest["accuracy"] < 0.8 and honest["low"] < honest["majority"]
 
 
 def test_shuffled_labels_give_no_signal(planted) -> None:
     states, labels, groups = planted
-    row = linear_probe({"signal": states["signal"]}, labels, groups, test_share=0.5, shuffled=True)[0]
+    row = probe_layers({"signal": states["signal"]}, labels, groups, test_share=0.5, shuffled=True)[0]
     assert row["accuracy"] < row["majority"] + 0.1 and abs(row["mcc"]) < 0.3
 
 
 def test_classes_that_were_never_taught_are_left_out_and_counted(planted) -> None:
     states, labels, groups = planted
-    test = held_out(groups, 0.2, 0)
+    test = split_groups(groups, 0.2, 0)
     rare = np.where(groups == groups[test][0], 9, labels)
-    row = linear_probe(states, rare, groups)[0]
+    row = probe_layers(states, rare, groups)[0]
     assert row["unseen"] == 25 and row["n"] == test.sum() - 25 and row["accuracy"] == 1
 
 
 @pytest.mark.parametrize(("groups", "labels"), [(np.zeros(4, int), np.arange(4)), (np.arange(4), np.zeros(4, int))])
 def test_too_little_to_learn_on_is_one_line(groups: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(UserError, match="give .*groups"):
-        linear_probe({"a": np.ones((4, 2))}, labels, groups)
+        probe_layers({"a": np.ones((4, 2))}, labels, groups)
 
 
 # ---- the position-based probe ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("reach", [None, 0, 1])
 def test_the_probe_is_equation_4_2(reach: int | None) -> None:
     layers, width, length, classes = 2, 5, 7, [3, 2]
-    probes = PositionProbes(layers, classes, width, 9, heads=3, position_width=4, reach=reach, seed=1)
+    probes = PositionProbes(layers, classes, width, 9, heads=3, position_width=4, max_offset=reach, seed=1)
     with torch.no_grad():
         probes.bias.normal_(generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([7, 4, 1])
@@ -137,10 +143,10 @@ def test_the_probe_is_equation_4_2(reach: int | None) -> None:
             total = probes.bias[y, v, 0, 0].clone()
             for r in range(probes.heads):
                 near = [k for k in range(n) if reach is None or abs(i - k) <= reach]
-                if probes.positions is None:
+                if probes.position_vectors is None:
                     weights = torch.ones(1)
                 else:
-                    P = probes.positions[y, v, r]
+                    P = probes.position_vectors[y, v, r]
                     weights = torch.stack([P[i] @ P[k] for k in near]).softmax(0)
                 for w, k in zip(weights, near, strict=True):
                     total = total + w * (states[y, b, k] @ probes.weight[y, :, v, r])
@@ -152,7 +158,7 @@ def test_the_worked_example() -> None:
     probes = PositionProbes(1, [2], 2, 4, heads=1, position_width=2)
     with torch.no_grad():
         probes.weight[0, :, 0, 0] = torch.eye(2)
-        probes.positions[0, 0, 0] = torch.tensor([[2.0, 0], [2, 0], [0, 2], [0, 2]])
+        probes.position_vectors[0, 0, 0] = torch.tensor([[2.0, 0], [2, 0], [0, 2], [0, 2]])
     lengths = torch.tensor([4, 4])
     states = torch.tensor([[[0.0, 0], [1, 0], [0, 0], [0, 1]], [[0.0, 0], [0, 0], [1, 0], [0, 1]]])
     halves, uneven = probes(states[None], lengths)[0, 0].detach().numpy()
@@ -169,7 +175,7 @@ def test_probes_do_not_depend_on_their_company() -> None:
     with torch.no_grad():
         for mine, theirs in zip(alone.parameters(), pair.parameters(), strict=True):
             mine.copy_(theirs[1:])
-    both = fit(pair, [Batch(states, lengths, labels)] * 40, 40)
-    one = fit(alone, [Batch(states[1:], lengths, labels)] * 40, 40)
+    both = fit_position_probes(pair, [StateBatch(states, lengths, labels)] * 40, 40)
+    one = fit_position_probes(alone, [StateBatch(states[1:], lengths, labels)] * 40, 40)
     np.testing.assert_allclose(both[:, 1:], one, rtol=1e-4)
     assert (one[-1] < one[0]).all()

@@ -9,7 +9,7 @@ import torch
 from lm import ModelConfig, build
 from lm.model import Decoder
 from probing.reasoning import free_running
-from probing.reasoning.free_running import Solved
+from probing.reasoning.free_running import SolveRate
 from synth import Corpus, UserError, get_task
 from synth.task import Example, Task
 from synth.tasks.brevo import Brevo
@@ -18,16 +18,16 @@ BREVO, RECALL = Brevo(nodes=10, alphabet=4, shortest=1, longest=2), get_task("re
 EOS = BREVO.vocab().eos
 
 
-def model(task: Task, context: int = 256) -> Decoder:
-    return build(ModelConfig(1, 1, 8, context=context), task.vocab().size, 0)
+def model(task: Task, max_seq_len: int = 256) -> Decoder:
+    return build(ModelConfig(1, 1, 8, max_seq_len=max_seq_len), task.vocab().size, 0)
 
 
 def another_order(example: Example) -> np.ndarray:
     """A valid order, leaves first, that takes the least free name each time."""
-    question = BREVO.read(example.prompt)
+    question = BREVO.parse(example.prompt)
     assert question is not None
     order: list[tuple[int, ...]] = []
-    while left := question.needed - set(order):
+    while left := question.dependencies - set(order):
         order.append(min(word for word in left if question.parents.get(word, set()) <= set(order)))
     return np.array([token for word in order for token in word] + [EOS], np.int32)
 
@@ -45,7 +45,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, task: Task, answer: Callable[[Examp
 
 
 def measured(task: Task, **settings) -> dict[str, dict]:
-    rows = Solved(**settings).measure(model(task), task, 0, 0)
+    rows = SolveRate(**settings).measure(model(task), task, 0, 0)
     return {row["difficulty"]: row for row in rows}
 
 
@@ -72,7 +72,7 @@ def test_duplicates_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The released checker compares sets and lets them pass."""
 
     def doubled(example: Example, truth: np.ndarray) -> np.ndarray:
-        words = BREVO.words(truth[:-1])
+        words = BREVO.split_names(truth[:-1])
         assert words is not None
         return np.array([*words[0], *truth.tolist()], np.int32)
 
@@ -107,9 +107,9 @@ class Reciting(Decoder):
     """After a prompt of recall that it has read, all probability on the value behind the last key."""
 
     def __init__(self) -> None:
-        super().__init__(ModelConfig(1, 1, 8, context=64), RECALL.vocab().size)
+        super().__init__(ModelConfig(1, 1, 8, max_seq_len=64), RECALL.vocab().size)
 
-    def forward(self, inputs: torch.Tensor, states: object = None) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor, caches: object = None) -> torch.Tensor:
         logits = torch.zeros(*inputs.shape, self.vocab_size)
         for row, ids in enumerate(inputs.numpy()):
             told = dict(zip(ids[1:-1:2].tolist(), ids[2:-1:2].tolist(), strict=True))
@@ -119,30 +119,30 @@ class Reciting(Decoder):
 
 def test_through_the_generator() -> None:
     """Prompts of one length are read at once, so that the forward pass alone decides."""
-    rows = Solved(documents=300).measure(Reciting(), RECALL, 0, 0)
+    rows = SolveRate(documents=300).measure(Reciting(), RECALL, 0, 0)
     assert rows[0]["correct"] == 1
-    warm = Solved(documents=300, temperature=1.0).measure(Reciting(), RECALL, 0, 0)
+    warm = SolveRate(documents=300, temperature=1.0).measure(Reciting(), RECALL, 0, 0)
     assert warm[0]["correct"] == pytest.approx(np.exp(9) / (np.exp(9) + RECALL.vocab().size - 1), abs=0.03)
 
 
 def test_an_untrained_model_solves_nothing() -> None:
-    rows = Solved(documents=40).measure(model(BREVO), BREVO, 0, 0)
+    rows = SolveRate(documents=40).measure(model(BREVO), BREVO, 0, 0)
     assert rows[0]["correct"] <= 0.1
-    assert rows == Solved(documents=40).measure(model(BREVO), BREVO, 0, 0)
+    assert rows == SolveRate(documents=40).measure(model(BREVO), BREVO, 0, 0)
 
 
 def test_refusals_name_the_mend() -> None:
-    with pytest.raises(UserError, match="build the model with context="):
-        Solved(documents=8).measure(model(BREVO, context=30), BREVO, 0, 0)
+    with pytest.raises(UserError, match="build the model with max_seq_len="):
+        SolveRate(documents=8).measure(model(BREVO, max_seq_len=30), BREVO, 0, 0)
     cfg = get_task("cfg3f", root="13")
-    with pytest.raises(UserError, match="give hardest=False"):
-        Solved(documents=8).measure(model(cfg), cfg, 0, 0)
+    with pytest.raises(UserError, match="set hardest=False"):
+        SolveRate(documents=8).measure(model(cfg), cfg, 0, 0)
     with pytest.raises(UserError, match="not a task of problems"):
-        Solved(documents=8, hardest=False).measure(model(cfg), cfg, 0, 0)
+        SolveRate(documents=8, hardest=False).measure(model(cfg), cfg, 0, 0)
     for bad in ({"documents": 0}, {"temperature": -1.0}):
         with pytest.raises(UserError, match="at least 1"):
-            Solved(**bad)
+            SolveRate(**bad)
 
 
 def test_the_cost_counts_the_problems_that_are_asked() -> None:
-    assert Solved(documents=100).tokens(RECALL) == 100 * (1 + 2 * 6 + 2 * 4)
+    assert SolveRate(documents=100).tokens(RECALL) == 100 * (1 + 2 * 6 + 2 * 4)

@@ -6,7 +6,7 @@ import torch
 
 from lm.config import ModelConfig
 from lm.model import Decoder, build
-from probing.reasoning.teacher_forced import Answers
+from probing.reasoning.teacher_forced import TeacherForcedAccuracy
 from synth import Corpus, UserError
 from synth.random.rng import rng
 from synth.tasks.biod import BioD
@@ -21,7 +21,7 @@ class Knows(Decoder):
     """Answers the questions of Depo with hops(k) steps along the edges, or, at None, with some node's name."""
 
     def __init__(self, hops) -> None:
-        super().__init__(ModelConfig(1, 1, 8, context=256), TASK.vocab().size)
+        super().__init__(ModelConfig(1, 1, 8, max_seq_len=256), TASK.vocab().size)
         self.hops, self.draw = hops, rng("guesses")
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -33,7 +33,7 @@ class Knows(Decoder):
 
     def answers(self, row: np.ndarray):
         """Where each `ans` is, and the name said after it."""
-        ends, inner = TASK.ends, TASK.inner
+        ends, inner = TASK.last_name_id, TASK.num_inner_ids
         marks = np.flatnonzero(row > ends)
         names = np.split(row[1 : marks[0]], np.flatnonzero(row[1 : marks[0]] > inner) + 1)[:-1]
         after = {tuple(a): tuple(b) for a, b in zip(names[::2], names[1::2], strict=True)}
@@ -50,7 +50,7 @@ class Says(Decoder):
     """Its likeliest next token is say(inputs (B, T)) (B, T)."""
 
     def __init__(self, task, say) -> None:
-        super().__init__(ModelConfig(1, 1, 8, context=256), task.vocab().size)
+        super().__init__(ModelConfig(1, 1, 8, max_seq_len=256), task.vocab().size)
         self.say = say
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ class Says(Decoder):
 
 
 def rows_of(model: Decoder, task=TASK, **settings) -> dict[str, dict]:
-    return {row["difficulty"]: row for row in Answers(**settings).measure(model, task, 0, 0)}
+    return {row["difficulty"]: row for row in TeacherForcedAccuracy(**settings).measure(model, task, 0, 0)}
 
 
 def test_a_model_that_knows_everything() -> None:
@@ -114,22 +114,22 @@ def test_one_wrong_token_fails_a_whole_copy() -> None:
 
 
 def test_a_real_model_knows_nothing_at_first() -> None:
-    model = build(ModelConfig(1, 2, 16, context=256), TASK.vocab().size, 0)
+    model = build(ModelConfig(1, 2, 16, max_seq_len=256), TASK.vocab().size, 0)
     row = rows_of(model, documents=20)["all"]
     assert row["correct"] < 0.1 and row["nats"] == pytest.approx(np.log(TASK.vocab().size), abs=0.3)
     lengths = Corpus(TASK.hardest(), 0, "test").documents(0, 64).lengths
-    assert Answers(documents=100).tokens(TASK) == pytest.approx(100 * lengths.mean(), abs=1)
+    assert TeacherForcedAccuracy(documents=100).tokens(TASK) == pytest.approx(100 * lengths.mean(), abs=1)
 
 
 def test_refusals() -> None:
-    short = build(ModelConfig(1, 2, 16, context=16, positions="learned"), TASK.vocab().size, 0)
-    with pytest.raises(UserError, match="build the model with context="):
-        Answers(4).measure(short, TASK, 0, 0)
+    short = build(ModelConfig(1, 2, 16, max_seq_len=16, positions="learned"), TASK.vocab().size, 0)
+    with pytest.raises(UserError, match="build the model with max_seq_len="):
+        TeacherForcedAccuracy(4).measure(short, TASK, 0, 0)
     people = BioD(people=9)
     model = build(ModelConfig(1, 2, 16), people.vocab().size, 0)
     with pytest.raises(UserError, match="set hardest=False"):
-        Answers(4).measure(model, people, 0, 0)
+        TeacherForcedAccuracy(4).measure(model, people, 0, 0)
     with pytest.raises(UserError, match="does not label its answers"):
-        Answers(4, hardest=False).measure(model, people, 0, 0)
+        TeacherForcedAccuracy(4, hardest=False).measure(model, people, 0, 0)
     with pytest.raises(UserError, match="at least 1"):
-        Answers(0)
+        TeacherForcedAccuracy(0)

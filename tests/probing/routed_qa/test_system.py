@@ -17,16 +17,16 @@ from experiments.harness.execution.execute import execute
 from experiments.harness.run import Run, run_id
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
-from probing.__main__ import ask, main, parser
-from probing.knowledge.qa_data import questions_of
-from probing.routed_qa.database import COLUMNS, FACTS, Database, name_of, read
+from probing.__main__ import main, run
+from probing.knowledge.qa_data import make_question_task, name_words
+from probing.routed_qa.database import COLUMNS, FACT_COLUMNS, Database, read_biographies
+from probing.routed_qa.eval_questions import NEW_TO_MODEL, NEW_TO_ROUTER, UNANSWERABLE, EvalSet
 from probing.routed_qa.evaluation import BARE, SYSTEM, SystemComparison
-from probing.routed_qa.router import WAYS, WORKED_OUT, Router
+from probing.routed_qa.router import COMPUTED_QUESTIONS, WAYS, Router
 from probing.routed_qa.system import CANNOT, KnowledgeSystem
-from probing.routed_qa.test_questions import NEW_TO_MODEL, NEW_TO_ROUTER, UNANSWERABLE, Examination
-from synth.bio.codec import sentence
+from synth.bio.codec import join_words
 from synth.bio.manipulation import INVERSE, QUESTIONS
-from synth.bio.value_lists import FOLDER, load
+from synth.bio.value_lists import FOLDER, load_value_lists
 from synth.errors import UserError
 from synth.mixture import Mixture
 from synth.tasks.biomanipulate import BioManipulate
@@ -41,20 +41,21 @@ def truth(task: BioS, seed: int = 0) -> list[tuple[str, ...]]:
     """The names and facts of everybody, by the table of the world."""
     world = task.world(seed)
     facts = [
-        [sentence(task.kit.vocab.decode(task.value_ids(world, i, a))) for a in range(6)] for i in range(task.people)
+        [join_words(task.lexicon.vocab.decode(task.value_ids(world, i, a))) for a in range(6)]
+        for i in range(task.people)
     ]
-    return [(*name_of(task, world.names[i]), *facts[i]) for i in range(task.people)]
+    return [(*name_words(task, world.names[i]), *facts[i]) for i in range(task.people)]
 
 
 def knowing(task: BioS, *others: Any, seed: int = 0, lie: dict[int, int] | None = None) -> Decoder:
     """A model that has learned by heart the answers to all forward questions, and the documents of other tasks. lie:
     people about whom it tells what is true of another one."""
-    asked, documents = questions_of(task, "all"), []
+    asked, documents = make_question_task(task, "all"), []
     world = asked.world(seed)
     for person, other in (lie or {}).items():
         world.values[person] = world.values[other]
     for wording in range(12 * asked.questions):
-        items = np.arange(asked.items(world))
+        items = np.arange(asked.num_items(world))
         block = asked.render_block(world, items, np.full_like(items, wording), ("planted",), "test")
         documents += [block[i].tokens for i in range(len(block))]
     documents += [document for other in others for document in other]
@@ -70,21 +71,21 @@ def system() -> KnowledgeSystem:
 @pytest.mark.parametrize("ways", [{}, {"style": "prose", "permute": 0}, {"reverse": 6}, {"codec": "byte"}])
 def test_what_is_read_is_the_truth(ways: dict[str, Any]) -> None:
     task = replace(WORLD, **ways)
-    assert sorted(map(str, read(task, 3))) == sorted(map(str, truth(task, 3)))
+    assert sorted(map(str, read_biographies(task, 3))) == sorted(map(str, truth(task, 3)))
 
 
 def test_it_reads_texts_and_not_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """What no text tells is not known, however often it is read; of a mixture only biographies are read."""
-    plain, seen = BioS.read, []
+    plain, seen = BioS.parse, []
 
     def forgetful(self: BioS, world: Any, document: np.ndarray) -> Any:
         person, said = plain(self, world, document)
         seen.append(person)
         return person, {a: ids for a, ids in said.items() if a != 1 or person != 4}
 
-    monkeypatch.setattr(BioS, "read", forgetful)
+    monkeypatch.setattr(BioS, "parse", forgetful)
     task = Mixture((BioQuestions(**vars_of(WORLD)), replace(WORLD, half="first")), (0.5, 0.5))
-    rows, whole = {row[:3]: row for row in read(task, 0)}, truth(WORLD)
+    rows, whole = {row[:3]: row for row in read_biographies(task, 0)}, truth(WORLD)
     assert set(rows) == {row[:3] for row in whole[:6]}
     assert rows[whole[4][:3]] == (*whole[4][:4], None, *whole[4][5:]) and rows[whole[3][:3]] == whole[3]
     assert seen.count(4) == 5 and seen.count(3) == 1
@@ -95,15 +96,15 @@ def vars_of(task: BioS) -> dict[str, Any]:
 
 
 def test_facts_go_in_as_parameters() -> None:
-    rows = [(name, "A", "B", *(f"{fact} of {name}" for fact in FACTS)) for name in HOSTILE]
+    rows = [(name, "A", "B", *(f"{fact} of {name}" for fact in FACT_COLUMNS)) for name in HOSTILE]
     base = Database(rows)
     for name in HOSTILE:
-        assert base.facts([name, "A", "B"]) == tuple(f"{fact} of {name}" for fact in FACTS)
-        assert base.who([("major", f"major of {name}")]) == [f"{name} A B"]
-        assert base.who([("major", name)]) == []
+        assert base.facts([name, "A", "B"]) == tuple(f"{fact} of {name}" for fact in FACT_COLUMNS)
+        assert base.names_with([("major", f"major of {name}")]) == [f"{name} A B"]
+        assert base.names_with([("major", name)]) == []
     assert len(base.names) == len(HOSTILE) and Database([]).names == frozenset()
     with pytest.raises(UserError, match="no column '1=1; --'"):
-        base.who([("1=1; --", "")])
+        base.names_with([("1=1; --", "")])
 
 
 def test_without_duckdb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,11 +119,11 @@ def wordings(task: BioS, seed: int) -> Iterator[tuple[str, str, str, tuple[str, 
     people = truth(task, seed)
     for a, b in zip(people[:5], people[1:6], strict=True):
         given = dict(zip(COLUMNS, a, strict=True)) | {"name": " ".join(a[:3]), "other": " ".join(b[:3])}
-        for fact, found in zip(FACTS, load(None).questions, strict=True):
+        for fact, found in zip(FACT_COLUMNS, load_value_lists(None).questions, strict=True):
             for words in found:
                 text = " ".join(words).replace("{o}", given["name"]).replace("{p}", given["name"] + " 's")
                 yield text, "model", fact, (given["name"],)
-        for name, question in WORKED_OUT.items():
+        for name, question in COMPUTED_QUESTIONS.items():
             both = (given["name"], given["other"])[: 1 + question.pair]
             yield question.text.format(**given), "steps", name, both
         for name, question in INVERSE.items():
@@ -134,15 +135,20 @@ def wordings(task: BioS, seed: int) -> Iterator[tuple[str, str, str, tuple[str, 
 @pytest.mark.parametrize("task", [WORLD, BioS(people=40, questions=1, years=20)], ids=["small", "all lists"])
 def test_every_template_goes_its_way_however_it_is_typed(task: BioS) -> None:
     """The confusion matrix of all questions on bioS has its diagonal only."""
-    assert set(WORKED_OUT) | set(INVERSE) == set(QUESTIONS)
+    assert set(COMPUTED_QUESTIONS) | set(INVERSE) == set(QUESTIONS)
     router, counts = Router(task), np.zeros((4, 4), int)
     for text, way, what, facts in wordings(task, 1):
-        for typed in (text, sentence(text.split()), f"  {text.upper().replace(' ', '  ')}  ", text.lower().rstrip("?")):
-            route = router.read(typed)
+        for typed in (
+            text,
+            join_words(text.split()),
+            f"  {text.upper().replace(' ', '  ')}  ",
+            text.lower().rstrip("?"),
+        ):
+            route = router.route(typed)
             counts[WAYS.index(way), WAYS.index(route.way)] += 1  # type: ignore[arg-type]
-            assert (route.way, route.what) == (way, what), typed
-            assert sorted(text for _, text in route.given) == sorted(facts), typed
-        assert router.read(text.replace("'s", "\u2019s")).way == way
+            assert (route.way, route.target) == (way, what), typed
+            assert sorted(text for _, text in route.slots) == sorted(facts), typed
+        assert router.route(text.replace("'s", "\u2019s")).way == way
     assert counts.diagonal().all() == counts[3, 3] and counts.sum() == counts.trace() > 1000
 
 
@@ -163,7 +169,7 @@ def test_every_template_goes_its_way_however_it_is_typed(task: BioS) -> None:
 )
 def test_what_cannot_be_read_says_so(system: KnowledgeSystem, question: str, reason: str) -> None:
     answer = system.answer(question)
-    assert not answer.given and answer.way == "none" and not answer.steps
+    assert not answer.is_answered and answer.way == "none" and not answer.steps
     assert answer.text.startswith(CANNOT) and reason in answer.text
     assert len(system.database.names) == WORLD.people
 
@@ -193,12 +199,12 @@ def test_answers_by_hand() -> None:
     assert system.answer(f"Which university and what major did {b} study?").text == f"{people[1][5]}; {people[1][6]}"
     lied = system.answer(f"Where was {c} born?"), system.answer(f"Who was born on {people[2][3]} in {people[2][4]}?")
     assert lied[0].text == people[3][4] and lied[1].text == c  # the database knows better than the model
-    assert "way: the database" in lied[1].shown and "found 1" in lied[1].shown and day in people[0][3]
+    assert "way: the database" in lied[1].formatted and "found 1" in lied[1].formatted and day in people[0][3]
 
 
 def test_all_who_fit_are_named_and_nobody_is_said_to(system: KnowledgeSystem) -> None:
     people = truth(WORLD)
-    for major in WORLD.lists.majors:
+    for major in WORLD.value_lists.majors:
         fitting = sorted(" ".join(row[:3]) for row in people if row[6] == major)
         assert system.answer(f"Who studied {major}?").text == (
             "; ".join(fitting) or f"{CANNOT}of nobody here this was read"
@@ -209,7 +215,7 @@ def test_all_who_fit_are_named_and_nobody_is_said_to(system: KnowledgeSystem) ->
     answer = system.answer(f"Who was born on {people[0][3]} and was born on {people[1][3]}?")
     assert answer.text == f"{CANNOT}of nobody here this was read" and answer.way == "database"
     swapped = " ".join((people[0][0], people[0][1], people[1][2]))
-    assert swapped not in system.database.names and not system.answer(f"Where was {swapped} born?").given
+    assert swapped not in system.database.names and not system.answer(f"Where was {swapped} born?").is_answered
 
 
 def test_a_model_that_says_nonsense_gives_no_answer() -> None:
@@ -218,8 +224,8 @@ def test_a_model_that_says_nonsense_gives_no_answer() -> None:
     a = " ".join(truth(WORLD)[0][:3])
     for question in (f"Where was {a} born?", f"Was {a} born in an even month?"):
         answer = system.answer(question)
-        assert not answer.given and "what the model says is no birth" in answer.text
-    assert system.answer(f"Who was born on {truth(WORLD)[0][3]}?").given
+        assert not answer.is_answered and "what the model says is no birth" in answer.text
+    assert system.answer(f"Who was born on {truth(WORLD)[0][3]}?").is_answered
 
 
 def test_other_codecs() -> None:
@@ -241,7 +247,7 @@ def test_hostile_names_are_names(tmp_path: Path) -> None:
     for row in truth(task):
         answer = system.answer(f"Who was born on {row[3]} in {row[4]}, studied {row[6]} at {row[5]}?")
         assert " ".join(row[:3]) in answer.text.split("; ")
-        route = system.router.read(f"Where was {' '.join(row[:3])} born?")
+        route = system.router.route(f"Where was {' '.join(row[:3])} born?")
         assert route.names == [" ".join(row[:3])], row
 
 
@@ -254,7 +260,7 @@ def test_hostile_names_are_names(tmp_path: Path) -> None:
             "no words for questions; pretrain on bioS with questions=4",
         ),
         (WORLD, ModelConfig(1, 1, 8, causal=False), "answering questions needs a causal model"),
-        (WORLD, ModelConfig(1, 1, 8), "the model has 9 tokens and these people's texts need"),
+        (WORLD, ModelConfig(1, 1, 8), "the model has 9 tokens and bioS-qa needs"),
     ],
 )
 def test_a_model_that_will_not_do(task: BioS, model: ModelConfig, message: str) -> None:
@@ -289,7 +295,7 @@ def test_who_knows_forward_only_needs_the_system() -> None:
 
 def test_a_model_that_could_answer_alone_is_seen_to() -> None:
     """So that the zeros are findings: a model that has all answers by heart has them all right by itself."""
-    examination, documents = Examination(WORLD, 0, "second", None), []
+    examination, documents = EvalSet(WORLD, 0, "second", None), []
     for task in examination.tasks:
         items = np.arange(6)
         block = task.render_block(examination.world, items, items * 0, ("system", 0, task.question), "test")
@@ -297,7 +303,7 @@ def test_a_model_that_could_answer_alone_is_seen_to() -> None:
     rows = rows_of(knowing(WORLD, *documents))
     assert [rows[kind, BARE]["accuracy"] for kind in ANSWERED] == [1, 1, 1, 1, 1]
     hinted = Mixture((WORLD, BioManipulate(**vars_of(WORLD), question="month_rank", hint=1.0)), (0.5, 0.5))
-    items = [item for item in Examination(hinted, 0, "second", 2).items() if item.kind == "comparison"]
+    items = [item for item in EvalSet(hinted, 0, "second", 2).generate_questions() if item.kind == "comparison"]
     assert items and all(item.hinted for item in items)
 
 
@@ -314,7 +320,7 @@ def test_wrong_facts_of_the_database_are_counted_apart(monkeypatch: pytest.Monke
     from probing.routed_qa import system as place
 
     moved = [(*row[:4], "Reno, NV", *row[5:]) if i in (7, 9) else row for i, row in enumerate(truth(WORLD))]
-    monkeypatch.setattr(place, "read", lambda task, seed: moved)
+    monkeypatch.setattr(place, "read_biographies", lambda task, seed: moved)
     found = rows_of(knowing(WORLD))["inverse", SYSTEM]
     assert found["extracted"] == pytest.approx(4 / 6) and found["given"] == 1 and found["accuracy"] < 1
 
@@ -338,8 +344,8 @@ MIXED = Mixture(
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of the harness, trained for a moment: its model knows nothing, its database everything."""
-    root, train = tmp_path_factory.mktemp("ask") / "runs", TrainConfig(steps=2, batch=2, window=32)
-    run = Run("x", MIXED, ModelConfig(1, 2, 16, context=64), train, (SystemComparison(people=2),))
+    root, train = tmp_path_factory.mktemp("ask") / "runs", TrainConfig(steps=2, batch_size=2, seq_len=32)
+    run = Run("x", MIXED, ModelConfig(1, 2, 16, max_seq_len=64), train, (SystemComparison(people=2),))
     rows = execute(run, root) or []
     assert {row["who"] for row in rows} == {SYSTEM, BARE} and len(rows) > 50
     return root, run_id(run)
@@ -349,10 +355,10 @@ def test_ask_answers_and_says_which_way(runs: tuple[Path, str]) -> None:
     root, identity = runs
     person = truth(WORLD)[7]
     questions = [f"Who was born on {person[3]} in {person[4]}?", "Who was born in Atlantis?"]
-    words = ["ask", "--runs", str(root), "--run", identity[:6], *questions]
-    said = ask(parser().parse_args(words))
+    words = ["ask", "--runs-dir", str(root), "--run", identity[:6], *questions]
+    said = run(words)
     assert " ".join(person[:3]) in said and "way: the database" in said and "way: none" in said
-    lines = [json.loads(line) for line in ask(parser().parse_args([*words, "--json"])).splitlines()]
+    lines = [json.loads(line) for line in run([*words, "--json"]).splitlines()]
     assert [line["way"] for line in lines] == ["database", "none"] and lines[0]["text"] == " ".join(person[:3])
 
 
@@ -380,26 +386,27 @@ def altered(root: Path, identity: str, change: Any) -> str:
         (lambda task: task.update(shares=[0.5]), "give one share a part"),
         (lambda task: task.update(parts=3), "in fields that this version does not know"),
         (lambda task: task.pop("class"), "run.json is cut or altered"),
-        (lambda task: [part.update(questions=1) for part in task["parts"]], "texts need"),
+        (lambda task: [part.update(questions=1) for part in task["parts"]], "bioS-qa needs"),
     ],
 )
 def test_a_run_that_will_not_do_is_one_line(runs: tuple[Path, str], change: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        ask(parser().parse_args(["ask", "--run", altered(*runs, change), "Who was born in Reno, NV?"]))
+        run(["ask", "--run", altered(*runs, change), "Who was born in Reno, NV?"])
     assert "\n" not in str(caught.value)
 
 
 def test_the_command_line(
     runs: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-m", "probing", "ask", "--runs", str(runs[0]), "--run", "zzz", "Who?"]
+    command = [sys.executable, "-m", "probing", "ask", "--runs-dir", str(runs[0]), "--run", "zzz", "Who?"]
     bad = subprocess.run(command, capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stderr.startswith("error: no run 'zzz'") and bad.stderr.count("\n") == 1
-    words = ["ask", "--runs", str(runs[0]), "--run", runs[1], "Who was born in Atlantis?"]
+    words = ["ask", "--runs-dir", str(runs[0]), "--run", runs[1], "Who was born in Atlantis?"]
     monkeypatch.setattr(sys, "argv", ["probing", *words])
     assert main() == 0
     assert capsys.readouterr().out.startswith("Who was born in Atlantis?\ncannot answer: 'Atlantis' is no birth city")
     hidden = (
-        "import sys, probing.__main__ as m; m.parser().format_help(); assert not {'torch', 'duckdb'} & set(sys.modules)"
+        "import sys, probing.__main__ as m; sys.argv = ['probing', '--help']; m.main(); "
+        "assert not {'torch', 'duckdb'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", hidden], check=True)

@@ -14,8 +14,15 @@ import pytest
 from lm.config import ModelConfig
 from lm.model import build
 from lm.pretrained import save
-from probing.__main__ import parser, show
-from probing.tree_view.parse_trees import Node, ancestors_of, links, parents, read_nodes, true_nodes
+from probing.__main__ import run
+from probing.tree_view.parse_trees import (
+    Node,
+    ancestors_of,
+    nodes_of_derivation,
+    nodes_of_predictions,
+    parents,
+    unary_links,
+)
 from probing.tree_view.tree_reader import TreeReader
 from synth import UserError, cfg
 from synth.identity import canonical
@@ -31,7 +38,7 @@ AMBIGUOUS = "S -> A B | B A | A A B B | B B A A | A B A B\nA -> 'x' | 'x' 'y'\nB
 
 def planted(folder: Path, task, context: int = 32, size: int | None = None) -> Path:
     """A finished run with an untrained model."""
-    model = build(ModelConfig(2, 2, 16, context=context), size or task.vocab().size, 0)
+    model = build(ModelConfig(2, 2, 16, max_seq_len=context), size or task.vocab().size, 0)
     save(model, folder / "model")
     record = {"run": {"class": "Run", "task": canonical(task), "seeds": {"data": 0, "init": 0, "order": 0}}}
     (folder / "run.json").write_text('{"checksum": ""}\n' + json.dumps(record))
@@ -65,7 +72,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(runs: Path, *words: object) -> tuple[str, dict]:
     """What the command says, and the data in the page that it writes."""
     out = runs.parent / "page.html"
-    said = show(parser().parse_args(["show", "--runs", str(runs), "--out", str(out), *map(str, words)]))
+    said = run(["show", "--runs-dir", str(runs), "--output", str(out), *map(str, words)])
     found = re.search(r'id="data">(.*?)</script>', out.read_text("utf-8"), re.S)
     assert found
     return said, json.loads(found[1])
@@ -73,14 +80,16 @@ def page(runs: Path, *words: object) -> tuple[str, dict]:
 
 def test_a_derivation_as_nodes_without_links() -> None:
     grammar = cfg.load("brackets")
-    nodes = true_nodes(cfg.derive(grammar, grammar.encode(SENTENCE)))
-    shown = [node for node in nodes if node not in links(grammar, nodes)]
+    nodes = nodes_of_derivation(cfg.derive(grammar, grammar.encode(SENTENCE)))
+    shown = [node for node in nodes if node not in unary_links(grammar, nodes)]
     assert shown == [Node(1, 0, 13, "E1"), Node(2, 1, 6, "E2"), Node(2, 7, 12, "E2")]
     assert parents(shown) == [-1, 0, 0] and parents(shown[::-1]) == [2, 2, -1]
     block = Cfg("brackets").sample_block(grammar, np.random.default_rng(0), "test", 20, labels=True)
     for i in range(20):
         tokens, ancestors = block[i].tokens[1:-1] - 1, block[i].labels["ancestor"][1:-1, 1:-1]
-        assert (ancestors_of(grammar, true_nodes(cfg.derive(grammar, tokens)), len(tokens)) == ancestors.T).all()
+        assert (
+            ancestors_of(grammar, nodes_of_derivation(cfg.derive(grammar, tokens)), len(tokens)) == ancestors.T
+        ).all()
 
 
 def test_answers_always_make_a_tree() -> None:
@@ -89,10 +98,10 @@ def test_answers_always_make_a_tree() -> None:
     tokens, offsets, labels = cfg.sample(grammar, np.random.default_rng(0), 1, labels=True)
     ancestors, length = labels["ancestor"][:, 1:-1].T.astype(int), len(tokens)
     ends = labels["boundary"] <= np.array([2, 3])[:, None]
-    nodes = read_nodes(grammar, ancestors, ends)
-    assert set(nodes) == set(true_nodes(cfg.derive(grammar, tokens))) and not links(grammar, nodes)
+    nodes = nodes_of_predictions(grammar, ancestors, ends)
+    assert set(nodes) == set(nodes_of_derivation(cfg.derive(grammar, tokens))) and not unary_links(grammar, nodes)
     ends[0, 0], ends[1, 0] = True, False
-    broken = read_nodes(grammar, ancestors, ends)
+    broken = nodes_of_predictions(grammar, ancestors, ends)
     assert Node(2, 0, 1, nodes[1].symbol) in broken and any((n.level, n.start, n.stop) == (3, 0, 1) for n in broken)
     for level in (1, 2, 3):
         assert sum(n.stop - n.start for n in broken if n.level == level) == length
@@ -100,7 +109,7 @@ def test_answers_always_make_a_tree() -> None:
 
 
 def test_the_page_holds_the_truth_and_the_probes_are_kept(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, data = page(runs, "--run", "abc", "--sentence", SENTENCE, "--updates", 60)
+    said, data = page(runs, "--run", "abc", "--sentence", SENTENCE, "--probe-steps", 60)
     assert "page.html" in said and data["tokens"] == list(SENTENCE) and data["parses"] == "1" and data["run"] == "abc1"
     assert [layer["name"] for layer in data["layers"]] == ["embed", "block.0", "block.1"]
     assert all(layer["right"] > 0.8 and layer["score"] > 0.8 for layer in data["layers"])  # brackets can be counted
@@ -110,20 +119,20 @@ def test_the_page_holds_the_truth_and_the_probes_are_kept(runs: Path, monkeypatc
     assert arcs[arcs[:, 0] == 3, 2].sum() == pytest.approx(1000, abs=60)
     assert list((runs / "abc1/probes").glob("*.safetensors"))
     monkeypatch.setattr(TreeReader, "fit", lambda self: pytest.fail("fitted again"))
-    again = page(runs, "--run", runs / "abc1", "--sentence", " ".join(SENTENCE), "--updates", 60)[1]
+    again = page(runs, "--run", runs / "abc1", "--sentence", " ".join(SENTENCE), "--probe-steps", 60)[1]
     assert again == data
-    drawn = [page(runs, "--run", "abc1", "--seed", seed, "--updates", 60)[1] for seed in (1, 2)]
+    drawn = [page(runs, "--run", "abc1", "--seed", seed, "--probe-steps", 60)[1] for seed in (1, 2)]
     assert drawn[0]["tokens"] != drawn[1]["tokens"] and all(one["truth"] and not one["learned"] for one in drawn)
 
 
 def test_what_is_no_sentence_is_shown_without_a_true_tree(runs: Path) -> None:
-    said, data = page(runs, "--run", "abc1", "--sentence", "(A+B))", "--updates", 60)
+    said, data = page(runs, "--run", "abc1", "--sentence", "(A+B))", "--probe-steps", 60)
     assert "no sentence of brackets" in said and data["truth"] == [] and data["parses"] == "0"
     assert all(layer["right"] is None and layer["nodes"] for layer in data["layers"])
 
 
 def test_an_ambiguous_sentence_says_how_many_trees_it_has(runs: Path) -> None:
-    words = ("--run", "amb", "--grammar", runs.parent / "amb.cfg", "--updates", 2)
+    words = ("--run", "amb", "--grammar", runs.parent / "amb.cfg", "--probe-steps", 2)
     data = page(runs, *words, "--sentence", "y y x")[1]
     assert data["parses"] == "1" and len(data["truth"]) > 1
     data = page(runs, *words, "--sentence", "x y y")[1]
@@ -146,34 +155,47 @@ def test_an_ambiguous_sentence_says_how_many_trees_it_has(runs: Path) -> None:
         (["--run", "abc1", "--sentence", "  "], "the sentence is empty"),
         (["--run", "abc1", "--sentence", "(" * 30], "30 symbols and no sentence of brackets has more than 29"),
         (["--run", "narrow", "--sentence", SENTENCE], "do not fit the model's context of 12"),
-        (["--run", "abc1", "--updates", "0"], "--updates 0 teaches"),
+        (["--run", "abc1", "--probe-steps", "0"], "--probe-steps 0 trains"),
         (["--run", "abc1", "--seed", "-1"], "--seed -1 is below 0"),
-        (["--run", "abc1", "--out", "."], r"cannot write \.: it is a folder"),
-        (["--run", "abc1", "--out", "pyproject.toml/x.html"], "is no folder that one can write to"),
+        (["--run", "abc1", "--output", "."], r"cannot write \.: it is a folder"),
+        (["--run", "abc1", "--output", "pyproject.toml/x.html"], "is no folder that one can write to"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(runs: Path, words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        show(parser().parse_args(["show", "--runs", str(runs), *words]))
+        run(["show", "--runs-dir", str(runs), *words])
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_of_lm_train_will_do(runs: Path, tmp_path: Path) -> None:
     planted(tmp_path / "mine", Cfg("brackets"))
     (tmp_path / "mine/run.json").unlink()
-    (tmp_path / "mine/model/task.txt").write_text("brackets\n3\n")
-    from probing.trained_runs import find
+    note = {"task": "brackets", "fields": {}, "key": Cfg("brackets").key, "data_seed": 3}
+    (tmp_path / "mine/model/task.json").write_text(json.dumps(note))
+    from probing.trained_runs import find_grammar_run
 
-    assert find("mine", tmp_path).task == Cfg("brackets") and find(str(tmp_path / "mine"), runs).data_seed == 3
-    (tmp_path / "mine/model/task.txt").write_text(f"{tmp_path}/evil.py:Task\n0\n")
+    assert (
+        find_grammar_run("mine", tmp_path).task == Cfg("brackets")
+        and find_grammar_run(str(tmp_path / "mine"), runs).data_seed == 3
+    )
+    own = runs.parent / "amb.cfg"
+    note = {"task": "cfg", "fields": {"grammar": str(own)}, "key": Cfg(str(own)).key, "data_seed": 3}
+    (tmp_path / "mine/model/task.json").write_text(json.dumps(note))
+    assert find_grammar_run("mine", tmp_path, str(own)).task == Cfg(str(own))
+    with pytest.raises(UserError, match="give the file with --grammar"):  # the file is not even looked for
+        find_grammar_run("mine", tmp_path)
+    with pytest.raises(UserError, match="was not trained on the grammar brackets"):
+        find_grammar_run("mine", tmp_path, "brackets")
+    (tmp_path / "mine/model/task.json").write_text(json.dumps(note | {"task": f"{tmp_path}/evil.py:Task"}))
     with pytest.raises(UserError, match="no grammar known by name"):  # the file is not even looked for
-        find("mine", tmp_path)
+        find_grammar_run("mine", tmp_path)
 
 
 def test_the_command_line(runs: Path) -> None:
     begin = time.perf_counter()
     code = (
-        "import sys, probing.__main__ as m; m.parser().format_help(); assert not {'torch', 'numpy'} & set(sys.modules)"
+        "import sys, probing.__main__ as m; sys.argv = ['probing', '--help']; m.main(); "
+        "assert not {'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     bad = subprocess.run([sys.executable, "-m", "probing", "show", "--run", "x"], capture_output=True, text=True)
@@ -182,7 +204,7 @@ def test_the_command_line(runs: Path) -> None:
 
 
 def hostile_page(runs: Path) -> Path:
-    words = ["--run", "abd", "--grammar", runs.parent / "abd.cfg", "--updates", 2]
+    words = ["--run", "abd", "--grammar", runs.parent / "abd.cfg", "--probe-steps", 2]
     data = page(runs, *words, "--sentence", " ".join(HOSTILE))[1]
     assert data["tokens"] == HOSTILE and data["truth"]
     return runs.parent / "page.html"
@@ -199,7 +221,7 @@ def test_hostile_terminals_stay_in_their_element(runs: Path) -> None:
 @pytest.mark.skipif(not (browser.DRIVER and browser.CHROMIUM), reason="no chromium and chromedriver on this machine")
 def test_a_browser_draws_it_and_nothing_gets_out(runs: Path, tmp_path: Path) -> None:
     plain = runs.parent / "plain.html"
-    page(runs, "--run", "abc1", "--sentence", SENTENCE, "--updates", 60)
+    page(runs, "--run", "abc1", "--sentence", SENTENCE, "--probe-steps", 60)
     (runs.parent / "page.html").rename(plain)
     with browser.browser(tmp_path) as seen:
         seen.do("POST", "/url", url=plain.as_uri())

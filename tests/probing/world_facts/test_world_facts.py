@@ -14,15 +14,23 @@ from typing import Any
 
 import pytest
 
-from probing.__main__ import parser, questions
+from probing.__main__ import run
 from probing.world_facts import openai_backend
-from probing.world_facts import runner as anymodel
-from probing.world_facts.facts import FOLDER, RELATIONS, Names, facts, facts_of, subjects_of, values_of, words
-from probing.world_facts.grading import judge
-from probing.world_facts.openai_backend import EndpointAnswerer
-from probing.world_facts.response_log import Transcript
-from probing.world_facts.tasks import COMPARISON, INVERSE, RETRIEVAL, TASKS, WORKED_OUT, WorldQuestion
-from probing.world_facts.tasks import questions as world_questions
+from probing.world_facts.facts import (
+    FOLDER,
+    RELATIONS,
+    CandidateNames,
+    facts_of,
+    load_facts,
+    normalize_words,
+    subject_candidates,
+    value_candidates,
+)
+from probing.world_facts.grading import grade_response
+from probing.world_facts.openai_backend import OpenAIBackend
+from probing.world_facts.response_log import ResponseLog
+from probing.world_facts.tasks import COMPARISON, INVERSE, RETRIEVAL, TASKS, YES_NO_TASKS, WorldQuestion
+from probing.world_facts.tasks import build_questions as world_questions
 from synth.errors import UserError
 
 SYMBOLS = (
@@ -36,7 +44,7 @@ SECRET = "sk-secret-0123456789"
 
 # ---- the facts -------------------------------------------------------------------------------------------------
 def test_the_file_of_facts() -> None:
-    held = facts()
+    held = load_facts()
     assert len(held) >= 200 and len({(f.kind, f.subject, f.attribute) for f in held}) == len(held)
     assert all(part and part == part.strip() for f in held for part in (f.kind, f.subject, f.attribute, f.value))
     assert {(f.kind, f.attribute) for f in held} == {(about.kind, about.attribute) for about in RELATIONS}
@@ -47,7 +55,7 @@ def test_the_file_of_facts() -> None:
         if about.invert:  # the value leads back to one subject
             assert len({f.value for f in mine}) == len(mine)
         if about.classify:
-            assert all(about.rank(f.value) >= 1 for f in mine)
+            assert all(about.sort_key(f.value) >= 1 for f in mine)
 
 
 def test_elements_planets_months_and_presidents() -> None:
@@ -70,30 +78,32 @@ def test_elements_planets_months_and_presidents() -> None:
 
 
 def test_every_other_spelling_is_of_somebody_and_of_nobody_else() -> None:
-    held = {part for f in facts() for part in (f.subject, f.value)}
+    held = {part for f in load_facts() for part in (f.subject, f.value)}
     lines = [line.split(",") for line in (FOLDER / "aliases.csv").read_text("utf-8").splitlines()[1:]]
     assert all(len(line) == 2 and line[0] in held and line[1] not in held for line in lines)
     for about in RELATIONS:
-        for names in (values_of(about), subjects_of(about)):
-            forms = [(words(form), name) for form, name in names._forms()]
+        for names in (value_candidates(about), subject_candidates(about)):
+            forms = [(normalize_words(form), name) for form, name in names._spellings()]
             assert len({form for form, _ in forms}) == len(set(forms))  # no form means two candidates
 
 
 # ---- the questions ---------------------------------------------------------------------------------------------
 def test_the_questions() -> None:
     assert len({q.prompt for q in ALL_QUESTIONS}) == len(ALL_QUESTIONS)
-    counts = Counter((q.task, q.steps) for q in ALL_QUESTIONS)
-    assert counts[RETRIEVAL, False] == len(facts()) and counts[INVERSE, False] == sum(f.unique for f in facts())
-    assert {task for task, steps in counts if steps} == set(WORKED_OUT)
+    counts = Counter((q.task, q.with_steps) for q in ALL_QUESTIONS)
+    assert counts[RETRIEVAL, False] == len(load_facts()) and counts[INVERSE, False] == sum(
+        f.unique for f in load_facts()
+    )
+    assert {task for task, steps in counts if steps} == set(YES_NO_TASKS)
     for q in ALL_QUESTIONS:
-        verdict = q.judge(f" {q.wanted}\n\nQuestion: and now?\nAnswer: Nobody")
-        assert verdict.right and verdict.stated is (True if q.steps else None), q
+        verdict = q.grade(f" {q.example_answer}\n\nQuestion: and now?\nAnswer: Nobody")
+        assert verdict.is_correct and verdict.facts_stated is (True if q.with_steps else None), q
         assert q.prompt.endswith("Answer:") and 1 <= len(q.shots) <= 2
         told = {f.subject for shot in q.shots for f in shot.facts}
         assert not told & {f.subject for f in q.facts}  # the examples do not give it away
     pairs = [q for q in ALL_QUESTIONS if q.task == COMPARISON]
     for q in pairs:
-        first, second = (q.about.rank(f.value) for f in q.facts)
+        first, second = (q.relation.sort_key(f.value) for f in q.facts)
         assert first != second and q.truth == ("Yes" if first > second else "No")
     assert abs(sum(q.truth == "Yes" for q in pairs) / len(pairs) - 0.5) < 0.02
 
@@ -101,14 +111,14 @@ def test_the_questions() -> None:
 def test_fewer_questions_are_the_first_of_more_and_the_same_with_steps() -> None:
     few, more = world_questions(5), {q.prompt for q in world_questions(9)}
     assert len(few) == 6 * 5 and {q.prompt for q in few} < more < {q.prompt for q in ALL_QUESTIONS}
-    for task in WORKED_OUT:
-        assert [q.text for q in few if q.task == task and q.steps] == [
-            q.text for q in few if q.task == task and not q.steps
+    for task in YES_NO_TASKS:
+        assert [q.text for q in few if q.task == task and q.with_steps] == [
+            q.text for q in few if q.task == task and not q.with_steps
         ]
 
 
 def test_chance_is_the_commonest_answer() -> None:
-    one = {(q.task, q.about.name): q.chance for q in ALL_QUESTIONS}
+    one = {(q.task, q.relation.name): q.chance for q in ALL_QUESTIONS}
     assert one[RETRIEVAL, "element, atomic number"] == one[INVERSE, "element, atomic number"] == 1 / 103
     assert one["classification", "element, atomic number"] == 52 / 103  # 52 odd numbers
     assert one[RETRIEVAL, "book, author"] == 4 / len(facts_of(RELATIONS[3]))  # Dickens has four
@@ -116,44 +126,44 @@ def test_chance_is_the_commonest_answer() -> None:
 
 # ---- judging ---------------------------------------------------------------------------------------------------
 NUMBER, SYMBOL, CAPITAL, AUTHOR, _, PRESIDENT, _, MONTH = RELATIONS
-NESTED = Names(("Guinea", "Papua New Guinea"))
+NESTED = CandidateNames(("Guinea", "Papua New Guinea"))
 
 
 @pytest.mark.parametrize(
     ("said", "names", "read"),
     [
-        ("26", values_of(NUMBER), "26"),
-        ("**26**.\nIron has 26 protons, gold 79", values_of(NUMBER), "26"),
-        ("The atomic number of Iron is 26.", values_of(NUMBER), "26"),
-        ("26 (its mass is 55.85)", values_of(NUMBER), "26"),
-        ("either 26 or 27", values_of(NUMBER), None),
-        ("260", values_of(NUMBER), None),
-        ("twenty-six", values_of(NUMBER), None),
-        ("He was the 16th president", values_of(PRESIDENT), "16"),
-        ("<think>27? 28?</think>\n\n26", values_of(NUMBER), "26"),
-        ("<think>26", values_of(NUMBER), None),
-        ("Answer: 26", values_of(NUMBER), "26"),
-        ("26\n\nQuestion: What is the atomic number of Gold?\nAnswer: 79", values_of(NUMBER), "26"),
-        ("", values_of(NUMBER), None),
-        ("aluminum", subjects_of(NUMBER), "Aluminium"),
-        ("It is lead.", subjects_of(NUMBER), "Lead"),
-        ("as", values_of(SYMBOL), None),
-        ("fe", values_of(SYMBOL), "Fe"),
-        ("As we all know, the symbol is Fe", values_of(SYMBOL), "Fe"),
-        ("It may be March", subjects_of(MONTH), "March"),
-        ("may", subjects_of(MONTH), "May"),
-        ("bogota", values_of(CAPITAL), "Bogotá"),
-        ("The capital is N\u2019Djamena", values_of(CAPITAL), "N'Djamena"),
-        ("Kiev", values_of(CAPITAL), "Kyiv"),
+        ("26", value_candidates(NUMBER), "26"),
+        ("**26**.\nIron has 26 protons, gold 79", value_candidates(NUMBER), "26"),
+        ("The atomic number of Iron is 26.", value_candidates(NUMBER), "26"),
+        ("26 (its mass is 55.85)", value_candidates(NUMBER), "26"),
+        ("either 26 or 27", value_candidates(NUMBER), None),
+        ("260", value_candidates(NUMBER), None),
+        ("twenty-six", value_candidates(NUMBER), None),
+        ("He was the 16th president", value_candidates(PRESIDENT), "16"),
+        ("<think>27? 28?</think>\n\n26", value_candidates(NUMBER), "26"),
+        ("<think>26", value_candidates(NUMBER), None),
+        ("Answer: 26", value_candidates(NUMBER), "26"),
+        ("26\n\nQuestion: What is the atomic number of Gold?\nAnswer: 79", value_candidates(NUMBER), "26"),
+        ("", value_candidates(NUMBER), None),
+        ("aluminum", subject_candidates(NUMBER), "Aluminium"),
+        ("It is lead.", subject_candidates(NUMBER), "Lead"),
+        ("as", value_candidates(SYMBOL), None),
+        ("fe", value_candidates(SYMBOL), "Fe"),
+        ("As we all know, the symbol is Fe", value_candidates(SYMBOL), "Fe"),
+        ("It may be March", subject_candidates(MONTH), "March"),
+        ("may", subject_candidates(MONTH), "May"),
+        ("bogota", value_candidates(CAPITAL), "Bogotá"),
+        ("The capital is N\u2019Djamena", value_candidates(CAPITAL), "N'Djamena"),
+        ("Kiev", value_candidates(CAPITAL), "Kyiv"),
         ("Papua New Guinea", NESTED, "Papua New Guinea"),
         ("I think Guinea, not Papua New Guinea", NESTED, None),
-        ("Lincoln", subjects_of(PRESIDENT), "Abraham Lincoln"),
-        ("President Roosevelt", subjects_of(PRESIDENT), None),
-        ("FDR", subjects_of(PRESIDENT), "Franklin D. Roosevelt"),
-        ("John Quincy Adams", subjects_of(PRESIDENT), "John Quincy Adams"),
-        ("J.R.R. Tolkien", values_of(AUTHOR), "J. R. R. Tolkien"),
-        ("It was written by F. Scott Fitzgerald", values_of(AUTHOR), "F. Scott Fitzgerald"),
-        ("Gabriel Garcia Marquez", values_of(AUTHOR), "Gabriel García Márquez"),
+        ("Lincoln", subject_candidates(PRESIDENT), "Abraham Lincoln"),
+        ("President Roosevelt", subject_candidates(PRESIDENT), None),
+        ("FDR", subject_candidates(PRESIDENT), "Franklin D. Roosevelt"),
+        ("John Quincy Adams", subject_candidates(PRESIDENT), "John Quincy Adams"),
+        ("J.R.R. Tolkien", value_candidates(AUTHOR), "J. R. R. Tolkien"),
+        ("It was written by F. Scott Fitzgerald", value_candidates(AUTHOR), "F. Scott Fitzgerald"),
+        ("Gabriel Garcia Marquez", value_candidates(AUTHOR), "Gabriel García Márquez"),
         ("Yes", None, "Yes"),
         ("yes, there is no doubt", None, "Yes"),
         ("I would say no.", None, "No"),
@@ -161,8 +171,8 @@ NESTED = Names(("Guinea", "Papua New Guinea"))
         ("Iron is even", None, None),
     ],
 )
-def test_what_an_answer_says(said: str, names: Names | None, read: str | None) -> None:
-    assert judge(said, "x", names).read == read
+def test_what_an_answer_says(said: str, names: CandidateNames | None, read: str | None) -> None:
+    assert grade_response(said, "x", names).parsed_answer == read
 
 
 @pytest.mark.parametrize(
@@ -177,9 +187,9 @@ def test_what_an_answer_says(said: str, names: Names | None, read: str | None) -
     ],
 )
 def test_what_an_answer_with_steps_says(said: str, read: str | None, stated: bool) -> None:
-    names = values_of(NUMBER)
-    verdict = judge(said, "No", None, [(names, "26"), (names, "79")])
-    assert (verdict.read, verdict.stated) == (read, stated)
+    names = value_candidates(NUMBER)
+    verdict = grade_response(said, "No", None, [(names, "26"), (names, "79")])
+    assert (verdict.parsed_answer, verdict.facts_stated) == (read, stated)
 
 
 # ---- endpoints -------------------------------------------------------------------------------------------------
@@ -248,8 +258,8 @@ def chat(text: Any) -> Reply:
     return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
-def asking(server: Server, **settings: Any) -> EndpointAnswerer:
-    return EndpointAnswerer(server.url, "m", **{"pause": 0.01, "timeout": 5.0, **settings})
+def asking(server: Server, **settings: Any) -> OpenAIBackend:
+    return OpenAIBackend(server.url, "m", **{"pause": 0.01, "timeout": 5.0, **settings})
 
 
 BY_PROMPT = {q.prompt: q for q in ALL_QUESTIONS}
@@ -260,12 +270,12 @@ def forward_only(prompt: str, _: int = 0) -> Reply:
     q = BY_PROMPT[prompt]
     if q.task == INVERSE:
         return chat("I do not know.")
-    return chat(q.wanted if q.task == RETRIEVAL or q.steps else "No")
+    return chat(q.example_answer if q.task == RETRIEVAL or q.with_steps else "No")
 
 
 def command(server: Server, out: Path, *words: str) -> list[dict[str, Any]]:
-    given = ["questions", "--endpoint", server.url, "--name", "m", "--out", str(out), "--json", *words]
-    return [json.loads(line) for line in questions(parser().parse_args(given)).splitlines()]
+    given = ["world-facts", "--endpoint", server.url, "--name", "m", "--output", str(out), "--json", *words]
+    return [json.loads(line) for line in run(given).splitlines()]
 
 
 def whole(rows: list[dict[str, Any]]) -> dict[tuple[str, bool], dict[str, Any]]:
@@ -274,27 +284,26 @@ def whole(rows: list[dict[str, Any]]) -> dict[tuple[str, bool], dict[str, Any]]:
 
 def test_who_knows_the_way_forth_and_not_back(serve: Callable[..., Server], tmp_path: Path) -> None:
     server, out = serve(forward_only), tmp_path / "answers.jsonl"
-    rows = whole(command(server, out, "--batch", "8", "--n", "60"))
+    rows = whole(command(server, out, "--batch-size", "8", "--num-examples", "60"))
     assert [task for task, steps in rows if not steps] == list(TASKS)
     assert rows[RETRIEVAL, False]["accuracy"] == 1 and rows[INVERSE, False]["accuracy"] == 0
     assert rows[INVERSE, False]["unread"] == 1 and rows[INVERSE, False]["high"] == pytest.approx(0.0596, abs=1e-4)
-    for task in WORKED_OUT:
+    for task in YES_NO_TASKS:
         assert rows[task, True]["accuracy"] == rows[task, True]["stated"] == 1
         assert 0.3 < rows[task, False]["accuracy"] < 0.7 and rows[task, False]["stated"] is None
         assert 0.5 <= rows[task, False]["chance"] < 0.62
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 1 + len(server.asked) == 1 + 6 * 60
     assert {"question", "answer", "read", "right", "truth", "prompt"} <= lines[1].keys()
-    text = questions(parser().parse_args(["questions", "--endpoint", server.url, "--name", "m", "--out", str(out)] +
-                                         ["--n", "60"]))  # fmt: skip
+    text = run(["world-facts", "--endpoint", server.url, "--name", "m", "--output", str(out), "--num-examples", "60"])
     assert "inverse search  -" in text and "100.0%" in text and len(server.asked) == 360  # nothing was asked again
 
 
 def test_the_other_protocol_and_the_key(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
     server = serve(lambda *_: (200, {"choices": [{"text": "26"}]}))
-    told = EndpointAnswerer(f"{server.url}/completions/", "m")
-    assert list(told.answer(["a"])) == [(0, "26")] and SECRET not in repr(told)
+    told = OpenAIBackend(f"{server.url}/completions/", "m")
+    assert list(told.generate(["a"])) == [(0, "26")] and SECRET not in repr(told)
     path, key, body = server.seen[0]
     assert path == "/v1/completions" and key == f"Bearer {SECRET}" and body["stop"] == ["\n\n"]
     assert body["temperature"] == 0 and body["max_tokens"] == 64
@@ -303,7 +312,7 @@ def test_the_other_protocol_and_the_key(serve: Callable[..., Server], monkeypatc
 @pytest.mark.parametrize("status", [429, 503])
 def test_it_asks_again(serve: Callable[..., Server], status: int) -> None:
     server = serve(lambda _, n: (status, b"busy") if n <= 2 else chat("ok"))
-    assert list(asking(server).answer(["a"])) == [(0, "ok")] and len(server.asked) == 3
+    assert list(asking(server).generate(["a"])) == [(0, "ok")] and len(server.asked) == 3
 
 
 def test_a_slow_server_is_asked_again_and_then_given_up(serve: Callable[..., Server]) -> None:
@@ -311,17 +320,17 @@ def test_a_slow_server_is_asked_again_and_then_given_up(serve: Callable[..., Ser
         time.sleep(0.6 if n == 1 else 0)
         return chat("late")
 
-    assert list(asking(serve(slow), timeout=0.3).answer(["a"])) == [(0, "late")]
+    assert list(asking(serve(slow), timeout=0.3).generate(["a"])) == [(0, "late")]
     never = serve(lambda *_: (time.sleep(1.5), chat("x"))[1])
     with pytest.raises(UserError, match=r"did not answer within 0.2 s, 2 times; try again later$"):
-        list(asking(never, timeout=0.2, tries=2).answer(["a"]))
+        list(asking(never, timeout=0.2, tries=2).generate(["a"]))
 
 
 def test_what_the_server_asks_to_wait_is_waited(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_backend, "LONGEST_PAUSE", 0.3)
     server = serve(lambda _, n: (429, b"") if n == 1 else chat("ok"), headers={"Retry-After": "4000"})
     began = time.monotonic()
-    assert list(asking(server).answer(["a"])) == [(0, "ok")] and 0.3 <= time.monotonic() - began < 4
+    assert list(asking(server).generate(["a"])) == [(0, "ok")] and 0.3 <= time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(
@@ -338,7 +347,7 @@ def test_what_the_server_asks_to_wait_is_waited(serve: Callable[..., Server], mo
         ((200, {"choices": [{"message": "26"}]}), r"has no choices\[0\].message.content; there is a str"),
         ((200, [1]), "has no choices; there is a list"),
         ((200, None), "has no choices; there is a NoneType"),
-        (chat(None), r"has no text at choices\[0\].message.content; .* more --tokens"),
+        (chat(None), r"has no text at choices\[0\].message.content; .* more --max-new-tokens"),
         ((401, {"error": {"message": f"bad key {SECRET}"}}), r"status 401 \(bad key \[key\]\); set OPENAI_API_KEY"),
         ((404, b"nothing"), "status 404; check the address and --name"),
         ((400, {"error": "no\ntemperature"}), r"status 400 \(no temperature\)"),
@@ -351,7 +360,7 @@ def test_a_server_that_lies_is_named_in_one_line(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     with pytest.raises(UserError, match=message) as caught:
-        list(asking(serve(lambda *_: reply), tries=2).answer(["a"]))
+        list(asking(serve(lambda *_: reply), tries=2).generate(["a"]))
     assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
 
 
@@ -359,51 +368,51 @@ def test_redirections_do_not_carry_the_key_away(serve: Callable[..., Server], mo
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     thief = serve(lambda *_: chat("26"))
     with pytest.raises(UserError, match="status 307"):
-        list(asking(serve(lambda *_: (307, b""), headers={"Location": thief.url})).answer(["a"]))
+        list(asking(serve(lambda *_: (307, b""), headers={"Location": thief.url})).generate(["a"]))
     assert not thief.asked
 
 
 def test_nobody_there_and_no_address() -> None:
     with pytest.raises(UserError, match="cannot be reached .*, 2 times"):
-        list(EndpointAnswerer("http://127.0.0.1:9", "m", tries=2, pause=0.01).answer(["a"]))
+        list(OpenAIBackend("http://127.0.0.1:9", "m", tries=2, pause=0.01).generate(["a"]))
     for url in ("file:///etc/passwd", "localhost:80", "http://", "http://[::1", "http://a b", "http://a\nb"):
         with pytest.raises(UserError, match="is no address"):
-            EndpointAnswerer(url, "m")
+            OpenAIBackend(url, "m")
 
 
 def test_a_reply_without_end_is_left(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_backend, "LARGEST", 1000)
+    monkeypatch.setattr(openai_backend, "MAX_REPLY_BYTES", 1000)
     with pytest.raises(UserError, match="sends more than"):
-        list(asking(serve(lambda *_: (200, b" " * 5000))).answer(["a"]))
+        list(asking(serve(lambda *_: (200, b" " * 5000))).generate(["a"]))
 
 
 # ---- answers that are kept -------------------------------------------------------------------------------------
 def test_no_answer_is_lost_or_asked_for_twice(
     serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EndpointAnswerer, "pause", 0.0)
+    monkeypatch.setattr(OpenAIBackend, "pause", 0.0)
     broken = serve(lambda prompt, n: forward_only(prompt) if n <= 20 else (401, b""))
     out = tmp_path / "deep" / "answers.jsonl"
     with pytest.raises(UserError, match=r"status 401; .* \(20 answers are kept in .* same command goes on\)$"):
-        command(broken, out, "--n", "10")
+        command(broken, out, "--num-examples", "10")
     broken.close()
     with open(out, "ab") as file:
         file.write(b'{"prompt": "cut by a cra')
     server = serve(forward_only)
     server.url = broken.url  # the transcript knows the endpoint by its address; the answers come from elsewhere
-    healthy = EndpointAnswerer(f"{server.url}", "m")
+    healthy = OpenAIBackend(f"{server.url}", "m")
     healthy.identity, asked = dict(healthy.identity), world_questions(10)
-    with Transcript(out, healthy.identity) as transcript:
-        assert len(transcript.said) == 20
-        kept = set(transcript.said)
+    with ResponseLog(out, healthy.identity) as transcript:
+        assert len(transcript.responses) == 20
+        kept = set(transcript.responses)
         healthy.url = f"http://127.0.0.1:{server._server.server_address[1]}/v1/chat/completions"
-        transcript.fill(asked, healthy)
+        transcript.collect(asked, healthy)
         assert not kept & set(server.asked) and len(server.asked) == 40
         with pytest.raises(UserError, match="another process is writing"):
-            Transcript(out, healthy.identity)
-    with Transcript(out, healthy.identity) as transcript:
-        assert set(transcript.said) == {q.prompt for q in asked}
-        transcript.fill(asked, healthy)
+            ResponseLog(out, healthy.identity)
+    with ResponseLog(out, healthy.identity) as transcript:
+        assert set(transcript.responses) == {q.prompt for q in asked}
+        transcript.collect(asked, healthy)
     assert len(server.asked) == 40 and len(out.read_text().splitlines()) == 61
 
 
@@ -412,7 +421,7 @@ def test_the_answers_under_way_come_before_the_error(serve: Callable[..., Server
         time.sleep(0.3 if prompt == "good" else 0)
         return chat("yes") if prompt == "good" else (401, b"")
 
-    told = asking(serve(reply), at_once=2).answer(["good", "bad", "more", "more"])
+    told = asking(serve(reply), max_concurrency=2).generate(["good", "bad", "more", "more"])
     assert next(told) == (0, "yes")
     with pytest.raises(UserError, match="status 401"):
         next(told)
@@ -434,23 +443,23 @@ def test_files_that_are_no_transcript_of_this_model(tmp_path: Path, content: byt
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        Transcript(path, {"model": "m", "endpoint": "e", "tokens": 64})
+        ResponseLog(path, {"model": "m", "endpoint": "e", "tokens": 64})
     assert path.read_bytes() == content
-    with pytest.raises(UserError, match="cannot write to .*: Is a directory; give another --out"):
-        Transcript(tmp_path, {})
+    with pytest.raises(UserError, match="cannot write to .*: Is a directory; give another --output"):
+        ResponseLog(tmp_path, {})
 
 
 def test_strange_answers_are_kept_too(tmp_path: Path) -> None:
     class Strange:
         name, identity = "strange", {"model": "strange"}
 
-        def answer(self, prompts: Any) -> Iterator[tuple[int, str]]:
+        def generate(self, prompts: Any) -> Iterator[tuple[int, str]]:
             yield from ((i, f"\ud800\u2028\0{i}\n") for i in range(len(prompts)))
 
     for _ in range(2):
-        with Transcript(tmp_path / "file", Strange.identity) as transcript:
-            transcript.fill(world_questions(2), Strange())
-            assert len(transcript.said) == 12 and all("\ud800" in said for said in transcript.said.values())
+        with ResponseLog(tmp_path / "file", Strange.identity) as transcript:
+            transcript.collect(world_questions(2), Strange())
+            assert len(transcript.responses) == 12 and all("\ud800" in said for said in transcript.responses.values())
     assert len((tmp_path / "file").read_bytes().splitlines()) == 13
 
 
@@ -488,43 +497,53 @@ def altered(folder: Path, into: Path, *left_out: str) -> Path:
 
 
 def test_a_model_of_transformers_answers_alike_alone_and_in_batches(folder: Path, tmp_path: Path) -> None:
-    from probing.world_facts.hf_backend import TransformersAnswerer
+    from probing.world_facts.hf_backend import HFBackend
 
     prompts = texts(world_questions(4))
-    batched = TransformersAnswerer(folder, tokens=6, batch=7)
-    found = dict(batched.answer(prompts))
-    batched.batch = 1
-    assert sorted(found) == list(range(len(prompts))) and found == dict(batched.answer(prompts))
+    batched = HFBackend(folder, max_new_tokens=6, batch_size=7)
+    found = dict(batched.generate(prompts))
+    batched.batch_size = 1
+    assert sorted(found) == list(range(len(prompts))) and found == dict(batched.generate(prompts))
     assert len(set(found.values())) > 3
-    with pytest.raises(UserError, match="exceed the model's context of 192; give fewer --tokens"):
-        list(TransformersAnswerer(folder, tokens=180).answer(prompts))
+    with pytest.raises(UserError, match="exceed the model's context of 192; give fewer --max-new-tokens"):
+        list(HFBackend(folder, max_new_tokens=180).generate(prompts))
 
 
 def test_the_chat_template_is_used(folder: Path, tmp_path: Path) -> None:
-    from probing.world_facts.hf_backend import TransformersAnswerer
+    from probing.world_facts.hf_backend import HFBackend
 
     path = altered(folder, tmp_path / "chat")
     (path / "chat_template.jinja").write_text("{{ messages[0]['content'] }} Yes{{ raise_exception('no') if 0 }}")
-    assert TransformersAnswerer(path)._as_read("Who?") == "Who? Yes"
+    assert HFBackend(path)._apply_chat_template("Who?") == "Who? Yes"
     (path / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}")
     with pytest.raises(UserError, match="chat template fails on a question: no such role"):
-        list(TransformersAnswerer(path).answer(["Who?"]))
+        list(HFBackend(path).generate(["Who?"]))
 
 
 def test_a_folder_from_the_command_line(folder: Path, tmp_path: Path) -> None:
-    given = ["--model", str(folder), "--n", "2", "--tokens", "4", "--out", str(tmp_path / "out"), "--json"]
-    rows = [json.loads(line) for line in questions(parser().parse_args(["questions", *given])).splitlines()]
+    given = [
+        "--model",
+        str(folder),
+        "--num-examples",
+        "2",
+        "--max-new-tokens",
+        "4",
+        "--output",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    rows = [json.loads(line) for line in run(["world-facts", *given]).splitlines()]
     assert whole(rows)[INVERSE, False]["n"] == 2
-    again = anymodel.examine(parser().parse_args(["questions", *given, "--batch", "1"]))
-    assert again[0] == rows
+    again = run(["world-facts", *given, "--batch-size", "1"])
+    assert [json.loads(line) for line in again.splitlines()] == rows
 
 
 def test_folders_that_will_not_do(folder: Path, tmp_path: Path) -> None:
-    from probing.world_facts.hf_backend import TransformersAnswerer, check_folder
+    from probing.world_facts.hf_backend import HFBackend, check_folder
 
     def refused(path: Path, message: str) -> None:
         with pytest.raises(UserError, match=message) as caught:
-            TransformersAnswerer(path)
+            HFBackend(path)
         assert "\n" not in str(caught.value)
 
     refused(tmp_path / "nowhere", "holds no model")
@@ -554,27 +573,27 @@ def test_folders_that_will_not_do(folder: Path, tmp_path: Path) -> None:
 def test_weights_that_lack_a_part_and_a_foreign_tokenizer(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from probing.world_facts.hf_backend import TransformersAnswerer
+    from probing.world_facts.hf_backend import HFBackend
 
     weights = load_file(folder / "model.safetensors")
     partial = altered(folder, tmp_path / "partial")
     save_file({k: v for k, v in weights.items() if "h.1.mlp" not in k}, partial / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match="lack transformer.h.1.mlp"):
-        TransformersAnswerer(partial)
+        HFBackend(partial)
     small = altered(folder, tmp_path / "small")
     settings = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps(settings | {"vocab_size": 8}))
     cut = {k: v[:8].clone() if "wte" in k else v for k, v in weights.items()}
     save_file(cut, small / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"more tokens than the model \(8\); it is another model's"):
-        list(TransformersAnswerer(small).answer(texts(world_questions(1))))
+        list(HFBackend(small).generate(texts(world_questions(1))))
 
 
 # ---- the command line ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--model", "x", "--n", "0"], "--n 0 must be above 0"),
+        (["--model", "x", "--num-examples", "0"], "--num-examples 0 must be above 0"),
         (["--model", "x", "--timeout", "nan"], "--timeout nan must be above 0"),
         (["--endpoint", "http://localhost:9"], "--endpoint needs --name"),
         (["--model", "x", "--name", "y"], "--name is for an --endpoint"),
@@ -583,7 +602,7 @@ def test_weights_that_lack_a_part_and_a_foreign_tokenizer(folder: Path, tmp_path
 )
 def test_settings_that_will_not_do(given: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        questions(parser().parse_args(["questions", *given]))
+        run(["world-facts", *given])
 
 
 def test_from_the_shell(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -591,14 +610,14 @@ def test_from_the_shell(serve: Callable[..., Server], tmp_path: Path) -> None:
     server = serve(forward_only)
     given = [str(tmp_path / "none")]
     bad = subprocess.run(
-        [sys.executable, "-m", "probing", "questions", "--model", *given], capture_output=True, text=True
+        [sys.executable, "-m", "probing", "world-facts", "--model", *given], capture_output=True, text=True
     )
     assert bad.returncode == 2 and bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1
     code = (
         "import sys; from probing.__main__ import main; sys.argv = ['probing', *sys.argv[1:]]; assert main() == 0; "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    words = ["questions", "--endpoint", server.url, "--name", "a/b c", "--n", "1"]
+    words = ["world-facts", "--endpoint", server.url, "--name", "a/b c", "--num-examples", "1"]
     here = {**os.environ, "PYTHONPATH": f"{Path(__file__).resolve().parents[3]}:{os.environ.get('PYTHONPATH', '')}"}
     good = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, env=here)
     assert good.returncode == 0, good.stderr

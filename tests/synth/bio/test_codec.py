@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synth import Corpus, UserError
-from synth.bio.codec import by_bytes, split, train_tokenizer
+from synth.bio.codec import byte_codec, split_words, train_tokenizer
 from synth.identity import digest
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
@@ -33,16 +33,16 @@ def test_documents_say_the_same_in_every_spelling(named: str, style: dict) -> No
     items = np.arange(12)
     block = task.render_block(world, items, items, ("t",), "train", labels=True)
     plain = replace(task, codec="word").render_block(world, items, items, ("t",), "train", labels=True)
-    assert task.speller is not None
+    assert task.text_codec is not None
     for i in range(12):
         mine, words = block[i], plain[i]
-        decoded = task.speller.decode(mine.tokens)
+        decoded = task.text_codec.decode(mine.tokens)
         assert np.array_equal(decoded, words.tokens[1:-1])
-        assert task.read(world, mine.tokens) == (i, {a: task.value_ids(world, i, a) for a in range(6)})
-        assert np.array_equal(task.speller.decode(mine.prompt), words.prompt[1:])
+        assert task.parse(world, mine.tokens) == (i, {a: task.value_ids(world, i, a) for a in range(6)})
+        assert np.array_equal(task.text_codec.decode(mine.prompt), words.prompt[1:])
         assert (~mine.loss_mask).sum() == 1 and task.score(world, None, mine.tokens) == {"facts": 1.0}
         for a in range(6):
-            value = task.speller.decode(mine.tokens[mine.labels["attribute"] == a])
+            value = task.text_codec.decode(mine.tokens[mine.labels["attribute"] == a])
             assert tuple(value.tolist()) == task.value_ids(world, i, a)
 
 
@@ -55,7 +55,7 @@ def test_a_prompt_is_spelled_as_in_training(codec: str) -> None:
     for i in range(30):
         example = corpus.documents(i, i + 1)[0]
         ids = example.tokens[1:-1]
-        words = task.kit.vocab.decode(task.speller.decode(ids) if task.speller else ids)
+        words = task.lexicon.vocab.decode(task.text_codec.decode(ids) if task.text_codec else ids)
         text = " ".join(words).replace(" ,", ",").replace(" .", ".").replace(" 's", "'s")
         assert np.array_equal(task.encode(text), ids) and np.array_equal(task.encode(" ".join(words)), ids)
         question = text[: text.index(":") + 1]
@@ -69,8 +69,8 @@ def test_a_prompt_is_spelled_as_in_training(codec: str) -> None:
 
 def test_splitting() -> None:
     words = TINY.vocab()
-    assert split("Wade Adell Orr's company, Reno.", words)[-4:] == ["company", ",", "Reno", "."]
-    assert split("", words) == [] and split(".", words) == ["."]
+    assert split_words("Wade Adell Orr's company, Reno.", words)[-4:] == ["company", ",", "Reno", "."]
+    assert split_words("", words) == [] and split_words(".", words) == ["."]
 
 
 def test_a_learned_codec_is_always_the_same() -> None:
@@ -80,8 +80,8 @@ def test_a_learned_codec_is_always_the_same() -> None:
 
 
 def test_bytes_beyond_ascii() -> None:
-    words = replace(TINY).kit.vocab
-    codec = by_bytes(type(words)((*words.symbols, "Zoë")))
+    words = replace(TINY).lexicon.vocab
+    codec = byte_codec(type(words)((*words.symbols, "Zoë")))
     assert codec.words.decode(codec.decode(codec.encode("Zoë ."))) == ["Zoë", "."]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synth import Corpus, UserError
-from synth.bio.prose import CUTS, load, plan
+from synth.bio.prose import SENTENCE_SPLITS, load_prose_grammar, sample_prose_wording
 from synth.bio.value_lists import FOLDER
 from synth.tasks.bios import BioS
 
@@ -16,8 +16,8 @@ TASK = BioS(people=60, style="prose")
 
 
 def test_at_least_a_million_renderings_a_person() -> None:
-    assert load().renderings > 1e15 and load().cut(2).renderings > 1e6
-    assert len(CUTS) == 24 and all(sum(cut) == 6 for cut in CUTS)
+    assert load_prose_grammar().renderings > 1e15 and load_prose_grammar().truncate(2).renderings > 1e6
+    assert len(SENTENCE_SPLITS) == 24 and all(sum(cut) == 6 for cut in SENTENCE_SPLITS)
     n = 3000
     block = TASK.render_block(TASK.world(0), np.full(n, 7), np.arange(n), ("t",), "train")
     texts = {block[i].tokens.tobytes() for i in range(n)}
@@ -31,10 +31,10 @@ def test_every_form_and_phrase_is_used_and_can_be_read() -> None:
     for start in range(0, n, 256):
         block = corpus.documents(start, start + 256)
         for i in range(256):
-            person, said = TASK.read(corpus.world, block[i].tokens)
+            person, said = TASK.parse(corpus.world, block[i].tokens)
             assert person == block.slices["person"][i]
             assert said == {a: TASK.value_ids(corpus.world, person, a) for a in range(6)}
-        pieces, *_ = plan(TASK.prose, ("t", start), np.arange(256), np.arange(256), False)
+        pieces, *_ = sample_prose_wording(TASK.prose, ("t", start), np.arange(256), np.arange(256), False)
         used |= set(pieces.ravel().tolist())
     assert used == set(range(len(TASK.prose.pieces)))
 
@@ -42,13 +42,13 @@ def test_every_form_and_phrase_is_used_and_can_be_read() -> None:
 def test_no_sentence_can_mean_two_things() -> None:
     corpus = Corpus(TASK, 2)
     block = corpus.documents(0, 256)
-    reader, stop = TASK.kit.reader, corpus.vocab.index["."]
+    reader, stop = TASK.lexicon.parser, corpus.vocab.index["."]
     for i in range(256):
         sentence: list[int] = []
         for token in block[i].tokens[1:-1].tolist():
             sentence.append(token)
             if token == stop:
-                assert len(set(reader.readings(tuple(sentence)))) == 1
+                assert len(set(reader.sentence_parses(tuple(sentence)))) == 1
                 sentence = []
 
 
@@ -66,12 +66,12 @@ def test_sentences_merge_and_change_their_order() -> None:
 
 def test_the_choices_are_counted() -> None:
     """One form and one phrase everywhere leave only the order (720) and the cut (24)."""
-    prose = load()
-    plain = replace(prose, forms=tuple(found[:1] for found in prose.forms)).cut(1)
-    *_, nats = plan(plain, ("t",), np.arange(50), np.arange(50), False)
+    prose = load_prose_grammar()
+    plain = replace(prose, templates=tuple(found[:1] for found in prose.templates)).truncate(1)
+    *_, nats = sample_prose_wording(plain, ("t",), np.arange(50), np.arange(50), False)
     assert nats == pytest.approx(np.full(50, np.log(720 * 24)))
     floors = TASK.floors(TASK.world(0))
-    assert 0.3 < floors["loss"] < 0.8 and floors["bits"] == TASK.facts().bits
+    assert 0.3 < floors["loss"] < 0.8 and floors["bits"] == TASK.information_content().bits
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from synth import cfg, get_task
-from synth.cfg import nltk_format
-from synth.cfg.grammar import FOLDER
+from synth.cfg import formats
+from synth.cfg.bundled import FOLDER
 from synth.errors import UserError
 from synth.tasks.cfg import Cfg
 
@@ -53,9 +53,9 @@ def test_brackets() -> None:
         assert cfg.count_parses(grammar, grammar.encode(text), [0, len(text)]) == parses, text
     tokens, offsets, _ = cfg.sample(grammar, np.random.default_rng(0), 200)
     assert (cfg.count_parses(grammar, tokens, offsets) == 1).all()
-    assert nltk_format.from_nltk(nltk_format.to_nltk(grammar)) == grammar
+    assert formats.from_nltk(formats.to_nltk(grammar)) == grammar
     assert "brackets" not in cfg.NAMES and Cfg("brackets").contents() == {}  # known by name, and none of the papers'
-    assert "cfg3" not in Cfg("brackets").cited() and get_task("brackets") == Cfg("brackets")
+    assert "cfg3" not in Cfg("brackets").citation() and get_task("brackets") == Cfg("brackets")
 
 
 @pytest.mark.parametrize("name", ["cfg3b", "cfg3e1", "cfg3k"])
@@ -63,8 +63,8 @@ def test_own_reader_agrees_with_nltk(name: str) -> None:
     from nltk import CFG
 
     text = (FOLDER / f"{name}.cfg").read_text()
-    assert nltk_format.from_nltk(CFG.fromstring(text), keep_unreachable=True) == cfg.load(name)
-    assert nltk_format.from_nltk(nltk_format.to_nltk(cfg.load(name)), keep_unreachable=True) == cfg.load(name)
+    assert formats.from_nltk(CFG.fromstring(text), keep_unreachable=True) == cfg.load(name)
+    assert formats.from_nltk(formats.to_nltk(cfg.load(name)), keep_unreachable=True) == cfg.load(name)
 
 
 def test_notation_as_nltk_reads_it() -> None:
@@ -81,8 +81,8 @@ def test_notation_as_nltk_reads_it() -> None:
     grammar = cfg.Grammar.from_text(text)
     assert grammar.levels == (("S",), ("A", "B"), ("a", "b", "it"))
     assert grammar.weights == {"S": (0.5, 0.5), "A": (0.25, 0.75), "B": (1.0,)}
-    assert cfg.Grammar.from_nltk(PCFG.fromstring(text)) == grammar
-    assert cfg.Grammar.from_nltk(grammar.to_nltk()) == cfg.Grammar.from_text(grammar.to_text()) == grammar
+    assert cfg.from_nltk(PCFG.fromstring(text)) == grammar
+    assert cfg.from_nltk(cfg.to_nltk(grammar)) == cfg.Grammar.from_text(grammar.to_text()) == grammar
 
 
 def test_weights_survive_text_to_the_last_bit() -> None:
@@ -106,7 +106,7 @@ def test_rooted_at_keeps_what_is_reached() -> None:
     middle = cfg.load("cfg3f", "16")
     assert middle.depth == 5 and middle.rules["16"] == cfg.load("cfg3f").rules["16"]
     assert cfg.load("cfg3f", "22") is not None and cfg.load("cfg3f", "22") == cfg.load("cfg3f")
-    assert len(cfg.load("cfg3e1").rooted_at("160").levels[4]) == 72  # nine of its 81 are never reached
+    assert len(cfg.load("cfg3e1").with_root("160").levels[4]) == 72  # nine of its 81 are never reached
 
 
 def release_json(grammar: cfg.Grammar) -> dict:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth import cfg
-from synth.cfg import nltk_format
+from synth.cfg import formats
 from synth.cfg.oracles import naive
 from synth.errors import UserError
 
@@ -42,7 +42,7 @@ def test_worked_example_of_the_page() -> None:
     assert cfg.count_parses(grammar, *batch).tolist() == [1, 2, 1, 0, 0, 0]
     assert cfg.is_member(grammar, *batch).tolist() == [True, True, True, False, False, False]
     assert np.exp(cfg.log_probability(grammar, *batch)) == pytest.approx([1 / 4, 1 / 2, 1 / 4, 0, 0, 0])
-    assert cfg.edits(grammar, *batch).tolist() == [0, 0, 0, 1, -1, -1]
+    assert cfg.hamming_distance(grammar, *batch).tolist() == [0, 0, 0, 1, -1, -1]
     assert cfg.derivation_entropy(grammar) == pytest.approx(2)
     bits, error = cfg.sentence_entropy(grammar, 4000, 0)
     assert abs(bits - 1.5) < 4 * error < 0.1
@@ -50,7 +50,7 @@ def test_worked_example_of_the_page() -> None:
     rows = [[1, 0, 0], [1 / 4, 3 / 4, 0], [2 / 3, 1 / 3, 0], [0, 0, 1]]
     assert cfg.next_token(grammar, aba, [0, 3]) == pytest.approx(np.array(rows))
     assert cfg.derive(grammar, aba) == ("S", ("A", "a"), ("B", "b", "a"))
-    assert str(nltk_format.to_tree(cfg.derive(grammar, aba))) == "(S (A a) (B b a))"
+    assert str(formats.to_tree(cfg.derive(grammar, aba))) == "(S (A a) (B b a))"
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,7 +69,9 @@ def test_fast_oracles_agree_with_plain_ones(seed: int, data) -> None:
     ]
     expected = [naive.probability(grammar, np.array(s, int)) for s in sentences]
     assert np.allclose(np.exp(cfg.log_probability(grammar, *batch)), expected, rtol=1e-9, atol=0)
-    assert cfg.edits(grammar, *batch).tolist() == [naive.edits(grammar, np.array(s, int)) for s in sentences]
+    assert cfg.hamming_distance(grammar, *batch).tolist() == [
+        naive.hamming_distance(grammar, np.array(s, int)) for s in sentences
+    ]
     rows = np.concatenate([naive.next_token(grammar, np.array(s, int)) for s in sentences])
     assert np.allclose(cfg.next_token(grammar, *batch), rows, rtol=1e-9, atol=1e-12)
 
@@ -82,7 +84,7 @@ def test_agreement_with_nltk(seed: int) -> None:
     grammar = small_grammar(seed)
     language = sorted(naive.language(grammar), key=lambda s: (len(s), s))
     sentence = language[seed % min(len(language), 30)]
-    trees = list(ChartParser(nltk_format.to_nltk(grammar, probabilities=False)).parse(grammar.decode(sentence)))
+    trees = list(ChartParser(formats.to_nltk(grammar, probabilities=False)).parse(grammar.decode(sentence)))
     weight = {
         (symbol, rhs): w
         for symbol in grammar.rules
@@ -92,7 +94,7 @@ def test_agreement_with_nltk(seed: int) -> None:
     batch = ragged([sentence])
     assert cfg.count_parses(grammar, *batch)[0] == len(trees) > 0
     assert np.exp(cfg.log_probability(grammar, *batch)[0]) == pytest.approx(sum(chances), rel=1e-9)
-    assert nltk_format.to_tree(cfg.derive(grammar, np.array(sentence))) in trees
+    assert formats.to_tree(cfg.derive(grammar, np.array(sentence))) in trees
 
 
 @pytest.mark.parametrize("name", cfg.BUNDLED)
@@ -121,7 +123,7 @@ def test_rows_are_distributions_and_chain_to_the_probability(name: str) -> None:
         nexts = np.append(tokens[a:b], len(grammar.terminals))
         chain = np.log(rows[a + i : b + i + 1][np.arange(len(nexts)), nexts]).sum()
         assert chain == pytest.approx(logs[i], rel=1e-9)
-    assert (cfg.edits(grammar, tokens[: offsets[3]], offsets[:4]) == 0).all()
+    assert (cfg.hamming_distance(grammar, tokens[: offsets[3]], offsets[:4]) == 0).all()
 
 
 def test_rows_after_an_impossible_prefix_are_zero() -> None:
@@ -180,7 +182,7 @@ def test_long_right_hand_sides_stay_polynomial() -> None:
     grammar = cfg.Grammar.from_text("S -> " + "A " * 40 + "\nA -> 'a' | 'a' 'a'")
     batch = np.zeros(60, np.int32), [0, 60]
     assert cfg.count_parses(grammar, *batch)[0] == math.comb(40, 20)
-    assert cfg.edits(grammar, *batch)[0] == 0 and len(cfg.derive(grammar, batch[0])) == 41
+    assert cfg.hamming_distance(grammar, *batch)[0] == 0 and len(cfg.derive(grammar, batch[0])) == 41
 
 
 def test_least_edits_are_reached() -> None:
@@ -190,7 +192,7 @@ def test_least_edits_are_reached() -> None:
     changed = tokens.copy()
     for k, a in enumerate(offsets[:-1]):
         changed[a + 10 : a + 10 + k] = (changed[a + 10 : a + 10 + k] + 1) % 3
-    found = cfg.edits(grammar, changed, offsets)
+    found = cfg.hamming_distance(grammar, changed, offsets)
     members = cfg.is_member(grammar, changed, offsets)
     assert (found <= np.arange(6)).all() and np.array_equal(found == 0, members) and found[0] == 0 < found[1]
 
@@ -210,7 +212,9 @@ def test_entropy_honours_weights() -> None:
     assert cfg.sentence_entropy(grammar, 50, 1) == pytest.approx((cfg.derivation_entropy(grammar), 0), abs=1e-12)
 
 
-@pytest.mark.parametrize("oracle", [cfg.count_parses, cfg.is_member, cfg.log_probability, cfg.next_token, cfg.edits])
+@pytest.mark.parametrize(
+    "oracle", [cfg.count_parses, cfg.is_member, cfg.log_probability, cfg.next_token, cfg.hamming_distance]
+)
 def test_foreign_tokens_and_broken_batches(oracle) -> None:
     grammar = cfg.load("cfg3b", "16")
     for tokens, offsets, message in [

@@ -16,7 +16,7 @@ LEVELS = range(2, GRAMMAR.depth + 1)
 CYCLE = (1, 2, 0)
 
 
-def both(faults: cfg.Faults, n: int, seed: int = 0):
+def both(faults: cfg.Perturbation, n: int, seed: int = 0):
     """The same sentences clean and with faults."""
     clean = cfg.sample(GRAMMAR, np.random.default_rng(seed), n, labels=True)
     return clean, cfg.sample_perturbed(GRAMMAR, np.random.default_rng(seed), n, faults, labels=True)
@@ -35,37 +35,37 @@ def likely(hits: int, n: int, share: float) -> bool:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("calm", [{"strength": 0.0}, {"strength": 1.0, "share": 0.0}])
 def test_without_faults_sentences_are_clean(level: int, calm: dict) -> None:
-    assert same(*both(cfg.Faults(level, **calm), 200))
-    assert same(*both(cfg.Faults(level, **calm, images=CYCLE), 200))
+    assert same(*both(cfg.Perturbation(level, **calm), 200))
+    assert same(*both(cfg.Perturbation(level, **calm, images=CYCLE), 200))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_identity_changes_nothing(level: int) -> None:
-    clean, perturbed = both(cfg.Faults(level, 0.5, images=(0, 1, 2)), 200)
+    clean, perturbed = both(cfg.Perturbation(level, 0.5, images=(0, 1, 2)), 200)
     assert same(clean, perturbed) and perturbed[3].all()
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("images", [(), CYCLE])
 def test_agrees_with_plain_python(level: int, images: tuple[int, ...]) -> None:
-    faults, n, source = cfg.Faults(level, 0.3, 0.6, images), 30, np.random.default_rng(4)
+    faults, n, source = cfg.Perturbation(level, 0.3, 0.6, images), 30, np.random.default_rng(4)
     tokens, offsets, _, chosen = cfg.sample_perturbed(GRAMMAR, np.random.default_rng(4), n, faults)
     key, other = (source.integers(0, 2**64, 2, np.uint64) for _ in range(2))
     noise = Noise(other, chosen, level - 1, 0.3, np.array(images, np.int32))
     for i in range(n):
-        assert tokens[offsets[i] : offsets[i + 1]].tolist() == naive.sentence(GRAMMAR, key, i, noise)
+        assert tokens[offsets[i] : offsets[i + 1]].tolist() == naive.sample_sentence(GRAMMAR, key, i, noise)
     assert 0 < chosen.sum() < n
 
 
 def test_as_many_sentences_are_chosen_as_asked() -> None:
-    clean, (tokens, offsets, _, chosen) = both(cfg.Faults(GRAMMAR.depth, 0.15, 0.3), 4000)
+    clean, (tokens, offsets, _, chosen) = both(cfg.Perturbation(GRAMMAR.depth, 0.15, 0.3), 4000)
     assert likely(chosen.sum(), 4000, 0.3)
     changed = np.add.reduceat(tokens != clean[0], offsets[:-1]) > 0
     assert not (changed & ~chosen).any() and changed[chosen].mean() > 0.95
 
 
 def test_terminals_are_replaced_as_often_as_asked() -> None:
-    clean, (tokens, _, _, _) = both(cfg.Faults(GRAMMAR.depth, 0.15), 2000)
+    clean, (tokens, _, _, _) = both(cfg.Perturbation(GRAMMAR.depth, 0.15), 2000)
     changed = tokens != clean[0]
     assert likely(changed.sum(), len(tokens), 0.15 * 2 / 3)  # one of three terminals replaces itself
     into = np.bincount(tokens[changed & (clean[0] == 0)], minlength=3)
@@ -75,7 +75,7 @@ def test_terminals_are_replaced_as_often_as_asked() -> None:
 @pytest.mark.parametrize(("images", "share"), [((), 0.1 * 2 / 3), (CYCLE, 0.1)])
 def test_nonterminals_are_replaced_as_often_as_asked(images: tuple[int, ...], share: float) -> None:
     """On level 2 a sentence keeps its number of symbols, so that both trees can be laid side by side."""
-    clean, perturbed = both(cfg.Faults(2, 0.1, images=images), 3000)
+    clean, perturbed = both(cfg.Perturbation(2, 0.1, images=images), 3000)
     before, after = symbols(clean, 1), symbols(perturbed, 1)
     changed = before != after
     assert likely(changed.sum(), len(before), share)
@@ -94,7 +94,7 @@ def symbols(sampled, column: int) -> np.ndarray:
 @pytest.mark.parametrize("level", LEVELS)
 def test_below_a_fault_the_rules_are_kept(level: int) -> None:
     """Of the tree as it grew, only children on the faulty level may break the rule above them."""
-    _, (tokens, offsets, truth, _) = both(cfg.Faults(level, 1.0, images=CYCLE), 50)
+    _, (tokens, offsets, truth, _) = both(cfg.Perturbation(level, 1.0, images=CYCLE), 50)
     assert cfg.is_member(GRAMMAR, tokens, offsets).mean() < 0.5  # 14 for 13 behind 13 for 15 may spell 15 13
     for column in range(level - 1, GRAMMAR.depth - 1):
         for symbol in range(3):
@@ -113,7 +113,7 @@ def families(truth, offsets, column: int, symbol: int):
 
 
 def test_a_shorter_call_is_a_prefix() -> None:
-    faults = cfg.Faults(3, 0.4, 0.5)
+    faults = cfg.Perturbation(3, 0.4, 0.5)
     few, many = (cfg.sample_perturbed(GRAMMAR, np.random.default_rng(1), n, faults) for n in (7, 30))
     assert np.array_equal(few[0], many[0][: len(few[0])]) and np.array_equal(few[3], many[3][:7])
 
@@ -155,11 +155,11 @@ def test_bad_settings(settings: dict, mend: str) -> None:
 def test_bad_faults() -> None:
     lonely = cfg.Grammar.from_text("S -> A A\nA -> 'a' 'b' | 'b'")
     for grammar, faults, mend in [
-        (GRAMMAR, cfg.Faults(1, 0.1), "choose one of 2 to 5"),
-        (GRAMMAR, cfg.Faults(6, 0.1), "choose one of 2 to 5"),
-        (lonely, cfg.Faults(2, 0.1), "single symbol"),
-        (GRAMMAR, cfg.Faults(2, 0.1, images=(0, 3, 1)), "0 to 2, for each"),
-        (GRAMMAR, cfg.Faults(2, 0.1, images=(0,)), "3 symbols"),
+        (GRAMMAR, cfg.Perturbation(1, 0.1), "choose one of 2 to 5"),
+        (GRAMMAR, cfg.Perturbation(6, 0.1), "choose one of 2 to 5"),
+        (lonely, cfg.Perturbation(2, 0.1), "single symbol"),
+        (GRAMMAR, cfg.Perturbation(2, 0.1, images=(0, 3, 1)), "0 to 2, for each"),
+        (GRAMMAR, cfg.Perturbation(2, 0.1, images=(0,)), "3 symbols"),
     ]:
         with pytest.raises(UserError, match=mend):
             cfg.sample_perturbed(grammar, np.random.default_rng(0), 3, faults)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from synth import cfg
-from synth.cfg.sampling import draw
+from synth.cfg.sampling import sample_with_log_probability
 
 # SHA-256 of tokens and offsets of 20 sentences under default_rng(0): the bytes that published runs rest on.
 GOLDEN = {
@@ -127,7 +127,7 @@ def test_labels_by_hand() -> None:
 
 
 def test_derivation_probability_of_unambiguous_sentences() -> None:
-    tokens, offsets, _, derivation = draw(cfg.load("cfg3e2"), np.random.default_rng(1), 20)
+    tokens, offsets, _, derivation = sample_with_log_probability(cfg.load("cfg3e2"), np.random.default_rng(1), 20)
     assert np.allclose(cfg.log_probability(cfg.load("cfg3e2"), tokens, offsets), derivation, rtol=1e-12)
 
 

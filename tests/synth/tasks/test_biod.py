@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth import Corpus, UserError
-from synth.bio.world import NAME, VALUE, distinct
+from synth.bio.world import NAME_PART, VALUE_PART, sample_distinct_rows
 from synth.identity import digest
-from synth.random.rng import below, words
+from synth.random.rng import bounded_integers, random_uint64
 from synth.tasks.biod import BioD
 
 SMALL = BioD(people=9, kinds=3, chunks=2, set_size=5, length=2, alphabet=4, name_length=2, name_alphabet=4)
@@ -45,9 +45,9 @@ def test_the_definition(task: BioD, seed: int) -> None:
     assert all(len({tuple(s) for s in strings.tolist()}) == task.set_size for strings in world.strings)
     items = np.arange(task.people)
     block = task.render_block(world, items, items % 3, ("t",), "train", labels=True)
-    assert (block.lengths == task.size).all()
+    assert (block.lengths == task.document_length).all()
     for i in range(min(task.people, 5)):
-        person, said = task.read(world, block[i].tokens)
+        person, said = task.parse(world, block[i].tokens)
         assert person == i and len(said) == task.kinds
         for k, value in said.items():
             assert value == tuple(world.strings[k, world.values[i, k]].ravel().tolist())
@@ -61,8 +61,8 @@ def test_labels_say_where_names_values_and_first_chunks_are(task: BioD) -> None:
     for i in range(min(task.people, 5)):
         example = block[i]
         part, attribute, chunk = (example.labels[name] for name in ("part", "attribute", "chunk"))
-        assert np.array_equal(example.tokens[part == NAME] - 1, world.names[i])
-        assert np.array_equal(part == VALUE, attribute >= 0) and np.array_equal(part == VALUE, chunk >= 0)
+        assert np.array_equal(example.tokens[part == NAME_PART] - 1, world.names[i])
+        assert np.array_equal(part == VALUE_PART, attribute >= 0) and np.array_equal(part == VALUE_PART, chunk >= 0)
         for k in range(task.kinds):
             for c in range(task.chunks):
                 inside = example.tokens[(attribute == k) & (chunk == c)] - 1
@@ -71,7 +71,7 @@ def test_labels_say_where_names_values_and_first_chunks_are(task: BioD) -> None:
 
 def test_bits_by_hand() -> None:
     """N=9, N0=16, K=3, C=2, D=5, T^L=16, worked out from Part 3.3's formula."""
-    facts = SMALL.facts()
+    facts = SMALL.information_content()
     assert facts.name_bits == pytest.approx(9 * log2(16 / 9), rel=1e-12)
     assert facts.value_bits == pytest.approx(9 * 3 * 2 * log2(5), rel=1e-12)
     assert facts.diversity_bits == pytest.approx(3 * 5 * log2(16 / 5), rel=1e-12)
@@ -87,10 +87,10 @@ def test_larger_worlds_keep_their_people() -> None:
 @pytest.mark.parametrize("bounds", [(3, 4), (400, 400, 1000), (9,) * 30])
 def test_distinct_draws(bounds: tuple[int, ...]) -> None:
     n = min(9000, int(np.prod(bounds, dtype=float)))
-    rows = distinct(("t",), bounds, n)
+    rows = sample_distinct_rows(("t",), bounds, n)
     assert len({tuple(row) for row in rows.tolist()}) == n and (rows < bounds).all() and (rows >= 0).all()
-    assert np.array_equal(distinct(("t",), bounds, n // 3), rows[: n // 3])
-    assert not np.array_equal(distinct(("u",), bounds, n), rows)
+    assert np.array_equal(sample_distinct_rows(("t",), bounds, n // 3), rows[: n // 3])
+    assert not np.array_equal(sample_distinct_rows(("u",), bounds, n), rows)
 
 
 def test_an_exposure_has_its_own_order_and_no_other_part_of_the_stream_matters() -> None:
@@ -105,10 +105,10 @@ def test_an_exposure_has_its_own_order_and_no_other_part_of_the_stream_matters()
 
 
 def test_words_are_uniform_and_do_not_depend_on_their_number() -> None:
-    drawn = words(("t",), np.arange(4000), np.arange(4000) % 7, 5)
-    assert np.array_equal(words(("t",), np.arange(4000)[10:], (np.arange(4000) % 7)[10:], 3), drawn[10:, :3])
+    drawn = random_uint64(("t",), np.arange(4000), np.arange(4000) % 7, 5)
+    assert np.array_equal(random_uint64(("t",), np.arange(4000)[10:], (np.arange(4000) % 7)[10:], 3), drawn[10:, :3])
     assert len(np.unique(drawn)) == drawn.size
-    counts = np.bincount(below(drawn, 10).ravel(), minlength=10)
+    counts = np.bincount(bounded_integers(drawn, 10).ravel(), minlength=10)
     assert counts.sum() == 20_000 and ((counts - 2000) ** 2 / 2000).sum() < 28  # chi-square, 9 degrees, p = 0.001
 
 

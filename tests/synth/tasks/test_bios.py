@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth import Corpus, UserError
-from synth.bio.tables import HE, SHE
-from synth.bio.value_lists import ATTRIBUTES, FOLDER, load
-from synth.bio.world import NAME, VALUE
+from synth.bio.tables import FEMALE_PRONOUNS, MALE_PRONOUNS
+from synth.bio.value_lists import ATTRIBUTES, FOLDER, load_value_lists
+from synth.bio.world import NAME_PART, VALUE_PART
 from synth.identity import digest
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
@@ -35,16 +35,18 @@ def text(task: BioS, document: np.ndarray) -> str:
 
 def test_the_papers_bits() -> None:
     """log2 S0 = 47.59 and N0 = 1.6e8, so 59.2 bits a person at N = 50K (Part 3.3, section 3)."""
-    facts = BioS(people=50_000).facts()
+    facts = BioS(people=50_000).information_content()
     assert facts.value_bits / 50_000 == pytest.approx(47.59, abs=5e-3)
     assert 2**facts.log2_names == pytest.approx(1.6e8)
     assert facts.bits / 50_000 == pytest.approx(59.2, abs=0.05)
     assert facts.diversity_bits == 0 and "employer city" not in facts.log2_values
-    assert BioS(people=50_000, fullname=True).facts().value_bits == pytest.approx(facts.value_bits - 50_000)
+    assert BioS(people=50_000, fullname=True).information_content().value_bits == pytest.approx(
+        facts.value_bits - 50_000
+    )
 
 
 def test_the_papers_lists() -> None:
-    pools = load()
+    pools = load_value_lists()
     sizes = [len(getattr(pools, name)) for name in ("first", "middle", "last", "cities", "universities", "majors")]
     assert sizes == [400, 400, 1000, 200, 300, 100] and len(pools.employers) == 263
     assert pools.employer_cities.count("New York, NY") == 36 and len(set(pools.employer_cities)) == 133
@@ -62,15 +64,15 @@ def test_facts_and_spans_are_recovered_from_every_variant(variant: dict, style: 
     for i in range(n):
         example = block[i]
         truth = {a: task.value_ids(world, i, a) for a in range(6)}
-        assert task.read(world, example.tokens) == (i, truth)
+        assert task.parse(world, example.tokens) == (i, truth)
         part, attribute = example.labels["part"], example.labels["attribute"]
         for a, ids in truth.items():
             assert tuple(example.tokens[attribute == a].tolist()) == ids
-        names = [ids[number] for ids, number in zip(task.kit.names, world.names[i], strict=True)]
-        assert example.tokens[part == NAME].tolist() == names
+        names = [ids[number] for ids, number in zip(task.lexicon.names, world.names[i], strict=True)]
+        assert example.tokens[part == NAME_PART].tolist() == names
         assert (attribute == 6).sum() == (0 if task.fullname else 1)
-        assert np.array_equal(part == VALUE, attribute >= 0)
-        before = 0 if task.reverse else int(np.argmax(part == VALUE))
+        assert np.array_equal(part == VALUE_PART, attribute >= 0)
+        before = 0 if task.reverse else int(np.argmax(part == VALUE_PART))
         assert task.reverse or example.prompt_length <= before, "the name comes before every value"
 
 
@@ -91,7 +93,7 @@ def test_larger_worlds_keep_their_people() -> None:
 
 
 def full_name(task: BioS, person: int) -> str:
-    ids = [ids[k] for ids, k in zip(task.kit.names, task.world(0).names[person], strict=True)]
+    ids = [ids[k] for ids, k in zip(task.lexicon.names, task.world(0).names[person], strict=True)]
     return " ".join(task.vocab().decode(ids))
 
 
@@ -113,7 +115,12 @@ def test_wordings_take_turns() -> None:
     assert len(set(single)) == 1 and len(set(multi)) == 3 and multi[:3] == multi[3:] and len(set(fresh)) == 6
     shuffled = documents(replace(task, wordings=1, permute=4), range(8), 4)
     assert shuffled[:4] == shuffled[4:] and len(set(shuffled)) > 1
-    said = {*HE, *SHE, "'s", *full_name(task, 4).split()}  # who is named and who is he depends on the order
+    said = {
+        *MALE_PRONOUNS,
+        *FEMALE_PRONOUNS,
+        "'s",
+        *full_name(task, 4).split(),
+    }  # who is named and who is he depends on the order
     assert len({tuple(sorted(word for word in entry.split() if word not in said)) for entry in shuffled}) == 1
 
 
@@ -135,13 +142,13 @@ def test_where_the_name_stands() -> None:
 def test_exposures_are_exact(people: int, window: int, cuts: list[int]) -> None:
     """What a batch counts is who was trained on to the last token, whatever the window and the batch size."""
     task = replace(TINY, people=people)
-    corpus = Corpus(task, 0, window=window)
+    corpus = Corpus(task, 0, seq_len=window)
     cursor, counted, ends = corpus.start(), [], 0
     for rows in cuts:
         batch, cursor = corpus.batch(cursor, rows)
-        counted += batch.items.tolist()
+        counted += batch.item_ids.tolist()
         ends += int((batch.targets == corpus.vocab.eos).sum())
-    assert counted == corpus.items_of(0, ends).tolist()
+    assert counted == corpus.item_ids(0, ends).tolist()
 
 
 def test_the_vocabulary_shrinks_with_the_lists() -> None:
@@ -155,7 +162,7 @@ def test_questions(half: str) -> None:
     task = BioQuestions(people=11, half=half)
     corpus, bios = Corpus(task, 2), BioS(people=11, questions=4)
     assert bios.vocab() == task.vocab() and np.array_equal(bios.world(2).values, corpus.world.values)
-    people, about = task.who_and_what(np.arange(corpus.items or 0))
+    people, about = task.split_items(np.arange(corpus.num_items or 0))
     asked = {"all": range(11), "first": range(5), "second": range(5, 11)}[half]
     assert set(people.tolist()) == set(asked) and len(people) == 6 * len(asked)
     seen = set()

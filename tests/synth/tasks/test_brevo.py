@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth import Corpus, UserError, get_task
-from synth.commands.summary import show_example
+from synth.commands.summary import format_example
 from synth.identity import digest
-from synth.random.dependency_graph import ANSWERS, DEPTH, EDGES, Drawn
+from synth.random.dependency_graph import ANSWER_LENGTH, DEPTH, NUM_EDGES, GraphBatch
 from synth.random.rng import rng
 from synth.tasks.brevo import Brevo, Question, Word
 
@@ -20,8 +20,8 @@ SMALL, SPELT = Brevo(nodes=10), Brevo(nodes=9, alphabet=3, shortest=1, longest=3
 N = 4000
 
 
-def drawn(task: Brevo, n: int = N, seed: int = 0) -> Drawn:
-    return task._draw(rng("test", seed), n)
+def drawn(task: Brevo, n: int = N, seed: int = 0) -> GraphBatch:
+    return task._sample_graphs(rng("test", seed), n)
 
 
 def naive(task: Brevo, draw: np.random.Generator) -> tuple[int, int, int, int]:
@@ -50,7 +50,7 @@ def naive(task: Brevo, draw: np.random.Generator) -> tuple[int, int, int, int]:
 def test_the_sampler_draws_as_the_naive_one() -> None:
     draw = rng("naive")
     slow = np.array([naive(SMALL, draw) for _ in range(N)])
-    fast = drawn(SMALL).counts[:, [EDGES, ANSWERS, DEPTH, 4]]
+    fast = drawn(SMALL).counts[:, [NUM_EDGES, ANSWER_LENGTH, DEPTH, 4]]
     for column in range(4):
         for value in range(1, 13):  # the whole distribution, not only its mean
             a, b = (slow[:, column] == value).mean(), (fast[:, column] == value).mean()
@@ -68,9 +68,11 @@ def test_statistics_of_the_papers_sizes(name: str, edges: float, answers: float,
     task = get_task(name).hardest()
     counts, last = drawn(task).counts, drawn(replace(task, last=True)).counts
     error = counts.std(axis=0) / np.sqrt(N)
-    assert counts[:, EDGES].mean() == pytest.approx(edges, abs=0.8 + 4 * error[EDGES])  # the sheet rounds to whole ones
-    assert counts[:, ANSWERS].mean() == pytest.approx(answers, abs=0.8 + 4 * error[ANSWERS])
-    assert last[:, ANSWERS].mean() == pytest.approx(answers_last, abs=0.8 + 4 * error[ANSWERS])
+    assert counts[:, NUM_EDGES].mean() == pytest.approx(
+        edges, abs=0.8 + 4 * error[NUM_EDGES]
+    )  # the sheet rounds to whole ones
+    assert counts[:, ANSWER_LENGTH].mean() == pytest.approx(answers, abs=0.8 + 4 * error[ANSWER_LENGTH])
+    assert last[:, ANSWER_LENGTH].mean() == pytest.approx(answers_last, abs=0.8 + 4 * error[ANSWER_LENGTH])
 
 
 def test_depths_of_the_papers_largest_size() -> None:
@@ -82,18 +84,21 @@ def test_depths_of_the_papers_largest_size() -> None:
 def test_documents_say_what_they_should() -> None:
     for task in (SMALL, SPELT):
         block, vocab = task.sample_block(None, rng("documents"), "train", 300, labels=True), task.vocab()
-        counts = task._draw(rng("documents"), 300).counts
+        counts = task._sample_graphs(rng("documents"), 300).counts
         for i in range(len(block)):
             example = block[i]
-            question = task.read(example.prompt)
-            words = task.words(example.tokens[1:][example.tokens[1:] < task.query])
+            question = task.parse(example.prompt)
+            words = task.split_names(example.tokens[1:][example.tokens[1:] < task.query])
             assert question is not None and words is not None
             degrees = [len(parents) for parents in question.parents.values()]
             children = [sum(node in parents for parents in question.parents.values()) for node in question.nodes]
-            assert max(degrees + children) <= 4 and sum(degrees) == counts[i, EDGES]
-            assert len(question.needed) == counts[i, ANSWERS] and len(question.nodes) <= example.slices["nodes"]
+            assert max(degrees + children) <= 4 and sum(degrees) == counts[i, NUM_EDGES]
+            assert (
+                len(question.dependencies) == counts[i, ANSWER_LENGTH]
+                and len(question.nodes) <= example.slices["nodes"]
+            )
             answer, first = words[2 * sum(degrees) + 1 :], example.prompt_length
-            assert answer[-1] == question.asked and example.tokens[first - 1] == task.query + 1
+            assert answer[-1] == question.queried and example.tokens[first - 1] == task.query + 1
             assert example.tokens[-1] == vocab.eos and np.flatnonzero(example.loss_mask)[0] == first - 1
             assert example.loss_mask[first:].all() and not example.loss_mask[: first - 1].any()
             assert (example.labels["answer"] == np.where(np.arange(len(example.tokens)) < first, -1, 0)).all()
@@ -104,7 +109,7 @@ def test_documents_say_what_they_should() -> None:
 def another_order(question: Question, draw: np.random.Generator) -> list[Word]:
     """A random valid order, from the leaves up."""
     order: list[Word] = []
-    while left := question.needed - set(order):
+    while left := question.dependencies - set(order):
         free = sorted(node for node in left if question.parents.get(node, set()) <= set(order))
         order.append(free[draw.integers(len(free))])
     return order
@@ -122,7 +127,7 @@ def corrupted(task: Brevo, question: Question, order: list[Word], eos: int, draw
     parent = sorted(question.parents[late])[0]
     swapped = [{late: parent, parent: late}.get(word, word) for word in order]
     stranger = next(w for w in another_names(task, draw) if w not in question.nodes)
-    needless = sorted(question.nodes - question.needed)
+    needless = sorted(question.nodes - question.dependencies)
     found = {
         "repeated": flat([*order[:to], order[at], *order[to:]], eos),
         "missing": flat(order[:at] + order[at + 1 :], eos),
@@ -137,7 +142,7 @@ def corrupted(task: Brevo, question: Question, order: list[Word], eos: int, draw
     }
     if needless:
         found["needless"] = flat([*order[:to], needless[draw.integers(len(needless))], *order[to:]], eos)
-    if task.inner:
+    if task.num_inner_ids:
         found["cut short"] = flat([*order, (1,)], eos)
         found["cut at the end"] = flat(order)[:-1]
     return found
@@ -146,8 +151,8 @@ def corrupted(task: Brevo, question: Question, order: list[Word], eos: int, draw
 def another_names(task: Brevo, draw: np.random.Generator):
     while True:
         sizes = draw.integers(task.shortest, task.longest + 1)
-        word = draw.integers(1, task.letters + 1, sizes)
-        word[-1] += task.inner
+        word = draw.integers(1, task.alphabet_size + 1, sizes)
+        word[-1] += task.num_inner_ids
         yield tuple(word.tolist())
 
 
@@ -159,7 +164,7 @@ def test_valid_orders_are_accepted_and_all_others_refused(seed: int, task: Brevo
     block = task.sample_block(None, rng("property", seed), "test", 50)
     for i in range(len(block)):
         example = block[i]
-        question = task.read(example.prompt)
+        question = task.parse(example.prompt)
         assert question is not None
         order = another_order(question, draw)
         for right in (example.tokens[example.prompt_length :], flat(order, eos), flat(order)):
@@ -173,13 +178,13 @@ def test_the_verifier_accepts_exactly_the_orders_that_exist() -> None:
     task = Brevo(nodes=5)
     block = task.sample_block(None, rng("few"), "test", 60)
     for i in range(len(block)):
-        question = task.read(block[i].prompt)
+        question = task.parse(block[i].prompt)
         assert question is not None
         for size in range(6):
             for order in permutations(range(1, 6), size):
                 words = [(node,) for node in order]
                 place = {word: at for at, word in enumerate(words)}
-                valid = set(words) == question.needed and all(
+                valid = set(words) == question.dependencies and all(
                     place[parent] < place[word] for word in words for parent in question.parents.get(word, ())
                 )
                 assert task.score(None, block[i], np.array(order, np.int32))["correct"] == valid
@@ -213,10 +218,10 @@ def order_entropy(question: Question) -> float:
     known: dict[frozenset[Word], float] = {}
 
     def rest(popped: frozenset[Word]) -> float:
-        if popped == question.needed:
+        if popped == question.dependencies:
             return 0.0
         if popped not in known:
-            left = question.needed - popped
+            left = question.dependencies - popped
             held = set[Word]().union(*(question.parents.get(word, set()) for word in left))
             free = left - held
             known[popped] = log(len(free)) + sum(rest(popped | {word}) for word in free) / len(free)
@@ -228,8 +233,8 @@ def order_entropy(question: Question) -> float:
 def test_the_loss_floor_is_the_entropy_of_the_order() -> None:
     task = Brevo(nodes=10, least=10)
     block, found = task.sample_block(None, rng("test", 0), "train", 1000), drawn(task, 1000)
-    exact = np.array([order_entropy(task.read(block[i].prompt)) for i in range(len(block))])  # type: ignore[arg-type]
-    gap = found.surprise - exact
+    exact = np.array([order_entropy(task.parse(block[i].prompt)) for i in range(len(block))])  # type: ignore[arg-type]
+    gap = found.surprisal - exact
     assert abs(gap.mean()) < 4 * gap.std() / np.sqrt(len(gap)) and gap.std() > 0.1
     trained = block.loss_mask.sum() / len(block)
     floors = task.floors(None)
@@ -253,7 +258,7 @@ def test_the_error_of_the_loss_floor() -> None:
     means = []
     for seed in range(60):
         found = drawn(task, 1000, seed)
-        means.append(found.surprise.sum() / (np.diff(found.offsets) - found.prompts + 1).sum())
+        means.append(found.surprisal.sum() / (np.diff(found.offsets) - found.prompt_lengths + 1).sum())
     assert np.std(means) == pytest.approx(error, rel=0.35)
     assert abs(np.mean(means) - floors["loss"]) < 4 * floors["loss_error"]
 
@@ -270,7 +275,7 @@ def test_names_fill_small_alphabets() -> None:
     """All six words of one or two of two letters, without hanging."""
     task = Brevo(nodes=6, least=6, alphabet=2, shortest=1, longest=2)
     example = task.sample(None, rng(0), "train")
-    question = task.read(example.prompt)
+    question = task.parse(example.prompt)
     assert question is not None and task.score(None, example, flat(another_order(question, rng(1))))["correct"]
 
 
@@ -289,7 +294,7 @@ def test_bad_fields_are_refused_in_one_line(fields: dict) -> None:
 
 def test_a_long_document_is_shown_by_both_its_ends() -> None:
     example = get_task("brevo1-70").hardest().sample(None, rng(0), "train")
-    tokens, marks = show_example(get_task("brevo1-70"), example).splitlines()
+    tokens, marks = format_example(get_task("brevo1-70"), example).splitlines()
     assert tokens.startswith("<bos> ") and f" ... {len(example.tokens) - 64} more ... " in tokens
     assert tokens.split()[-1] == "<eos>" and marks.rstrip().endswith("^") and len(tokens) == len(marks)
 

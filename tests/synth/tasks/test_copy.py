@@ -25,7 +25,7 @@ def test_copies_are_accepted_and_faults_are_not(length: int, seed: int) -> None:
         first = names[1 : length + 1]
         assert names == ["<bos>", *first, "query", *first] and sorted(map(int, first)) == list(range(1, length + 1))
         right = document[length + 2 :]
-        assert task.judged(document) and task.score(None, example, right) == {"correct": 1.0}
+        assert task.is_correct(document) and task.score(None, example, right) == {"correct": 1.0}
         wrong = right.copy()
         at = draw.integers(length)
         wrong[at] = (wrong[at] + 1 + draw.integers(length + 3)) % (length + 4)
@@ -34,10 +34,10 @@ def test_copies_are_accepted_and_faults_are_not(length: int, seed: int) -> None:
             faults += [np.roll(right, 1), right[::-1]]
         for fault in faults:
             assert task.score(None, example, fault) == {"correct": 0.0}
-            assert not task.judged(np.concatenate([example.prompt, fault]))
+            assert not task.is_correct(np.concatenate([example.prompt, fault]))
         twice = document.copy()
         twice[[1, length + 2]] = twice[[length, -1]] if length > 1 else length + 1
-        assert not task.judged(twice)
+        assert not task.is_correct(twice)
 
 
 def test_masks_labels_and_the_paper_s_size() -> None:

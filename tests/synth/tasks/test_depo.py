@@ -67,21 +67,21 @@ def test_answers_are_accepted_and_faults_are_not(task: Depo, seed: int) -> None:
         completion = example.tokens[example.prompt_length :]
         if number < 5:
             check(task, document)
-        assert task.judged(document) and task.score(None, example, completion) == {"correct": 1.0}
+        assert task.is_correct(document) and task.score(None, example, completion) == {"correct": 1.0}
         wrong = completion.copy()
         wrong[draw.integers(len(wrong))] += 1 + draw.integers(size - 1)
         wrong %= size
         assert task.score(None, example, wrong) == {"correct": 0.0}
-        assert not task.judged(np.concatenate([example.prompt, wrong]))
+        assert not task.is_correct(np.concatenate([example.prompt, wrong]))
         assert task.score(None, example, completion[:-1]) == {"correct": 0.0}
         fault = faulty(task, document, draw)
-        assert fault is None or not task.judged(fault)
+        assert fault is None or not task.is_correct(fault)
 
 
 def faulty(task: Depo, document: np.ndarray, draw: np.random.Generator) -> np.ndarray | None:
     """The document with another node for an answer, an edge told twice or left out, or two cycles; None if it cannot
     be so."""
-    edges, questions = task.read(document)
+    edges, questions = task.parse(document)
     n, kind = len(edges), int(draw.integers(5))
     if kind == 0 and n > 1:
         k, node, said = questions[0]
@@ -94,11 +94,11 @@ def faulty(task: Depo, document: np.ndarray, draw: np.random.Generator) -> np.nd
         (a, after_a), (b, after_b) = edges[0], edges[-1]
         edges[0], edges[-1] = (a, after_b), (b, after_a)
     elif kind == 4:
-        questions.append((1, (task.inner + 1,) * 9, edges[0][0]))
+        questions.append((1, (task.num_inner_ids + 1,) * 9, edges[0][0]))
     else:
         return None
     flat = [token for edge in edges for name in edge for token in name]
-    asked = [t for k, q, a in questions for t in (task.ends + k, *q, task.mark, *a)]
+    asked = [t for k, q, a in questions for t in (task.last_name_id + k, *q, task.answer_id, *a)]
     return np.array([0, *flat, *asked], np.int32)
 
 
@@ -106,8 +106,8 @@ def test_masks_and_labels_mark_the_answers() -> None:
     block = Corpus(SMALL, 0).documents(0, 200, labels=True)
     for i in range(len(block)):
         example = block[i]
-        at = np.flatnonzero(example.tokens == SMALL.mark)
-        for q, (begin, (k, _, said)) in enumerate(zip(at, SMALL.read(example.tokens)[1], strict=True)):
+        at = np.flatnonzero(example.tokens == SMALL.answer_id)
+        for q, (begin, (k, _, said)) in enumerate(zip(at, SMALL.parse(example.tokens)[1], strict=True)):
             span = slice(begin + 1, begin + 1 + len(said))
             assert (example.labels["answer"][span] == q).all() and (example.labels["difficulty"][span] == k).all()
             assert example.loss_mask[begin : span.stop].all()
@@ -132,13 +132,13 @@ def test_lengths_at_the_paper_s_sizes(name: str, alphabet: int, hard: float, tra
 
 def test_sizes_hops_and_names_are_drawn_as_in_the_paper() -> None:
     task = get_task("depo1-225")
-    assert task.sizes @ np.arange(3, 226) == pytest.approx(70, abs=0.5)
+    assert task.node_count_probabilities @ np.arange(3, 226) == pytest.approx(70, abs=0.5)
     block = task.sample_block(None, rng(2), "train", 20_000, labels=True)
     n = block.slices["nodes"]
     assert n.min() >= 3 and n.max() <= 225
     assert np.mean(n > 0.9 * 225) == pytest.approx(0.04, abs=0.005)
     counts = np.bincount(n, minlength=226)[3:]
-    expected = task.sizes * len(n)
+    expected = task.node_count_probabilities * len(n)
     assert ((counts - expected) ** 2 / expected).sum() < 222 + 3.3 * np.sqrt(2 * 222)
     hops = np.bincount(block.slices["hops"])[1:]
     assert len(hops) == 8 and ((hops - 2500) ** 2 / 2500).sum() < 24.4  # chi-square, 7 degrees, p = 0.001
@@ -150,7 +150,7 @@ def test_the_length_of_a_name_tells_nothing_of_its_neighbour() -> None:
     pairs = np.array([
         [len(a), len(b)]
         for document in task.sample_block(None, rng(3), "test", 100).documents
-        for a, b in task.read(document)[0]
+        for a, b in task.parse(document)[0]
     ])  # fmt: skip
     assert abs(np.corrcoef(pairs.T)[0, 1]) < 4 / np.sqrt(len(pairs))
 
@@ -158,7 +158,7 @@ def test_the_length_of_a_name_tells_nothing_of_its_neighbour() -> None:
 def test_floors_are_what_a_blind_guess_scores() -> None:
     task, draw, right = Depo(nodes=5, hops=5, alphabet=9), np.random.default_rng(0), []
     for document in task.sample_block(None, rng(4), "test", 4000).documents:
-        edges, questions = task.read(document)
+        edges, questions = task.parse(document)
         k, node, said = questions[-1]
         others = [name for name, _ in edges if name != node]
         right.append(said == (node if k % len(edges) == 0 else others[draw.integers(len(others))]))

@@ -28,10 +28,10 @@ def tiny(tmp_path: Path) -> str:
 def readings(task: ImplicitCfg, world: cfg.Grammar, sentence: tuple[int, ...]) -> list[float]:
     """The probability of a sentence of word numbers with each hidden sentence that can have brought it about."""
     chances, found = memberships(world), []
-    for hidden in naive.language(task.hidden()):
+    for hidden in naive.language(task.hidden_grammar()):
         if len(hidden) == len(sentence):
             words = np.prod([chances[t, w] for t, w in zip(hidden, sentence, strict=True)])
-            found.append(naive.probability(task.hidden(), np.array(hidden)) * words)
+            found.append(naive.probability(task.hidden_grammar(), np.array(hidden)) * words)
     return [value for value in found if value]
 
 
@@ -102,14 +102,14 @@ def test_labels_know_the_hidden_terminal() -> None:
     assert example.labels["ancestor"].shape[1] == 5
     assert np.array_equal(example.labels["ancestor"][1:-1, -2], hidden)
     sentence = hidden.astype(np.int32)
-    assert cfg.is_member(task.hidden(), sentence, [0, len(sentence)])[0]
+    assert cfg.is_member(task.hidden_grammar(), sentence, [0, len(sentence)])[0]
 
 
 def test_the_ancestors_can_be_asked_for() -> None:
     task = ImplicitCfg("cfg3f", "13", 30)
-    model = build(ModelConfig(1, 1, 32, context=32), task.vocab().size, 0)
+    model = build(ModelConfig(1, 1, 32, max_seq_len=32), task.vocab().size, 0)
     probe = AncestorProbe(
-        mode="diagonal", layers=("embed",), heads=1, position_width=4, updates=60, rate=0.03, sentences=100
+        mode="diagonal", layers=("embed",), heads=1, position_width=4, updates=60, lr=0.03, sentences=100
     )
     rows = probe.measure(model, task, 0)
     assert [row["level"] for row in rows] == [2, 3, 4]
@@ -130,7 +130,7 @@ def test_bad_settings() -> None:
 # ---- the instrument --------------------------------------------------------------------------------------------
 def planted(task: ImplicitCfg, vectors: np.ndarray) -> Decoder:
     """A model whose words have these vectors (words, D)."""
-    model = build(ModelConfig(1, 1, vectors.shape[1], context=64), task.vocab().size, 0)
+    model = build(ModelConfig(1, 1, vectors.shape[1], max_seq_len=64), task.vocab().size, 0)
     with torch.no_grad():
         model.embed.weight[1 : len(vectors) + 1] = torch.from_numpy(vectors)
     return model
@@ -139,7 +139,7 @@ def planted(task: ImplicitCfg, vectors: np.ndarray) -> Decoder:
 def test_perfect_clusters() -> None:
     task = ImplicitCfg("cfg3f", "13", 60)
     vectors = np.eye(8)[np.arange(60) % 3] + 0.01 * np.random.default_rng(0).normal(size=(60, 8))
-    row, *words = BagGeometry(pictured=9).measure(planted(task, vectors), task, 0)
+    row, *words = BagGeometry(num_plotted_words=9).measure(planted(task, vectors), task, 0)
     assert row["purity"] == 1 and row["purity_chance"] == pytest.approx(19 / 59)
     assert row["same"] > 0.99 and row["apart"] == pytest.approx(-0.5, abs=0.01) and np.isnan(row["shared"])
     assert row["agreement"] > 0.99 and row["chance_valid"] < 0.05
@@ -180,6 +180,6 @@ def test_a_common_part_of_all_vectors_does_not_count() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     task = ImplicitCfg("cfg3f", "13", 30)
     with pytest.raises(UserError, match="the task it was trained on"):
-        BagGeometry().measure(build(ModelConfig(1, 1, 8, context=32), 20, 0), task, 0)
+        BagGeometry().measure(build(ModelConfig(1, 1, 8, max_seq_len=32), 20, 0), task, 0)
     with pytest.raises(UserError, match="has no bags"):
-        BagGeometry().measure(build(ModelConfig(1, 1, 8, context=32), 6, 0), get_task("cfg3f", root="13"), 0)
+        BagGeometry().measure(build(ModelConfig(1, 1, 8, max_seq_len=32), 6, 0), get_task("cfg3f", root="13"), 0)

@@ -55,16 +55,16 @@ def test_answers_are_accepted_and_faults_are_not(task: Mano, seed: int) -> None:
         example = block[number]
         if number < 10:
             check(task, document)
-        assert task.judged(document) and task.score(None, example, document[-1:]) == {"correct": 1.0}
+        assert task.is_correct(document) and task.score(None, example, document[-1:]) == {"correct": 1.0}
         wrong = document.copy()
         wrong[-1] = (wrong[-1] + 1 + draw.integers(size - 1)) % size
-        assert not task.judged(wrong) and task.score(None, example, wrong[-1:]) == {"correct": 0.0}
+        assert not task.is_correct(wrong) and task.score(None, example, wrong[-1:]) == {"correct": 0.0}
         assert task.score(None, example, document[:0]) == {"correct": 0.0}
-        assert not task.judged(np.delete(document, draw.integers(1, len(document))))
+        assert not task.is_correct(np.delete(document, draw.integers(1, len(document))))
         at = draw.integers(1, len(document) - 1)
         changed = document.copy()
         changed[at] = draw.integers(0, size)
-        assert task.judged(changed) == is_right(task, changed)
+        assert task.is_correct(changed) == is_right(task, changed)
 
 
 def is_right(task: Mano, document: np.ndarray) -> bool:
@@ -125,7 +125,7 @@ def test_the_floor_of_answers() -> None:
     task = Mano(ops=6, least=6, modulus=5)
     block = task.sample_block(None, rng(3), "test", 40_000)
     shares = np.bincount(block.tokens[block.offsets[1:] - 1] - 1, minlength=5) / 40_000
-    assert np.abs(shares - task.values[6]).max() < 4 * 0.5 / 200
+    assert np.abs(shares - task.value_probabilities[6]).max() < 4 * 0.5 / 200
     assert task.floors(None)["correct"] == pytest.approx(shares.max(), abs=0.01) and shares.argmax() == 0
     assert get_task("mano-10").hardest().floors(None)["correct"] == pytest.approx(0.07, abs=0.002)
     assert Mano(operators="+").floors(None)["correct"] == pytest.approx(1 / 23)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synth import Corpus, UserError, get_task
 from synth.identity import digest
 from synth.random.rng import rng
-from synth.random.size_distribution import chances
+from synth.random.size_distribution import size_probabilities
 from synth.tasks.recall import Recall
 
 TASK = Recall()
@@ -34,8 +34,8 @@ def test_documents_say_what_they_should() -> None:
 
 def test_sizes_places_and_values_are_drawn_as_said() -> None:
     task = Recall(pairs=10, least=2, keys=12, values=5, queries=3)
-    key, value, asked, size = task._draw(rng("drawn"), N)
-    expected = chances(2, 10)
+    key, value, asked, size = task._sample_arrays(rng("drawn"), N)
+    expected = size_probabilities(2, 10)
     assert expected[0] / expected[-1] == pytest.approx((10 + 10**0.5) / (2 + 10**0.5))
     shares = np.bincount(size, minlength=11)[2:] / N
     assert np.allclose(shares, expected, atol=4.5 * np.sqrt(0.25 / N))
@@ -49,7 +49,7 @@ def test_sizes_places_and_values_are_drawn_as_said() -> None:
 
 def test_floors_are_what_guesses_reach() -> None:
     for task in (TASK, Recall(pairs=5, least=1, values=4, queries=1)):
-        key, value, asked, size = task._draw(rng("floors"), 20_000)
+        key, value, asked, size = task._sample_arrays(rng("floors"), 20_000)
         truth = np.take_along_axis(value, asked[:, :1], axis=1)[:, 0]
         draw, floors = rng("guess"), task.floors(None)
         any_value = draw.integers(0, task.values, len(truth)) + task.keys + 1
@@ -80,7 +80,7 @@ def test_what_is_no_prompt_asks_for_nothing() -> None:
     task = Recall(pairs=3, keys=3, values=3, least=1)
 
     def read(text: str) -> int | None:
-        return task.read(task.vocab().encode(text.split()))
+        return task.parse(task.vocab().encode(text.split()))
 
     assert read("<bos> k1 v2 k3 v1 k1") == read("k1 v2 k3 v1 k1") == task.vocab().encode(["v2"])[0]
     for nothing in ("", "<bos>", "k1 v2 k3", "k1 v2 k3 v1", "v2 k1 k1", "k1 v2 k3 <eos> k1", "k1 v2 <bos> k1"):

@@ -1,16 +1,20 @@
-"""Grammars to and from nltk objects, and from the JSON of the public PhysicsLM4 release (Physics of LMs, Part 4.1)."""
+"""Converting grammars: to and from nltk objects, and from the JSON of the public PhysicsLM4 release (Part 4.1)."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synth.cfg.grammar import Grammar, read_file
+from synth.atomic_io import read_at_most
+from synth.cfg.grammar import Grammar
 from synth.errors import UserError
+
+MAX_FILE_BYTES = 2_000_000  # the papers' largest grammar has 6,000
 
 
 def from_nltk(grammar: Any, name: str = "grammar", keep_unreachable: bool = False) -> Grammar:
-    """From an nltk CFG or PCFG, or a string in nltk's notation. Raises UserError when it is not layered."""
+    """The grammar of an nltk CFG or PCFG, or of a string in nltk notation. Raises UserError if it is not layered."""
     if isinstance(grammar, str):
         return Grammar.from_text(grammar, name, keep_unreachable)
     if not hasattr(grammar, "productions"):
@@ -29,7 +33,7 @@ def from_nltk(grammar: Any, name: str = "grammar", keep_unreachable: bool = Fals
 
 
 def to_nltk(grammar: Grammar, probabilities: bool = True) -> Any:
-    """An nltk PCFG, or with probabilities False a CFG, of the same symbols and rules in the same order."""
+    """An nltk PCFG (or CFG, without probabilities) with the same symbols and rules in the same order."""
     from nltk.grammar import CFG, PCFG, Nonterminal, ProbabilisticProduction, Production
 
     def child(symbol: str) -> Any:
@@ -46,7 +50,7 @@ def to_nltk(grammar: Grammar, probabilities: bool = True) -> Any:
 
 
 def to_tree(derivation: tuple | str) -> Any:
-    """An nltk.Tree of a derivation as `derive` returns it."""
+    """The nltk.Tree of a derivation that `derive` returned."""
     from nltk.tree import Tree
 
     if isinstance(derivation, str):
@@ -55,16 +59,16 @@ def to_tree(derivation: tuple | str) -> Any:
 
 
 def from_json(source: Mapping | str | Path, name: str | None = None) -> Grammar:
-    """From a path, or the parsed object, of the release's format.
+    """The grammar of a JSON file, or parsed object, of the PhysicsLM4 release. Raises UserError on another format.
 
-    `sizes` are the level sizes, root first; `idx[level][j]` the number of a symbol: terminals from 1, three reserved
-    numbers, then the nonterminals from the bottom level up; `all[level][j]["children"]` the right-hand sides, as
-    positions j in the next level, all equally probable. Symbols that the root never reaches are kept.
+    `idx[level][j]` is the number of a symbol: terminals from 1, three reserved numbers, then the nonterminals from the
+    bottom level up. `all[level][j]["children"]` are its right-hand sides, as positions j in the next level, equally
+    probable. Unreachable symbols are kept.
     """
     if not isinstance(source, Mapping):
         path = Path(source)
         name = name or path.stem
-        source = _parsed(path)
+        source = _load_json(path)
     name = name or "grammar"
     try:
         idx, nodes = source["idx"], source["all"]
@@ -91,8 +95,8 @@ def _child(below: tuple[str, ...], position: int) -> str:
     return below[position]
 
 
-def _parsed(path: Path) -> Mapping:
-    text = read_file(path)
+def _load_json(path: Path) -> Mapping:
+    text = read_grammar_file(path)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -102,3 +106,12 @@ def _parsed(path: Path) -> Mapping:
     if not isinstance(content, Mapping):
         raise UserError(f"{path.name} is not a grammar of the PhysicsLM4 release; it needs a JSON object")
     return content
+
+
+def read_grammar_file(path: Path) -> str:
+    """Text of a grammar file. Raises UserError if it cannot be read or is too large."""
+    try:
+        return io.TextIOWrapper(io.BytesIO(read_at_most(path, MAX_FILE_BYTES)), "utf-8").read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"cannot read the grammar file {path}: {reason}; check the path") from None
