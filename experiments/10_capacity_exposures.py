@@ -131,19 +131,18 @@ def claims(table) -> list[Claim]:
 
     peak = "highest bits a parameter at {} exposures, over sizes".format
     if len(times_1000):
-        made.add("3.14", peak(1000), best_configuration(times_1000, "configuration"), 2.0, "at least 2", above=2.0)
+        made.add("3.14", peak(1000), best_configuration(times_1000), 2.0, "at least 2", above=2.0)
         name = "highest bits a parameter among the models of a seed, 1000 exposures"
         made.add("3.14", name, of_all(times_1000, "r", "max"), 2.3, "at most 2.3", below=2.3)
         deep = times_1000[(times_1000["layers"] > 2) & (times_1000["r_max"] >= part3_capacity.MIN_SPARE_BITS)]
         if len(deep):
             name = "highest bits a parameter of models of more than two layers, 1000 exposures"
-            best = best_configuration(deep, "configuration")
-            made.add("3.14", name, best, 2.0, "at least 2: depth does not matter", above=2.0)
+            made.add("3.14", name, best_configuration(deep), 2.0, "at least 2: depth does not matter", above=2.0)
     if len(times_100):
-        made.add("3.15", peak(100), best_configuration(times_100, "configuration"), 1.0, "at least 1", above=1.0)
+        made.add("3.15", peak(100), best_configuration(times_100), 1.0, "at least 1", above=1.0)
     if len(times_10):
         seed = "not in the paper; the project's seed document: 0.1"
-        best = best_configuration(times_10, "configuration")
+        best = best_configuration(times_10)
         made.add("3.15", peak(10), best, seed, "between 0.05 and 0.2", above=0.05, below=0.2)
     small_data = times_1000[times_1000["r_max"] <= 1.8]
     if len(small_data):

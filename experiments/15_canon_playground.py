@@ -30,8 +30,8 @@ from experiments.harness.playground.comparison import ScoreColumn, paired_gain
 from experiments.harness.playground.task_suite import COST_COLUMN, SCORE_COLUMNS, skill_name, suite_runs
 from experiments.harness.playground.task_suite import PLAYGROUND_TASKS as TASKS
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
-from experiments.harness.reporting.stats import interval_or_none, mean_by_seed
+from experiments.harness.reporting.claims import Claim, ClaimList
+from experiments.harness.reporting.stats import mean_by_seed
 from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
@@ -69,9 +69,8 @@ def runs(scale: str) -> list[Run]:
 def figure(table):
     """The score card of five architectures, and depth by number of steps."""
     scores = {task: SCORE_COLUMNS[task] for task in TASKS}
-    drawing, (beside,) = scorecard.plot_scorecard(
-        table, scores, list(ARCHITECTURES | ALIBI), reference="rotary", paper=PAPER, cost=COST_COLUMN, extra_panels=1
-    )
+    order = list(ARCHITECTURES | ALIBI)
+    drawing, (beside,) = scorecard.plot_scorecard(table, scores, order, "rotary", PAPER, COST_COLUMN, extra_panels=1)
     plot_hops(beside, hop_rows(table))
     scorecard.set_title(drawing, table, f"Part 4.1, results 2 and 3, at scale {table['scale'].iloc[0]}")
     return drawing
@@ -124,38 +123,33 @@ BEST_ARCHITECTURE = "quarter rotary + Canon"
 
 def claims(table) -> list[Claim]:
     """Claims 4.1 to 4.4; smoke decides nothing."""
-    testable = is_conclusive_scale(table)
+    made = ClaimList(table)
     best = comparison.at_best_lr(comparison.select_scores(table, SCORE_COLUMNS), ["task", "architecture"])
 
-    def claim(id: str, statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        return make_claim(id, statement, found, paper, threshold, testable, **limits)
-
-    def task_claim(id: str, task: str, a: str, b: str, threshold: str, above: float) -> Claim:
+    def add(id: str, task: str, a: str, b: str, threshold: str, above: float) -> None:
         name, published = f"{skill_name(task, table)}: {a} minus {b}", round(PAPER[task][a] - PAPER[task][b], 3)
         gain = paired_gain(best[best["task"] == task], a, b)
-        return claim(id, name, gain, published, threshold, above=above)
+        made.add(id, name, gain, published, threshold, above=above)
 
     depths = steps_reached(table, "rotary + Canon") / steps_reached(table, "rotary")
     room = 2 * steps_reached(table, "rotary").median() <= max_hops(table)  # else twice as deep is deeper than was asked
     bits = (mean_by_seed(best, "score", task="capacity", architecture=name) for name in ("rotary + Canon", "rotary"))
-    made = [
-        make_claim("4.1", "steps reached (half of the answers right), rotary: with Canon over without",
-              interval_or_none(depths), "2 to 4", "above 1.9: doubled", testable and room, above=1.9),
-        task_claim("4.1", "depo", "rotary + Canon", "rotary", "above 0.1: clearly more answers", 0.1),
-        *(task_claim("4.2", task, "rotary + Canon", "rotary", "above 0.02", 0.02) for task in HELPED_TASKS),
-        claim("4.2", "bits a parameter at 100 exposures, rotary: with Canon over without",
-        part3_capacity.ratio_interval(*bits),
-              "1.10 to 1.15", "above 1.05", above=1.05),
-    ]  # fmt: skip
+    name = "steps reached (half of the answers right), rotary: with Canon over without"
+    made.add("4.1", name, depths, "2 to 4", "above 1.9: doubled", bool(room), above=1.9)
+    add("4.1", "depo", "rotary + Canon", "rotary", "above 0.1: clearly more answers", 0.1)
+    for task in HELPED_TASKS:
+        add("4.2", task, "rotary + Canon", "rotary", "above 0.02", 0.02)
+    name = "bits a parameter at 100 exposures, rotary: with Canon over without"
+    made.add("4.2", name, part3_capacity.ratio_interval(*bits), "1.10 to 1.15", "above 1.05", above=1.05)
     for task in ("depo", "brevo", "mano"):  # in structure the paper itself finds rotary better
-        made.append(task_claim("4.3", task, "NoPE + Canon", "rotary + Canon", "above -0.05: as good", -0.05))
-    made.append(task_claim("4.3", "depo", "NoPE + Canon", "NoPE", "above 0.1: Canon tells places", 0.1))
+        add("4.3", task, "NoPE + Canon", "rotary + Canon", "above -0.05: as good", -0.05)
+    add("4.3", "depo", "NoPE + Canon", "NoPE", "above 0.1: Canon tells places", 0.1)
     skills = best[best["task"].isin(PAPER)]
     for rival in ("rotary + Canon", "NoPE + Canon", "rotary"):
         published = sum(PAPER[task][BEST_ARCHITECTURE] - PAPER[task][rival] for task in PAPER) / len(PAPER)
         words = f"mean over depth, breadth, arithmetic, structure: {BEST_ARCHITECTURE} minus {rival}"
         found = paired_gain(skills, BEST_ARCHITECTURE, rival)
-        made.append(claim("4.4", words, found, round(published, 3), "above 0: best", above=0.0))
+        made.add("4.4", words, found, round(published, 3), "above 0: best", above=0.0)
     return made
 
 

@@ -31,7 +31,7 @@ from experiments.harness.playground.task_suite import (
     skill_name,
     suite_runs,
 )
-from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
+from experiments.harness.reporting.claims import Claim, ClaimList
 from experiments.harness.run import Run
 
 NAME = Path(__file__).stem
@@ -93,25 +93,24 @@ EQUAL_TASKS = ("depo", "brevo", "cfg")  # in arithmetic the paper's own GLA with
 def claims(table) -> list[Claim]:
     """Claim 4.5 task by task; smoke decides nothing."""
     scores = {task: SCORE_COLUMNS[task] for task in TASKS}
-    testable = is_conclusive_scale(table)
+    made = ClaimList(table)
     best = comparison.at_best_lr(comparison.select_scores(table, scores), ["task", "architecture"])
 
-    def claim(task: str, a: str, b: str, threshold: str, **limits: float) -> Claim:
+    def add(task: str, a: str, b: str, threshold: str, **limits: float) -> None:
         tasks = tuple(name for name in TASKS if name in set(best["task"])) if task == "all" else (task,)
         paper = round(sum(PAPER[name][a] - PAPER[name][b] for name in tasks) / max(len(tasks), 1), 3)
         found = paired_gain(best[best["task"].isin(tasks)], a, b)
         words = f"{ALL_TASKS_LABEL if task == 'all' else skill_name(task, table)}: {a} minus {b}"
-        return make_claim("4.5", words, found, paper, threshold, testable, **limits)
+        made.add("4.5", words, found, paper, threshold, True, **limits)
 
-    made = [claim("all", "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05)]
-    for task in EQUAL_TASKS:
-        made.append(claim(task, "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05))
+    for task in ("all", *EQUAL_TASKS):
+        add(task, "GLA + Canon", "Mamba2", "above -0.05: reaches it", above=-0.05)
     for task in ("mano", "cfg"):  # where the paper's Mamba2 has something to lose
-        made.append(claim(task, "Mamba2", "Mamba2 without convolution", "above 0.1: falls back", above=0.1))
-        made.append(claim(task, "Mamba2 without convolution", "GLA without convolution",
-                          "between -0.15 and 0.15: to the level of GLA", above=-0.15, below=0.15))  # fmt: skip
+        add(task, "Mamba2", "Mamba2 without convolution", "above 0.1: falls back", above=0.1)
+        rule = "between -0.15 and 0.15: to the level of GLA"
+        add(task, "Mamba2 without convolution", "GLA without convolution", rule, above=-0.15, below=0.15)
     for name in MIXERS:
-        made.append(claim("depo", ATTENTION, WITH_CANON.format(name), "above 0.1: attention reaches deeper", above=0.1))
+        add("depo", ATTENTION, WITH_CANON.format(name), "above 0.1: attention reaches deeper", above=0.1)
     return made
 
 

@@ -37,8 +37,8 @@ from experiments.harness.playground.task_suite import (
     skill_name,
 )  # fmt: skip
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, is_conclusive_scale, make_claim
-from experiments.harness.reporting.stats import interval_or_none, select_rows, with_columns
+from experiments.harness.reporting.claims import Claim, ClaimList
+from experiments.harness.reporting.stats import select_rows, with_columns
 from experiments.harness.run import Run, with_seeds
 
 NAME = Path(__file__).stem
@@ -165,39 +165,36 @@ def plot_medians(axes, table, x: str, order) -> None:
 # ---- claims: thresholds from the paper's statements, written before any number was known -----------------------
 def claims(table) -> list[Claim]:
     """Claims 4.6 to 4.8; smoke decides nothing."""
-    testable = is_conclusive_scale(table)
-
-    def claim(id: str, statement: str, found, paper, threshold: str, **limits: float) -> Claim:
-        return make_claim(id, statement, found, paper, threshold, testable, **limits)
-
-    return [*_canon_claims(table, claim), *_recall_claims(table, claim), *_qk_norm_claims(table, claim)]
+    made = ClaimList(table)
+    for add in (_add_canon_claims, _add_recall_claims, _add_qk_norm_claims):
+        add(made, table)
+    return made
 
 
-def _canon_claims(table, claim) -> list[Claim]:
+def _add_canon_claims(made: ClaimList, table) -> None:
     places = select_rows(table, study="places")
     scores = comparison.select_scores(places, {task: SCORE_COLUMNS[task] for task in PAPER})
     best = comparison.at_best_lr(scores, ["task", "architecture"])
     tasks = [task for task in PAPER if (best["task"] == task).any()]
 
-    def one(a: str, b: str, threshold: str, paper=None, **limits: float) -> Claim:
+    def add(a: str, b: str, threshold: str, paper=None, **limits: float) -> None:
         if paper is None and a in _NAMES and b in _NAMES:
             paper = round(sum(PAPER[task][a] - PAPER[task][b] for task in tasks) / len(tasks), 3)
         words = f"mean over {', '.join(skill_name(task, table) for task in tasks)}: Canon {a} minus {b}"
-        return claim("4.6", words, paired_gain(best, a, b), paper, threshold, **limits)
+        made.add("4.6", words, paired_gain(best, a, b), paper, threshold, True, **limits)
 
-    made = [one(place, "none", "above 0: helps", above=0.0) for place in "ABCD"]
-    made += [one("ABCD", less, "above 0: all are better than two", above=0.0) for less in ("AC", "BD")]
-    return made + [
-        one("NoPE, ABCD", "NoPE, ABCD, no residual", "above 0: the residual matters",
-            "96.1 against 89.3 (Brevo2), 53.1 against 18.3 (cfg3k)", above=0.0),
-        one("ABCD, activation", "ABCD", "below 0.02: gives nothing", "nothing", below=0.02),
-        one("ABCD, frozen taps", "none", "above 0: even frozen taps help",
-            "98.1 (quarter rotary) against 41.6 (Mano)", above=0.0),
-    ]  # fmt: skip
+    for place in "ABCD":
+        add(place, "none", "above 0: helps", above=0.0)
+    for less in ("AC", "BD"):
+        add("ABCD", less, "above 0: all are better than two", above=0.0)
+    published = "96.1 against 89.3 (Brevo2), 53.1 against 18.3 (cfg3k)"
+    add("NoPE, ABCD", "NoPE, ABCD, no residual", "above 0: the residual matters", published, above=0.0)
+    add("ABCD, activation", "ABCD", "below 0.02: gives nothing", "nothing", below=0.02)
+    published = "98.1 (quarter rotary) against 41.6 (Mano)"
+    add("ABCD, frozen taps", "none", "above 0: even frozen taps help", published, above=0.0)
 
 
-def _recall_claims(table, claim) -> list[Claim]:
-    made = []
+def _add_recall_claims(made: ClaimList, table) -> None:
     for task, words in {"copy": "copies", "recall": "recalls"}.items():
         part = recall_rows(table, task)
         narrow = part[part["width"] == part["width"].min()]
@@ -206,25 +203,23 @@ def _recall_claims(table, claim) -> list[Claim]:
             ("1 layer", "does not below width 128", "below 0.5: does not", {"below": 0.5}),
             ("2 layers", "does", "above 0.9: does", {"above": 0.9}),
         ):
-            found = interval_or_none(narrow.loc[narrow["architecture"] == name, "score"])
+            found = narrow.loc[narrow["architecture"] == name, "score"]
             paper = f"{paper} (copy test)" if task == "copy" else "-"
             statement = f"{name} of the least width {words}, share right"
-            made.append(claim("4.7", statement, found, paper, threshold, **limits))
-    return made
+            made.add("4.7", statement, found, paper, threshold, True, **limits)
 
 
-def _qk_norm_claims(table, claim) -> list[Claim]:
+def _add_qk_norm_claims(made: ClaimList, table) -> None:
     grown, jumps = qk_norm_rows(table, GROWTH), qk_norm_rows(table, UNSTABLE)
     usual, high = select_rows(grown, times=1), select_rows(jumps, times=max(LR_FACTORS))
-    held = interval_or_none(usual.loc[usual["architecture"] == "QK-norm", "score"])
-    return [
-        claim("4.8", "queries and keys at the end over the beginning, with QK-norm", held, "-",
-              "below 1.5: no growth", below=1.5),
-        claim("4.8", "growth of queries and keys: plain minus QK-norm", paired_gain(usual, "plain", "QK-norm"), "-",
-              "above 0.5: only without the norm", above=0.5),
-        claim("4.8", f"share of seeds whose loss jumps at {max(LR_FACTORS)} times the rate: plain minus QK-norm",
-              paired_gain(high, "plain", "QK-norm"), "-", "above 0", above=0.0),
-    ]  # fmt: skip
+    held = usual.loc[usual["architecture"] == "QK-norm", "score"]
+    name = "queries and keys at the end over the beginning, with QK-norm"
+    made.add("4.8", name, held, "-", "below 1.5: no growth", below=1.5)
+    growth, jumps_gap = (paired_gain(rows, "plain", "QK-norm") for rows in (usual, high))
+    name = "growth of queries and keys: plain minus QK-norm"
+    made.add("4.8", name, growth, "-", "above 0.5: only without the norm", above=0.5)
+    name = f"share of seeds whose loss jumps at {max(LR_FACTORS)} times the rate: plain minus QK-norm"
+    made.add("4.8", name, jumps_gap, "-", "above 0", above=0.0)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ _HOME = {
     "train_many": "lm.ensemble.train_many",
     "save": "lm.pretrained",
     "load": "lm.pretrained",
-    "to_transformers": "lm.hf.weights",
-    "from_transformers": "lm.hf.weights",
+    "to_transformers": "lm.hf.convert_weights",
+    "from_transformers": "lm.hf.convert_weights",
 }
 
 __all__ = list(_HOME)

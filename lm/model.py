@@ -13,9 +13,10 @@ from lm.initialization import init_weights
 from lm.layers.cache import LayerCache
 from lm.layers.canon import Canon, canon_for, empty_canon_caches
 from lm.layers.context import SequenceContext
+from lm.layers.document_mask import positions_and_mask
 from lm.layers.mlp import AuxLosses, make_mlp
 from lm.layers.moe import MixtureOfExperts
-from lm.layers.positions import alibi_bias, positions_and_mask, rotary_angles
+from lm.layers.positions import alibi_bias, rotary_angles
 from lm.layers.residual import writes_residual
 from lm.memory import check_memory
 from lm.mixers import mixer_class

@@ -96,20 +96,20 @@ class Show:
         found = find_grammar_run(self.run_id, self.runs_dir, self.grammar)  # fails before torch is loaded
         _trust(self.trust_code)
         from lm.pretrained import load
-        from probing.tree_view import html
+        from probing.tree_view import page_data
         from probing.tree_view.tree_reader import FitConfig, load_or_fit_tree_reader
 
-        html.check_writable(self.output)
+        page_data.check_writable(self.output)
         grammar = found.task.world()
-        words = None if self.sentence is None else html.parse_terminals(self.sentence, grammar)
-        words = words or html.sample_sentence(found.task, found.data_seed, self.seed)
+        words = None if self.sentence is None else page_data.parse_terminals(self.sentence, grammar)
+        words = words or page_data.sample_sentence(found.task, found.data_seed, self.seed)
         model = load(found.model)
-        html.check_length(model, grammar, len(words))
+        page_data.check_length(model, grammar, len(words))
         weights, cache = found.model / "model.safetensors", found.folder / "probes"
         config = FitConfig(updates=self.probe_steps)
         reader = load_or_fit_tree_reader(model, weights, found.task, found.data_seed, config, cache)
-        data = html.build_page_data(found, model, reader, words)
-        html.write_page(self.output, html.html(data))
+        data = page_data.build_page_data(found, model, reader, words)
+        page_data.write_page(self.output, page_data.html(data))
         lines = [" ".join(words), f"the page is {self.output}; open it in a browser"]
         if not data["truth"]:
             lines.append(f"this is no sentence of {grammar.name}: the page has no true tree to hold it against")
@@ -207,10 +207,8 @@ class WorldFacts:
 
         if self.model is not None:
             return HFBackend(self.model, self.max_new_tokens, self.batch_size or 16)
-        concurrency = self.batch_size or 4
-        return OpenAIBackend(
-            self.endpoint or "", self.name or "", self.max_new_tokens, timeout=self.timeout, max_concurrency=concurrency
-        )
+        model, concurrency = (self.endpoint or "", self.name or "", self.max_new_tokens), self.batch_size or 4
+        return OpenAIBackend(*model, timeout=self.timeout, max_concurrency=concurrency)
 
 
 def _trust(paths: Sequence[Path]) -> None:

@@ -67,9 +67,8 @@ def find_people_run(run: str, runs: Path) -> TrainedRun[TrainingData]:
     except UserError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise UserError(
-            f"{folder / 'run.json'} is in fields that this version does not know; use the version that wrote it"
-        ) from error
+        problem = "is in fields that this version does not know; use the version that wrote it"
+        raise UserError(f"{folder / 'run.json'} {problem}") from error
 
 
 def _parse_people_task(folder: Path, record: dict[str, Any]) -> TrainingData:
@@ -148,9 +147,8 @@ def _parse_run_json(path: Path, grammar: str | None) -> tuple[Cfg, int]:
     fields, seed = _read_task_record(path)
     kind = fields.pop("class")
     if kind != identity_name(Cfg):
-        raise UserError(
-            f"{path.parent} was trained on {kind}; only runs on a plain grammar (Cfg) are shown, choose one of those"
-        )
+        shown = "only runs on a plain grammar (Cfg) are shown, choose one of those"
+        raise UserError(f"{path.parent} was trained on {kind}; {shown}")
     return _build_cfg(path.parent, *_read_cfg_fields(fields, path), grammar), seed
 
 
@@ -167,16 +165,14 @@ def _parse_task_file(path: Path, grammar: str | None) -> tuple[Cfg, int]:
         name, fields, seed = str(record["task"]), dict(record["fields"]), int(record["data_seed"])
         key = str(record["key"])
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
-        raise UserError(
-            f"{path} does not name a task; give a run of an experiment or of `python -m lm train`"
-        ) from error
+        needed = "give a run of an experiment or of `python -m lm train`"
+        raise UserError(f"{path} does not name a task; {needed}") from error
     known: dict[str, dict[str, Any]] = {"cfg": {}, **Cfg.presets}
+    folder = path.parent.parent
     if name not in known:
-        raise UserError(
-            f"{path.parent.parent} was trained on {name}, which is no grammar known by name; choose another"
-        )
+        raise UserError(f"{folder} was trained on {name}, which is no grammar known by name; choose another")
     settings = {"grammar": Cfg(**known[name]).grammar, "root": None} | fields
-    return _build_cfg(path.parent.parent, *_read_cfg_fields(settings, path), grammar, key), seed
+    return _build_cfg(folder, *_read_cfg_fields(settings, path), grammar, key), seed
 
 
 def _build_cfg(folder: Path, name: str, root: str | None, grammar: str | None, key: str = "") -> Cfg:

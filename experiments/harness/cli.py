@@ -228,7 +228,7 @@ class Cost(Folders):
     """GPU whose hours are estimated"""
 
     def run(self, folder: Path) -> None:
-        from experiments.harness.planning.gpu import GPUS
+        from experiments.harness.planning.gpu_hours import GPUS
         from experiments.harness.planning.report import print_cost_report
 
         check_positive(self, "seeds")

@@ -28,7 +28,6 @@ def mask_tokens(corpus: AnyCorpus, cursor: Cursor, inputs: np.ndarray) -> tuple[
     score = draw.random(inputs.shape) / MASK_RATE  # below 1 for a target, and then evenly spread
     others = draw.integers(vocab.bos + 1, vocab.eos, inputs.shape)
     target = (score < 1) & (inputs > vocab.bos) & (inputs < vocab.eos)
-    shown = np.where(
-        score < REPLACED_BY_MASK, vocab.size, np.where(score < REPLACED_BY_MASK + REPLACED_AT_RANDOM, others, inputs)
-    )
+    replaced = np.where(score < REPLACED_BY_MASK + REPLACED_AT_RANDOM, others, inputs)
+    shown = np.where(score < REPLACED_BY_MASK, vocab.size, replaced)
     return np.where(target, shown, inputs), np.where(target, inputs, IGNORE_INDEX)

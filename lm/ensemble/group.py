@@ -22,7 +22,8 @@ from lm.model import Decoder
 from lm.training.distributed import dist_context
 from lm.training.history import Diverged
 from lm.training.loop import init_train_state, record_batch
-from lm.training.step import Objective, compile_if_asked, learning_rate, uses_bf16
+from lm.training.schedule import learning_rate
+from lm.training.step import Objective, compile_if_asked, uses_bf16
 from lm.training.train_state import TrainState, run_fingerprint
 from synth.mixture import AnyCorpus
 from synth.task import TrainingData

@@ -102,15 +102,15 @@ def _of_decoder(model: Decoder) -> HookPoints:
 
 def _of_transformers(model: Any) -> HookPoints:
     config, body = model.config, model.base_model  # without the language-model head
-    max_length = getattr(config, "max_position_embeddings", None)
+    limit = getattr(config, "max_position_embeddings", None)
 
     def run(tokens: Tensor, is_token: Tensor, weights: bool) -> None:
         with _eager_attention(model, weights):
             body(input_ids=tokens, attention_mask=is_token.long(), use_cache=False, output_attentions=weights)
 
     def check_length(length: int) -> None:
-        if max_length is not None and length > max_length:
-            raise UserError(f"{length} tokens exceed the {max_length} positions of {type(model).__name__}; cut them")
+        if limit is not None and length > limit:
+            raise UserError(f"{length} tokens do not fit the {limit} positions of {type(model).__name__}; cut them")
 
     points = _points(model, run)
     heads = getattr(config, "num_attention_heads", 1)

@@ -1,4 +1,4 @@
-"""Positions within documents, attention masks, rotary embeddings, ALiBi and distance embeddings.
+"""Position encodings: rotary embeddings, ALiBi and distance embeddings.
 
 Rotary embeddings (arXiv 2104.09864) in GPT-NeoX's half-split form, as in Part 1's GPT_rot.
 """
@@ -6,7 +6,7 @@ Rotary embeddings (arXiv 2104.09864) in GPT-NeoX's half-split form, as in Part 1
 from functools import cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lm.config import ModelConfig
@@ -26,23 +26,6 @@ def rotary_angles(config: ModelConfig, index: Tensor, length: int) -> tuple[Tens
     size = 1 << (length - 1).bit_length()  # a power of two, so that growing sequences seldom need a new table
     cos, sin = rotary_table(size, config.rotary_dim, config.rotary_base, index.device)
     return cos[index], sin[index]
-
-
-def positions_and_mask(
-    config: ModelConfig, length: int, documents: Int[Tensor, "B T"] | None, device: torch.device
-) -> tuple[Int[Tensor, "*B T"], Bool[Tensor, "B 1 T T"] | None]:
-    """Position of each token within its document, and True where it may see a key (None: all j <= i).
-
-    documents: document number of each token; a document must be contiguous.
-    """
-    steps = torch.arange(length, device=device)
-    if documents is None:
-        return steps, None if config.causal else torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-    first = torch.ones_like(documents, dtype=torch.bool)
-    first[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    begin = torch.where(first, steps, 0).cummax(1).values
-    same = documents[:, None, :, None] == documents[:, None, None, :]
-    return steps - begin, same & (steps[:, None] >= steps) if config.causal else same
 
 
 def apply_rotary(

@@ -19,8 +19,9 @@ from lm.training.distributed import any_rank, dist_context, full_tensor, shard_m
 from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnStep, no_progress
 from lm.training.lock import exclusive_lock
 from lm.training.malloc import tune_malloc
+from lm.training.schedule import learning_rate
 from lm.training.signals import defer_signals
-from lm.training.step import learning_rate, make_train_step
+from lm.training.step import make_train_step
 from lm.training.train_state import TrainState, restore_on_all_ranks, run_fingerprint, save_checkpoint
 from synth.errors import UserError
 from synth.mixture import AnyCorpus, make_corpus

@@ -1,6 +1,5 @@
 """One optimizer step: loss and gradients of a batch, gradient clipping, AdamW at the scheduled learning rate."""
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from lm.data.mlm import IGNORE_INDEX
 from lm.layers.mlp import AuxLosses
 from lm.model import Decoder
 from lm.training.distributed import DistContext, wrap_ddp
+from lm.training.schedule import learning_rate
 
 
 class Objective(nn.Module):
@@ -30,16 +30,6 @@ class Objective(nn.Module):
         logits = self.model(inputs, documents, aux_losses=aux_losses)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
         return loss + sum(aux_losses) * (targets != IGNORE_INDEX).sum() if aux_losses else loss
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of step 0, 1, ...: linear warm-up for warmup_steps, then the schedule down to min_lr_ratio * lr."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    share = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
-    floor = 1.0 if config.schedule == "constant" else config.min_lr_ratio
-    return config.lr * (floor + (1 - floor) * share)
 
 
 def make_train_step(

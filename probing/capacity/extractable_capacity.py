@@ -82,9 +82,8 @@ class ExtractableCapacity:
     def _train_config(self) -> "TrainConfig":
         from lm.config import TrainConfig
 
-        return TrainConfig(
-            self.qa_steps, self.qa_batch, self.qa_window, lr=self.qa_lr, weight_decay=self.qa_weight_decay
-        )
+        decay = self.qa_weight_decay
+        return TrainConfig(self.qa_steps, self.qa_batch, self.qa_window, lr=self.qa_lr, weight_decay=decay)
 
 
 def qa_losses(

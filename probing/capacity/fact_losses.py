@@ -74,9 +74,8 @@ def average_fact_losses(rows: np.ndarray, names: list[str]) -> FactLosses:
     attributes. Raises UserError for an attribute that no document states."""
     for name, column in zip(names, rows[:, 1 : 1 + len(names)].T, strict=True):
         if np.isnan(column).all():
-            raise UserError(
-                f"no document tells {name}; label its value with part {VALUE_PART}, or leave it out of facts"
-            )
+            advice = f"label its value with part {VALUE_PART}, or leave it out of facts"
+            raise UserError(f"no document tells {name}; {advice}")
     means = [float(mean) for mean in np.nanmean(rows, axis=0)]
     values, first_chunks = means[1 : 1 + len(names)], means[1 + len(names) :]
     return FactLosses(means[0], dict(zip(names, values, strict=True)), dict(zip(names, first_chunks, strict=True)))

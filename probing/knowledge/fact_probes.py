@@ -100,9 +100,8 @@ class FactProbe(ABC):
         source, probes = self.make_text_source(corpus), LowRankProbes(model, classes, self.embed_rank, self.norm, seed)
         count = self.head_updates + self.updates
         batches = self._make_batches(source, labels, *_draw_epochs(first, count * self.batch_size, seed), model)
-        losses = fit_low_rank_probes(
-            probes, model, batches, self.updates, self.head_updates, self.lr, self.weight_decay
-        )
+        optimizer = (self.updates, self.head_updates, self.lr, self.weight_decay)
+        losses = fit_low_rank_probes(probes, model, batches, *optimizer)
         epochs = np.zeros_like(second)
         predicted = predict(probes, model, list(self._make_batches(source, labels, second, epochs, model)))
         already_seen = source(second, epochs).value_already_seen

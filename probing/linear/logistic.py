@@ -34,11 +34,7 @@ class Classifiers:
 
 
 def logistic(
-    features: Float[Tensor, "S N D"],
-    labels: Int[Tensor, " N"],
-    classes: int,
-    inverse_regularization: float = 1.0,
-    steps: int = 1000,
+    features: Float[Tensor, "S N D"], labels: Int[Tensor, " N"], classes: int, inverse_regularization: float = 1.0
 ) -> Classifiers:
     """Fit S multinomial logistic regressions with the same labels, by L-BFGS in fp64. Each minimizes the sum over rows
     of the cross-entropy plus |weight|^2 / (2 C), as scikit-learn's LogisticRegression(C=inverse_regularization) does;
@@ -47,9 +43,8 @@ def logistic(
     weight = torch.zeros(len(rows), rows.shape[2], classes, dtype=torch.float64, device=rows.device)
     bias = torch.zeros(len(rows), 1, classes, dtype=torch.float64, device=rows.device)
     targets = labels.to(rows.device).long().expand(len(rows), -1).flatten()
-    solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, tolerance_grad=GRADIENT / 100, tolerance_change=0, line_search_fn="strong_wolfe"
-    )
+    settings: dict[str, Any] = {"tolerance_grad": GRADIENT / 100, "tolerance_change": 0}
+    solver = torch.optim.LBFGS([weight, bias], max_iter=1000, line_search_fn="strong_wolfe", **settings)
 
     # the best two opposite vectors are half the difference each, so together half its square
     penalty = (2 if classes == 2 else 1) / (2 * inverse_regularization)

@@ -97,20 +97,16 @@ class StateBatch:
 
 
 def fit_position_probes(
-    probes: nn.Module,
-    batches: Iterable[StateBatch],
-    updates: int,
-    lr: float = 3e-3,
-    betas: tuple[float, float] = (0.9, 0.98),
-    weight_decay: float = 1e-3,
+    probes: nn.Module, batches: Iterable[StateBatch], updates: int, lr: float = 3e-3
 ) -> Float[np.ndarray, "updates Y V"]:
-    """Train all probes, each on its own cross-entropy, with AdamW and linear decay to 0. Returns the losses in nats.
+    """Train all probes, each on its own cross-entropy, with the paper's AdamW and linear decay to 0. Returns the losses
+    in nats.
 
     probes: PositionProbes, or a module that returns the logits of several of them in one tensor. batches: `updates` of
     them, one a step.
     """
     losses = (probe_cross_entropy(probes(batch.states, batch.lengths), batch.labels) for batch in batches)
-    return minimize(probes, losses, updates, lr, betas, weight_decay)
+    return minimize(probes, losses, updates, lr, betas=(0.9, 0.98), weight_decay=1e-3)
 
 
 def minimize(
@@ -118,8 +114,8 @@ def minimize(
     losses: Iterable[Float[Tensor, "*S"]],
     updates: int,
     lr: float,
-    betas: tuple[float, float] = (0.9, 0.98),
-    weight_decay: float = 1e-3,
+    betas: tuple[float, float],
+    weight_decay: float,
     eps: float = 1e-8,
 ) -> Float[np.ndarray, " updates *S"]:
     """Minimize the sum of the probes' losses with AdamW and linear decay to 0. Returns the losses of every step.

@@ -36,9 +36,7 @@ class Trie:
     def from_sequences(cls, sequences: Sequence[Ids]) -> "Trie":
         """The tree of distinct sequences."""
         prefixes = {sequence[:n] for sequence in sequences for n in range(len(sequence) + 1)}
-        nodes = sorted(
-            prefixes, key=lambda ids: (len(ids), ids)
-        )  # siblings are adjacent, in the order of their parents
+        nodes = sorted(prefixes, key=lambda ids: (len(ids), ids))  # siblings adjacent, in the order of their parents
         number = {ids: i for i, ids in enumerate(nodes)}
         parents = [number[ids[:-1]] for ids in nodes[1:]]
         ends = np.full(len(nodes), -1)
@@ -109,9 +107,8 @@ class _Search:
         self._record_complete(rows, child, scores)
         order = _best_first(rows, scores)
         for part in _split_batches(order[self.trie.has_children[child[order]]]):
-            part = part[
-                scores[part] >= self.best_log_probability[rows[part]] - self.beam_nats
-            ]  # those before may have found a better one
+            # those before may have found a better one
+            part = part[scores[part] >= self.best_log_probability[rows[part]] - self.beam_nats]
             if len(part):
                 kept = [self._select_cache_rows(cache, parent[part]) for cache in caches]
                 after = self.model.step(self._on_device(self.trie.tokens[child[part]]), kept, t)

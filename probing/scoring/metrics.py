@@ -51,11 +51,10 @@ def matthews(confusion: Num[np.ndarray, "*S C C"]) -> Float[np.ndarray, "*S"]:
     return np.where(spread > 0, (right * n - (truth * answer).sum(-1)) / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
 
 
-def grouped_interval(
-    hits: Int[np.ndarray, " G"], counts: Int[np.ndarray, " G"], level: float = 0.95
-) -> tuple[float, float]:
-    """Confidence interval of the accuracy sum(hits) / sum(counts), from the variance between groups (documents, people)
-    because rows of a group are correlated: Student's t over the linearized ratio. NaN for fewer than two groups."""
+def grouped_interval(hits: Int[np.ndarray, " G"], counts: Int[np.ndarray, " G"]) -> tuple[float, float]:
+    """95% confidence interval of the accuracy sum(hits) / sum(counts), from the variance between groups (documents,
+    people) because rows of a group are correlated: Student's t over the linearized ratio. NaN for fewer than two
+    groups."""
     from scipy.special import stdtrit
 
     nonempty = counts > 0
@@ -65,7 +64,7 @@ def grouped_interval(
         return float("nan"), float("nan")
     accuracy = hits.sum() / counts.sum()
     residuals = (hits - accuracy * counts) / counts.mean()
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(residuals.std(ddof=1)) / sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * float(residuals.std(ddof=1)) / sqrt(n)
     return max(0.0, float(accuracy - half)), min(1.0, float(accuracy + half))
 
 
@@ -103,11 +102,9 @@ def permute_labels_between_groups(
     return permuted
 
 
-def has_converged(
-    losses: Float[np.ndarray, " steps *S"], relative_tolerance: float = 0.01, absolute_tolerance: float = 1e-3
-) -> Bool[np.ndarray, "*S"]:
-    """Whether the mean loss of the last tenth of the steps is below that of the tenth before by at most
-    `relative_tolerance` of it or `absolute_tolerance` nats. False for fewer than twenty steps.
+def has_converged(losses: Float[np.ndarray, " steps *S"]) -> Bool[np.ndarray, "*S"]:
+    """Whether the mean loss of the last tenth of the steps is below that of the tenth before by at most 1% of it or
+    0.001 nats. False for fewer than twenty steps.
 
     False is certain: more steps help. True under a decaying learning rate says only that this schedule has come to its
     end; double the steps to see whether a longer one helps."""
@@ -115,7 +112,7 @@ def has_converged(
     if tenth < 2:
         return np.zeros(losses.shape[1:], bool)
     before, last = losses[-2 * tenth : -tenth].mean(0), losses[-tenth:].mean(0)
-    return before - last <= np.maximum(relative_tolerance * before, absolute_tolerance)
+    return before - last <= np.maximum(0.01 * before, 1e-3)
 
 
 def final_loss(losses: Float[np.ndarray, " steps *S"]) -> Float[np.ndarray, "*S"]:

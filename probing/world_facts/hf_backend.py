@@ -75,9 +75,8 @@ class HFBackend:
             return prompt
         messages = [{"role": "user", "content": prompt}]
         try:  # templates without a thinking mode ignore enable_thinking
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
+            options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+            return self.tokenizer.apply_chat_template(messages, **options)
         except Exception as error:
             raise UserError(f"the tokenizer's chat template fails on a question: {_first_line(error)}") from error
 
@@ -93,9 +92,8 @@ class HFBackend:
             with torch.inference_mode():
                 output = self.model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=stop)  # (B, T + new)
         except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"{self.batch_size} prompts at once do not fit into memory; give a smaller --batch-size"
-            ) from error
+            problem = f"{self.batch_size} prompts at once do not fit into memory"
+            raise UserError(f"{problem}; give a smaller --batch-size") from error
         responses = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
         return responses if chat else [text.lstrip().split(STOP_STRING)[0] for text in responses]
 
@@ -122,20 +120,17 @@ def _load(folder: Path, tokens: int) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
-    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, output_loading_info=True, dtype="auto", **safe
-    )
+    safe |= {"use_safetensors": True, "output_loading_info": True, "dtype": "auto"}
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **safe)
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"the weights in {folder} lack {missing[0]}; a model with random parts answers nothing")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    model.generation_config = transformers.GenerationConfig(
-        do_sample=False,
-        max_new_tokens=tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=model.generation_config.eos_token_id or tokenizer.eos_token_id,
-    )  # greedy: sampling settings and penalties of the folder are ignored
+    eos = model.generation_config.eos_token_id or tokenizer.eos_token_id
+    greedy = {"do_sample": False, "max_new_tokens": tokens}  # sampling settings and penalties of the folder are ignored
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": eos}
+    model.generation_config = transformers.GenerationConfig(**greedy, **ends)
     gpu = torch.cuda.is_available()
     model = model.to("cuda") if gpu else model.float()  # half precision is slow or unsupported on a CPU
     return model.eval(), tokenizer

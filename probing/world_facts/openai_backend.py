@@ -150,9 +150,8 @@ class OpenAIBackend:
             if time.monotonic() > deadline:
                 raise TimeoutError
             if size > MAX_REPLY_BYTES:
-                raise UserError(
-                    f"{self.url} sends more than {MAX_REPLY_BYTES >> 20} MiB for one answer; check the address"
-                )
+                most = f"{MAX_REPLY_BYTES >> 20} MiB"
+                raise UserError(f"{self.url} sends more than {most} for one answer; check the address")
         return b"".join(parts)
 
     def _describe_connection_error(self, error: Exception) -> str:
@@ -198,9 +197,8 @@ class OpenAIBackend:
                 actual = self._redact_key(_describe_json(value))
                 raise UserError(f"the reply of {self.url} has no {path}{actual}") from error
         if not isinstance(value, str):
-            raise UserError(
-                f"the reply of {self.url} has no text at {path}; should it think first, give more --max-new-tokens"
-            )
+            advice = "should it think first, give more --max-new-tokens"
+            raise UserError(f"the reply of {self.url} has no text at {path}; {advice}")
         return value
 
     def _redact_key(self, text: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.bio.manipulation import question_words
 from synth.bio.parser import PERSON_SLOT, BiographyParser, Pattern, phrase_slot, value_slot
-from synth.bio.prose import ProseGrammar
+from synth.bio.prose_grammar import ProseGrammar
 from synth.bio.tables import BY_NAME, BY_PRONOUN, BY_ROLE, Ragged, SentenceTables, fixed_words, mention_words
 from synth.bio.value_lists import MONTHS, PERSON_SLOTS, VALUE_SLOT, ValueLists, tokenize
 from synth.vocab import Vocab

@@ -99,8 +99,8 @@ class Grammar:
             levels.append(tuple(child for child in self.levels[self.level_of[symbol] + len(levels)] if child in below))
         nonterminals = [parent for symbols in levels[:-1] for parent in symbols]
         name = self.name if symbol == self.root else f"{self.name}@{symbol}"
-        rules, weights = ({s: table[s] for s in nonterminals} for table in (self.rules, self.weights))
-        return Grammar(name, tuple(levels), rules, weights)
+        rules = {parent: self.rules[parent] for parent in nonterminals}
+        return Grammar(name, tuple(levels), rules, {parent: self.weights[parent] for parent in nonterminals})
 
     def encode(self, sentence: Sequence[str]) -> np.ndarray:
         """Terminal numbers (T,) int32 from 0, in the order of `terminals`. Raises UserError for an unknown terminal."""

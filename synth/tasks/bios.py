@@ -10,8 +10,8 @@ import numpy as np
 from synth.bio import InformationContent, PeopleTask
 from synth.bio import codec as codecs
 from synth.bio.lexicon import Lexicon, mention_kinds
-from synth.bio.prose import ProseGrammar, sample_prose_wording
-from synth.bio.prose import load_prose_grammar as load_prose
+from synth.bio.prose_grammar import ProseGrammar, sample_prose_wording
+from synth.bio.prose_grammar import load_prose_grammar as load_prose
 from synth.bio.value_lists import ATTRIBUTES, ValueLists, load_value_lists
 from synth.bio.world import check_enough_names, sample_distinct_rows, sample_rows
 from synth.errors import UserError

@@ -108,7 +108,7 @@ def test_a_slow_peer_gets_typical_sentences() -> None:
 def test_transformers_has_the_same_model(flavour: str) -> None:
     import torch
 
-    from benchmarks.peers import to_peer, model_of
+    from benchmarks.peers import model_of, to_peer
 
     model = model_of(flavour, layers=2, width=32, max_seq_len=16)
     inputs = torch.randint(model.vocab_size, (3, 16), generator=torch.Generator().manual_seed(0))
@@ -136,7 +136,7 @@ def test_transformers_trains_as_ours_does(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_both_generate_every_token() -> None:
     from benchmarks.bench_generation import ours, theirs
-    from benchmarks.peers import to_peer, model_of
+    from benchmarks.peers import model_of, to_peer
 
     model = model_of("gpt2", layers=1, width=16, max_seq_len=16)
     assert ours(model, 3, 7) == theirs(to_peer(model).eval(), 3, 7) == 21

@@ -166,7 +166,7 @@ def test_the_papers_own_numbers_would_reproduce_what_is_claimed(
             assert limits.get("above", -np.inf) < paper < limits.get("below", np.inf), statement
         return real(id, statement, measured, paper, threshold, testable, **limits)
 
-    monkeypatch.setattr(experiment, "make_claim", make_claim)
+    monkeypatch.setattr(claims, "make_claim", make_claim)
     experiment.claims(planted(number, scale, {"15": paperlike, "16": linear, "17": ablated}[number]))
     assert asked
 

@@ -167,7 +167,7 @@ def test_other_rooms_know_canon(trained: bool, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     import lm.hf  # noqa: F401
-    from lm.hf.weights import to_transformers
+    from lm.hf.convert_weights import to_transformers
     from lm.inference.ablation import without_block
     from lm.transforms.lora import add_lora, merge_lora
     from lm.transforms.quantize import quantize

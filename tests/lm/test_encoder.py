@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lm.config import ModelConfig
-from lm.hf.weights import to_transformers
+from lm.hf.convert_weights import to_transformers
 from lm.inference.sampling import generate
 from lm.model import Decoder
 from lm.model_size import count_parameters, flops_per_token

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lm.config import ModelConfig
-from lm.hf.weights import to_transformers
+from lm.hf.convert_weights import to_transformers
 from lm.layers.mlp import PlainMLP
 from lm.layers.moe import MixtureOfExperts
 from lm.model import build

@@ -293,7 +293,7 @@ def test_facts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) ->
 @tries(100)
 @given(st.data())
 def test_pools_prose_and_tokenizers(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    from synth.bio import codec, prose, value_lists
+    from synth.bio import codec, prose_grammar, value_lists
 
     folder = shared(tmp_path_factory) / "pools"
     folder.mkdir(exist_ok=True)
@@ -302,7 +302,7 @@ def test_pools_prose_and_tokenizers(tmp_path_factory: pytest.TempPathFactory, da
     put(files | {name: data.draw(spoiled(files[name]))}, folder)
     tokenizer = data.draw(bent({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    for reader in (value_lists.load_value_lists, prose.load_prose_grammar):
+    for reader in (value_lists.load_value_lists, prose_grammar.load_prose_grammar):
         getattr(reader, "cache_clear", lambda: None)()
         reads(f"{reader.__module__}", name, lambda reader=reader: reader(str(folder)))
     reads("tokenizer", tokenizer, lambda: codec.load_tokenizer(str(folder)))

@@ -146,7 +146,7 @@ def test_a_pickle_in_place_of_texts(tmp_path: Path, bomb: bytes, marker: Path) -
     from probing.capacity.planner import read_fact_set
     from probing.world_facts.response_log import ResponseLog
     from synth import cfg
-    from synth.bio import codec, prose, value_lists
+    from synth.bio import codec, prose_grammar, value_lists
     from synth.commands.scoring import read_completions
 
     for suffix in (".cfg", ".json", ".csv", ".jsonl", ".txt"):
@@ -156,7 +156,7 @@ def test_a_pickle_in_place_of_texts(tmp_path: Path, bomb: bytes, marker: Path) -
     refused(lambda: cfg.load(tmp_path / "x.cfg"), "cannot read the grammar file|line 1")
     refused(lambda: cfg.load(tmp_path / "x.json"), "cannot read the grammar file|not JSON")
     refused(lambda: value_lists.load_value_lists(str(tmp_path)), "cannot read the pool")
-    refused(lambda: prose.load_prose_grammar(str(tmp_path)), "cannot read the grammar")
+    refused(lambda: prose_grammar.load_prose_grammar(str(tmp_path)), "cannot read the grammar")
     refused(lambda: codec.load_tokenizer(str(tmp_path)), "cannot read the tokenizer")
     refused(lambda: read_fact_set(tmp_path / "x.csv"), "cannot read facts|holds no facts")
     refused(lambda: read_fact_set(tmp_path / "x.jsonl"), "cannot read facts")

@@ -35,9 +35,8 @@ class Search:
     def __init__(self, sizes: Sequence[SizeRanks], ordered: Sequence[bool]) -> None:
         self.sizes = list(sizes)
         self.verdicts: dict[SizeRanks, Verdict] = {}
-        self.harder = {
-            a: {b for b in sizes if _is_no_harder(a, b, ordered)} for a in sizes
-        }  # itself included, here and below
+        # a size itself included, here and below
+        self.harder = {a: {b for b in sizes if _is_no_harder(a, b, ordered)} for a in sizes}
         self.easier = {b: {a for a in sizes if _is_no_harder(a, b, ordered)} for b in sizes}
         self.easiest = [size for size in sizes if len(self.easier[size]) == 1]
 

@@ -52,9 +52,8 @@ def tiny_biod(n: int, **changes: Any) -> BioD:
 def tiny_model(layers: int, width: int, **changes: Any) -> ModelConfig:
     """A rotary GPT-2 of two heads. Weights start with a standard deviation of 0.1, as models this narrow need hundreds
     of steps to grow from 0.02."""
-    return ModelConfig(
-        **{"n_layers": layers, "n_heads": 2, "d_model": width, "max_seq_len": 64, "init_std": 0.1, **changes}
-    )
+    size = {"n_layers": layers, "n_heads": 2, "d_model": width, "max_seq_len": 64, "init_std": 0.1}
+    return ModelConfig(**{**size, **changes})
 
 
 def tiny_train_config(task: Any, exposures: int, batch: int, lr: float, window: int | None = None) -> TrainConfig:
@@ -118,9 +117,9 @@ def ratio_interval(above: Any, below: Any) -> Interval | None:
     return interval_or_none(above / below[below > 0])
 
 
-def best_configuration(table: "DataFrame", by: str, column: str = "r") -> Interval:
-    """The interval over seeds of the group `by` with the highest mean of a column: the peak of a curve over sizes."""
-    found = [interval(part[column]) for _, part in table.groupby(by)]
+def best_configuration(table: "DataFrame") -> Interval:
+    """The interval over seeds of the configuration with the highest mean of r: the peak of a curve over sizes."""
+    found = [interval(part["r"]) for _, part in table.groupby("configuration")]
     return max(found, key=lambda one: one.mean)
 
 
@@ -185,9 +184,8 @@ def plot_saturation(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[A
     diagonal = np.geomspace(min(table["r_max"].min(), 1.0) * 0.8, top, 50)
     axes.plot(diagonal, diagonal, ":", color=figures.BASELINE_COLOR, label="all that the data holds")
     for (exposures, rate), dashes in zip(PAPER_BITS_PER_PARAMETER.items(), ("--", "-."), strict=True):
-        axes.axhline(
-            rate, linestyle=dashes, color=figures.PAPER_COLOR, linewidth=1.5, label=f"paper, {exposures} exposures"
-        )
+        label = f"paper, {exposures} exposures"
+        axes.axhline(rate, linestyle=dashes, color=figures.PAPER_COLOR, linewidth=1.5, label=label)
     axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
     axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
     for axis in ("major", "minor"):

@@ -131,9 +131,8 @@ def _task_fields(scale: str, wording: str, changes: Mapping[str, Any]) -> dict[s
 def make_model_config(scale: str, **changes: Any) -> ModelConfig:
     """A rotary GPT-2 of the scale."""
     size = SCALE_CONFIGS[scale]
-    return ModelConfig(
-        **{"n_layers": size.layers, "n_heads": size.heads, "d_model": size.width, **size.model_fields, **changes}
-    )
+    shape = {"n_layers": size.layers, "n_heads": size.heads, "d_model": size.width}
+    return ModelConfig(**{**shape, **size.model_fields, **changes})
 
 
 def mixed_task(scale: str, biographies: Any, *question_tasks: Any) -> Mixture:

@@ -89,10 +89,8 @@ def _cost(group: Sequence[Run], runs_dir: Path, time_steps: bool, counted: Count
             is_new = (key, False) not in counted
             total_flops += share.flops * is_new
             new_models += is_new
-            to_train = (
-                is_pending and (key, True) not in counted and not model_dir(each, runs_dir, stage_number).exists()
-            )
-            remaining += share.seconds * to_train
+            cached = (key, True) in counted or model_dir(each, runs_dir, stage_number).exists()
+            remaining += share.seconds * (is_pending and not cached)
             counted |= {(key, False), (key, is_pending)}
     host_memory = _largest_memory_profile(run, parameters, autocast=False)
     return Cost(
@@ -191,15 +189,9 @@ def time_training_step(
 
     assert run.model is not None
     moments: list[float] = []
+    model, config = build(run.model, run.model.model_vocab_size(run.task.vocab()), 0), replace(stage.train, steps=steps)
     with single_thread():
-        train(
-            build(run.model, run.model.model_vocab_size(run.task.vocab()), 0),
-            stage.task,
-            replace(stage.train, steps=steps),
-            data_seed=0,
-            log_every=1,
-            on_step=lambda *_: moments.append(clock()),
-        )
+        train(model, stage.task, config, 0, log_every=1, on_step=lambda *_: moments.append(clock()))
     return median(later - earlier for earlier, later in zip(moments[3:], moments[4:], strict=False))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.harness.experiment import Experiment
 from experiments.harness.planning.cost import Cost, CountedModels, estimate_costs
 from experiments.harness.planning.disk import checkpoint_bytes, measure_row_bytes, model_bytes, run_folder_bytes
-from experiments.harness.planning.gpu import (
+from experiments.harness.planning.gpu_hours import (
     ASSUMED_MFU,
     GPT2_WIDTH,
     GPU,

@@ -290,7 +290,7 @@ def test_without_an_informative_size_it_says_where_to_look(tmp_path, capsys, mon
         ([f"{LEAKY}:Mute"], "nothing says how well a model does mute"),
         (
             [f"{LEAKY}:Leaky", "--grid", "length=4,90", "--model", "max_seq_len=40"],
-            "length=90: documents of 93 tokens do not fit max_seq_len=40; give --model max_seq_len=104, or easier sizes",
+            "length=90: documents of 93 tokens do not fit max_seq_len=40; give --model max_seq_len=104, or easier",
         ),
         (
             [f"{LEAKY}:Leaky", "--grid", "length=4,90", "--train", "seq_len=40"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lm.config import ModelConfig
-from lm.hf.weights import from_transformers, to_transformers
+from lm.hf.convert_weights import from_transformers, to_transformers
 from lm.inference.sampling import generate
 from lm.pretrained import load, save
 from synth.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lm.config import ModelConfig
-from lm.hf.weights import to_transformers
+from lm.hf.convert_weights import to_transformers
 from lm.inference.activations import activation_names, iter_activations
 from lm.layers.context import SequenceContext
 from lm.model import Decoder

@@ -77,13 +77,13 @@ def everything(way: Callable[..., tuple[Tensor, Tensor]], inputs: Case, begins: 
 
 def assert_same(way: str, inputs: Case, begins: Tensor | None = None) -> None:
     """Within 1e-5, of the largest number where that is above 1 (a gradient sums over all that follows), of the written
-    recurrence in fp64; or no further from it than twice that recurrence in fp32 is, where a nearly zero key makes the
-    gradient of its length ill-conditioned."""
+    recurrence in fp64; or no further from it than eight times that recurrence in fp32 is, where a nearly zero key
+    makes the gradient of its length ill-conditioned."""
     names = ["out", "memory", *inputs]
     exact = everything(plain, {name: x.double() for name, x in inputs.items()}, begins)
     found, naive = everything(WAYS[way], inputs, begins), everything(plain, inputs, begins)
     for name, a, b, truth in zip(names, found, naive, exact, strict=True):
-        bound = max(1e-5 * max(1.0, float(truth.abs().max())), 2 * float((b - truth).abs().max()))
+        bound = max(1e-5 * max(1.0, float(truth.abs().max())), 8 * float((b - truth).abs().max()))
         assert float((a - truth).abs().max()) <= bound, f"{way}: {name}"
 
 

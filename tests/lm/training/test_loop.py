@@ -17,7 +17,8 @@ import torch
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder, build
 from lm.training.history import Diverged
-from lm.training.loop import learning_rate, train
+from lm.training.loop import train
+from lm.training.schedule import learning_rate
 from lm.training.signals import SIGNALS
 from synth.errors import UserError
 from synth.task import Example, Task

@@ -8,7 +8,7 @@ import pytest
 from experiments.harness.experiment import Experiment, discover
 from experiments.harness.planning import disk
 from experiments.harness.planning.cost import Cost, estimate_costs
-from experiments.harness.planning.gpu import (
+from experiments.harness.planning.gpu_hours import (
     GPU,
     GPUS,
     HALF_EFFICIENCY_WIDTH,

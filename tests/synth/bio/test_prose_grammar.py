@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synth import Corpus, UserError
-from synth.bio.prose import SENTENCE_SPLITS, load_prose_grammar, sample_prose_wording
+from synth.bio.prose_grammar import SENTENCE_SPLITS, load_prose_grammar, sample_prose_wording
 from synth.bio.value_lists import FOLDER
 from synth.tasks.bios import BioS
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from lm.memory import MemoryProfile, bytes_per_device
 
 GPT2_WIDTH, GPT2_FLOPS = 768, 8.54e8  # of the 124M model: width, and FLOPs to train on a token in windows of 1024
-HALF_EFFICIENCY_WIDTH = (
-    400  # on an H100: where training is half as efficient as at great width; by the two models above
-)
-ASSUMED_MFU = (
-    0.3  # utilisation of the second estimate: about what nanoGPT's plain PyTorch reached (600k steps, 4 days, 8 A100)
-)
+# On an H100: where training is half as efficient as at great width; by the two models above.
+HALF_EFFICIENCY_WIDTH = 400
+# Utilisation of the second estimate: about what nanoGPT's plain PyTorch reached (600k steps, 4 days, 8 A100).
+ASSUMED_MFU = 0.3
 USABLE_MEMORY = 0.9  # share of a GPU's memory that tensors can have: the rest is the driver's and what is between them
 
 

@@ -34,7 +34,7 @@ from synth.atomic_io import write_bytes
 from synth.task import Example
 from synth.tasks.cfg import Cfg
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("tree_page.html")
 MIN_ATTENTION = 0.02  # smaller weights are left out: they would be invisible, and are most of the numbers
 TRIES = 1000  # documents searched for one that the probes are not trained on
 

@@ -1,0 +1,24 @@
+"""Which tokens of a packed row see each other: position ids and attention masks from document numbers."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lm.config import ModelConfig
+
+
+def positions_and_mask(
+    config: ModelConfig, length: int, documents: Int[Tensor, "B T"] | None, device: torch.device
+) -> tuple[Int[Tensor, "*B T"], Bool[Tensor, "B 1 T T"] | None]:
+    """Position of each token within its document, and True where it may see a key (None: all j <= i).
+
+    documents: document number of each token; a document must be contiguous.
+    """
+    steps = torch.arange(length, device=device)
+    if documents is None:
+        return steps, None if config.causal else torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
+    first = torch.ones_like(documents, dtype=torch.bool)
+    first[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    begin = torch.where(first, steps, 0).cummax(1).values
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return steps - begin, same & (steps[:, None] >= steps) if config.causal else same
