@@ -120,8 +120,9 @@ def _load(folder: Path, tokens: int) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
-    safe |= {"use_safetensors": True, "output_loading_info": True, "dtype": "auto"}
-    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, **safe)
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, use_safetensors=True, output_loading_info=True, dtype="auto", **safe
+    )
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"the weights in {folder} lack {missing[0]}; a model with random parts answers nothing")

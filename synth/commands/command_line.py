@@ -22,13 +22,17 @@ UNNAMEABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 MAX_MESSAGE_CHARS = 2000  # a file may hold a symbol of a million characters
 
 
+class HelpShown(SystemExit):
+    """The help page has been printed: the command is done, with status 0."""
+
+
 # ---- parsing -----------------------------------------------------------------------------------------------------
 def choose_command(
     prog: str, about: str, commands: Mapping[str, Any], argv: Sequence[str] | None = None
 ) -> tuple[str, list[str]]:
     """The command that an argument list names, and the arguments after it (default: those of the process).
 
-    Prints the help page and raises SystemExit(0) for --help. Raises UserError for an unknown command.
+    Prints the help page and raises HelpShown for --help. Raises UserError for an unknown command.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     check_arguments(argv)
@@ -36,7 +40,7 @@ def choose_command(
         lines = (f"  {name:11} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items())
         print(f"usage: {prog} COMMAND ...\n\n{about.strip()}\n")
         print("commands:", *lines, f"\n`{prog} COMMAND --help` explains its options.", sep="\n")
-        raise SystemExit(0)
+        raise HelpShown(0)
     if not argv:
         raise UserError(f"which command? choose {', '.join(commands)}; see {prog} --help")
     if argv[0] not in commands:
@@ -48,8 +52,8 @@ def choose_command(
 def parse(kind: Any, prog: str, argv: Sequence[str] | None = None, **settings: Any) -> Any:
     """An instance of the dataclass `kind` from command-line arguments (default: those of the process), with tyro.
 
-    settings: further arguments of tyro.cli. Prints the help page and raises SystemExit(0) for --help. Raises UserError,
-    with the nearest flag for an unknown one, on bad arguments.
+    settings: further arguments of tyro.cli. Prints the help page and raises HelpShown for --help. Raises UserError, with
+    the nearest flag for an unknown one, on bad arguments.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     check_arguments(argv)
@@ -63,7 +67,7 @@ def parse(kind: Any, prog: str, argv: Sequence[str] | None = None, **settings: A
             return parsed
     except SystemExit as leaving:
         if leaving.code != 2:
-            raise
+            raise HelpShown(0) from None
     flags = _flags(kind, settings)
     misspelt = [word for word in argv if word.startswith("--") and _flag_of(word) not in flags]
     if misspelt or unknown:
@@ -212,9 +216,8 @@ def guarded(command: Callable[[], None], on_interrupt: str, explain: Callable[[O
     try:
         try:
             command()
-        except SystemExit:  # --help, or a follower of several ranks
-            flush()
-            raise
+        except HelpShown:
+            pass
         flush()
     except UserError as error:
         complain(error)
