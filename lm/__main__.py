@@ -207,7 +207,11 @@ def _train(prog: str, argv: Sequence[str]) -> None:
 def _values(argv: Sequence[str], flag: str) -> list[str]:
     """What follows each use of a flag, also after =."""
     words = [(*word.partition("="), after) for word, after in zip(argv, [*argv[1:], ""], strict=False)]
-    return [value if equals else after for name, equals, value, after in words if name == flag and (value or after)]
+    return [
+        value if equals else after
+        for name, equals, value, after in words
+        if name.replace("_", "-") == flag and (value or after)
+    ]
 
 
 def _read_config(path: Path, spec: str | None) -> tuple[str, list[str]]:
@@ -233,7 +237,7 @@ def _read_config(path: Path, spec: str | None) -> tuple[str, list[str]]:
         raise UserError(f"{path}: {key} is an option of the command line only; give --{key.replace('_', '-')} there")
     try:
         words = words_from_mapping(record, Train)
-        words += words_from_mapping(task if name == spec else {}, task_class(spec)[0])
+        words += words_from_mapping(task if name in (None, spec) else {}, task_class(spec)[0])
         parse_with_task(Train, PROG, spec, ["--output-dir=.", *words])
     except UserError as error:
         message = re.sub(r"--(?!help)([\w.-]+)", lambda flag: flag[1].replace("-", "_"), str(error))  # keys, not flags

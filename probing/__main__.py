@@ -164,7 +164,7 @@ class WorldFacts:
     max_new_tokens: int = 64
     """most tokens of an answer"""
     batch_size: int | None = None
-    """questions at a time; if not given, 16 for a folder, 4 for an endpoint"""
+    """questions at a time, requests in parallel to an endpoint; if not given, 16 for a folder, 4 for an endpoint"""
     timeout: float = 60.0
     """seconds to wait for one reply"""
     output: Path | None = None

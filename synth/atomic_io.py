@@ -59,11 +59,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def publish_folder(partial: Path, final: Path) -> None:
-    """Force a folder with everything in it to disk, then rename it to `final`, in place of an older one."""
+def publish_folder(partial: Path, final: Path, replace: bool = False) -> None:
+    """Force a folder with everything in it to disk, then rename it to `final`; replace: in place of an older one.
+
+    Raises OSError when `final` exists and is not to be replaced.
+    """
     for path in [*partial.rglob("*"), partial]:
         sync(path)
-    if final.exists():
+    if replace and final.exists():
         shutil.rmtree(final)
     partial.rename(final)
     sync(final.parent)  # the rename itself must reach the disk

@@ -78,7 +78,7 @@ class Corpus:
         if packing not in ("cut", "whole", "none"):
             raise UserError(f"unknown packing {packing!r}; choose cut, whole or none")
         if seq_len < 1:
-            raise UserError(f"a window of {seq_len} tokens holds nothing; give a window of at least 1")
+            raise UserError(f"seq_len={seq_len} holds nothing; give at least 1")
         self.task, self.seed, self.split, self.seq_len, self.packing, self.order_seed = (
             task, seed, split, seq_len, packing, order_seed,
         )  # fmt: skip

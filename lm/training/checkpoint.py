@@ -53,7 +53,7 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], sta
         body = json.dumps(state)
         digests = {TENSORS: content_digest(data), STATE: content_digest(body.encode())}
         (scratch / STATE).write_bytes(json.dumps({"digests": digests, "state": body}).encode())
-        publish_folder(scratch, final)
+        publish_folder(scratch, final, replace=True)
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
         mend = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"

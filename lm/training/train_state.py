@@ -17,6 +17,7 @@ from lm.training.distributed import DistContext, any_rank, gather_full_tensors, 
 from lm.training.history import History
 from synth.corpus import Cursor
 from synth.errors import UserError
+from synth.identity import identity_name
 from synth.task import TrainingData
 
 
@@ -39,11 +40,15 @@ def run_fingerprint(
     for _, tensor in sorted(model.state_dict().items()):
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     fingerprint = {
-        "model": asdict(model.config) | model.config.contents(), "vocab_size": model.vocab_size,
-        "initial_weights": weights.hexdigest(), "task": task.key, "train": asdict(config),
+        "model": _by_identity(model.config) | model.config.contents(), "vocab_size": model.vocab_size,
+        "initial_weights": weights.hexdigest(), "task": task.key, "train": _by_identity(config),
         "data_seed": data_seed, "order_seed": order_seed, "log_every": log_every,
     }  # fmt: skip
     return json.loads(json.dumps(fingerprint))  # as it is read from a checkpoint
+
+
+def _by_identity(config: ModelConfig | TrainConfig) -> dict[str, Any]:
+    return {identity_name(f): getattr(config, f.name) for f in fields(config)}
 
 
 def save_checkpoint(
@@ -146,4 +151,4 @@ def _with_neutral_fields(name: str, before: Any) -> Any:
     config = {"model": ModelConfig, "train": TrainConfig}.get(name)
     if config is None or not isinstance(before, dict):
         return before
-    return {f.name: f.metadata["neutral"] for f in fields(config) if "neutral" in f.metadata} | before
+    return {identity_name(f): f.metadata["neutral"] for f in fields(config) if "neutral" in f.metadata} | before

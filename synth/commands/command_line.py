@@ -52,8 +52,8 @@ def choose_command(
 def parse(kind: Any, prog: str, argv: Sequence[str] | None = None, **settings: Any) -> Any:
     """An instance of the dataclass `kind` from command-line arguments (default: those of the process), with tyro.
 
-    settings: further arguments of tyro.cli. Prints the help page and raises HelpShown for --help. Raises UserError, with
-    the nearest flag for an unknown one, on bad arguments.
+    settings: further arguments of tyro.cli. Raises HelpShown after --help, and UserError, with the nearest flag
+    for an unknown one, on bad arguments.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     check_arguments(argv)

@@ -20,9 +20,9 @@ USABLE_MEMORY = 0.9  # share of a GPU's memory that tensors can have: the rest i
 
 @dataclass(frozen=True)
 class GPU:
-    """A GPU's data sheet, and its published training throughput of GPT-2 124M in tokens a second (gpt2).
+    """A GPU's data sheet, and its published training throughput of GPT-2 124M.
 
-    peak: dense bf16 FLOPs a second; memory: bytes; bandwidth: bytes a second.
+    peak_flops: dense bf16 FLOPs a second; bandwidth: bytes a second.
     """
 
     name: str

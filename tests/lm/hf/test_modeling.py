@@ -1,5 +1,6 @@
 """Moving models: to and from transformers, and to and from disk."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from lm.hf.convert_weights import from_transformers, to_transformers
 from lm.inference.sampling import generate
 from lm.pretrained import load, save
 from synth.errors import UserError
+from synth.identity import identity_name
 from tests.contracts.test_model_contract import CASES, V, lively
 
 INPUTS = torch.randint(V, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -118,3 +120,10 @@ def test_samples_follow_the_model() -> None:
     draws = np.stack(generate(model, [[0]] * 4000, 1, seed=3))[:, 0]
     expected = model(torch.tensor([[0]]))[0, 0].softmax(-1).detach().numpy()
     np.testing.assert_allclose(np.bincount(draws, minlength=V) / 4000, expected, atol=0.03)
+
+
+def test_models_saved_before_a_rename_are_read() -> None:
+    """By the names that are the identities of fields."""
+    config = ModelConfig.gpt2(1, 2, 8, tie_embeddings=False)
+    before = {identity_name(f): getattr(config, f.name) for f in fields(config)}
+    assert {"layers", "width", "tied"} <= before.keys() and ModelConfig.read(before, "config.json") == config
