@@ -169,7 +169,10 @@ def test_a_configuration_file_and_flags_that_override_it(tmp_path: Path, monkeyp
     assert run_cli(monkeypatch, "train", f"--config={path}", "--output-dir=x", "--train.lr", "1e-4", "--ops", 3,
                    "--model.bias", "--init-seed", 5) == 0  # fmt: skip
     assert run_cli(monkeypatch, "train", "copy", "--config", path, "--output-dir", "x", "--length", 9) == 0
-    (first, task, spec), (second, other, _), (_, third, _) = seen
+    path.write_text("task: {ops: 2}")
+    assert run_cli(monkeypatch, "train", "mano", "--config", path, "--output-dir", "x", "--modulus", 7) == 0
+    (first, task, spec), (second, other, _), (_, third, _), (_, nameless, _) = seen
+    assert nameless == get_task("mano", ops=2, modulus=7)
     assert (task, spec) == (get_task("mano", ops=2, modulus=5), "mano")
     assert first.model == ModelConfig(1, 1, 8, bias=False)
     assert first.train == TrainConfig(2, 2, 32, lr=2e-3, betas=(0.8, 0.9), compile=False) and first.init_seed == 4
