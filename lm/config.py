@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lm.options import GATED, MLP, Norm, Objective, Packing, Positions, Precision, Schedule
 from lm.validation import check_at_least, check_choice, check_model, check_saved_config
 from synth.errors import UserError
-from synth.identity import digest, identity_name
+from synth.identity import digest, names_by_identity
 from synth.task import TrainingData
 from synth.user_code import is_file_spec, spec_path
 from synth.vocab import Vocab
@@ -106,7 +106,7 @@ class ModelConfig:
         loading a model must not run unknown code.
         """
         if isinstance(saved, dict):  # models saved before a field was renamed hold the name that is its identity
-            names = {identity_name(f): f.name for f in fields(cls)}
+            names = names_by_identity(cls)
             saved = {names.get(key, key): value for key, value in saved.items()}
         check_saved_config(saved, {f.name: f.default for f in fields(cls)}, where)
         try:

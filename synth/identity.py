@@ -22,9 +22,14 @@ def identity_name(of: type | dataclasses.Field[Any]) -> str:
     return of.metadata.get("identity", of.name)
 
 
+def names_by_identity(cls: type) -> dict[str, str]:
+    """The names of a dataclass's fields in the code, by their identity names."""
+    return {identity_name(field): field.name for field in dataclasses.fields(cls)}
+
+
 def fields_by_identity(cls: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of a dataclass from values by identity name. Raises KeyError for an unknown name."""
-    names = {identity_name(field): field.name for field in dataclasses.fields(cls)}
+    names = names_by_identity(cls)
     return {names[name]: value for name, value in recorded.items()}
 
 

@@ -24,20 +24,13 @@ from experiments.harness.planning.report import (
     summary_table,
 )
 from lm.config import ModelConfig
-from lm.memory import MemoryProfile, bytes_per_device
+from lm.memory import bytes_per_device
 from lm.mixers import installed_mixers
 from lm.model import meta_model
 from lm.model_size import count_parameters, flops_per_token, size_of
+from tests.lm.test_memory import GPT2
 
 H100, A100 = GPUS["h100"], GPUS["a100"]
-GPT2 = MemoryProfile(
-    parameters=124_000_000,
-    batch_size=64,
-    seq_len=1024,
-    activation_bytes_per_token=100_000.0,
-    layers=12,
-    kv_cache_bytes=0.0,
-)
 COST = Cost(
     label="one", runs=2, finished=0, parameters=1000, width=768, steps=100, tokens=3200, flops=1e18, memory_bytes=1e6,
     memory_profile=GPT2, seconds=60.0, timed_on_gpu=False, r_max=None, matched_ratio=None, total_flops=2e18,
