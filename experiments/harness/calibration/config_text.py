@@ -5,6 +5,7 @@ import json
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from synth.errors import UserError
@@ -46,12 +47,18 @@ def parse_value(cls: type, name: str, text: str, option: str) -> Any:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"its fields: {', '.join(known) or 'none'}"
         raise UserError(f"{option} {name}={text}: {cls.__name__} has no field {name!r}; {hint}")
-    hint = get_type_hints(cls)[name]
+    hint = _field_types(cls)[name]
     try:
         return _parse(text, hint)
     except (ValueError, KeyError):
         kind = getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint).replace("typing.", "")
         raise UserError(f"{option} {name}={text}: {name} of {cls.__name__} takes {kind}") from None
+
+
+@cache
+def _field_types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, looked up once: a grid of many values asks for the same one each time."""
+    return get_type_hints(cls)
 
 
 def _parse(text: str, hint: Any) -> Any:
