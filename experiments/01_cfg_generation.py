@@ -1,20 +1,21 @@
 """Do small GPTs learn a hierarchical language from strings alone? (claims 1.1 to 1.4)
 
 Part 1 (arXiv 2305.13673), results 1 to 3, Figure 4: five kinds of attention are trained on the same number of fresh
-sentences of a locally ambiguous grammar and then generate sentences, from nothing and from a short true prefix. Left:
-the share of valid sentences, checked exactly by a chart parser. Middle: the entropy of generated sentences over the
-true entropy (1 = as diverse as the truth). Right: divergence of the next-token distribution from the exact one.
+sentences of a grammar and then generate sentences, from nothing and from a short true prefix. Upper row: the share of
+valid sentences, checked exactly by a chart parser. Lower row: the entropy of generated sentences over the true entropy
+(1 = as diverse as the truth), and the divergence of the next-token distribution from the exact one.
 
-What one should see: learned absolute positions fall far behind; rotary and relative attention lead; attention that
-depends on positions only, even in fixed uniform windows, comes close. The paper's own values for the full grammar are
-drawn in.
+What one should see in a locally ambiguous grammar: learned absolute positions fall far behind; rotary and relative
+attention lead; attention that depends on positions only, even in fixed uniform windows, comes close. In an unambiguous
+one (cfg3b) the paper sees no difference. The paper's values for the full grammar are drawn apart.
 
-Grammars and cost: smoke, seconds; laptop, cfg3f rooted at 13 (three rule levels, 8 to 27 tokens, 17.6 bits, two to four
-rules a symbol), ten minutes on two cores; overnight, cfg3f rooted at 16 (20 to 81 tokens), under three hours on two
-cores; gpu, the full cfg3f with a smaller model and budget than the paper's, half an hour; paper, seven grammars, GPT-2
-small, 100k steps of 96 windows of 512 tokens.
+Grammars and cost: smoke, seconds; laptop, cfg3f rooted at 13 (three rule levels, 8 to 27 tokens, 17.6 bits, every
+sentence with a single parse), ten minutes on two cores; overnight, cfg3f rooted at 16 (20 to 81 tokens), under three
+hours on two cores; gpu, the full cfg3f with a smaller model and budget than the paper's, half an hour; paper, seven
+grammars, GPT-2 small, 100k steps of 96 windows of 512 tokens.
 """
 
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -22,31 +23,20 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness.papers.part1_grammars import LEARNING_RATES, PAPER_GRAMMARS, describe_training
+from experiments.harness.papers import part1_grammars
+from experiments.harness.papers.numbers import paper_number, paper_numbers
+from experiments.harness.papers.part1_grammars import LEARNING_RATES, PAPER_GRAMMARS
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, make_claim
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed, with_columns
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import difference_of, mean_of, ratio_of, share_of
 from lm.config import ModelConfig, Positions, TrainConfig
 from synth.tasks.cfg import Cfg
 
 NAME = Path(__file__).stem
 ARCHITECTURES: tuple[Positions, ...] = ("learned", "rotary", "relative", "position_only", "uniform")
-
-# Part 1, Figure 4, rows cfg3b and cfg3f; columns as ARCHITECTURES. Valid share at cut 0 and 50, bits over truth, KL.
-PAPER = {
-    "cfg3b": {
-        "valid": (0.998, 0.998, 0.998, 0.999, 0.999),
-        "valid_prefix": (0.998, 0.999, 0.999, 0.999, 1.000),
-        "bits": (169 / 169, 169 / 169, 169 / 169, 169 / 169, 169 / 169),
-        "kl": (0.00008, 0.00009, 0.00011, 0.00009, 0.00004),
-    },
-    "cfg3f": {
-        "valid": (0.571, 0.976, 0.988, 0.939, 0.928),
-        "valid_prefix": (0.573, 0.977, 0.988, 0.938, 0.929),
-        "bits": (275 / 268, 272 / 268, 270 / 268, 269 / 268, 269 / 268),
-        "kl": (0.00455, 0.00060, 0.00043, 0.00093, 0.00112),
-    },
-}
+PAPER_CUT = 50  # tokens of the paper's prefixes
 
 
 def make_run(scale: str, positions: Positions, grammar: str) -> Run:
@@ -92,106 +82,217 @@ def runs(scale: str) -> list[Run]:
     return with_seeds(one, default_seeds(scale))
 
 
+# ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
-    """Figure 4 of the paper: validity, entropy and divergence by architecture, one row of panels a grammar."""
-    table = table.assign(prefix=prefix_column(table), diversity=table["bits"] / table["bits_truth"])
+    """Figure 4 of the paper: validity, entropy and divergence by architecture, two rows of panels a grammar."""
+    table = with_prefix_column(table).assign(diversity=table["bits"] / table["bits_truth"])
     grammars = list(dict.fromkeys(table["grammar"]))
-    fig, panels = figures.subplots(columns=3, rows=len(grammars), width=5.6, height=4.2)
+    fig, panels = figures.subplots(columns=2, rows=2 * len(grammars), width=6.4, height=3.4)
     for row, grammar in enumerate(grammars):
-        part = table[table["grammar"] == grammar]
-        paper = {name: dict(zip(ARCHITECTURES, values, strict=True)) for name, values in PAPER.get(grammar, {}).items()}
-        plot_validity(panels[3 * row], part, paper.get("valid", {}))
-        paper["bits"] = {name: round(value, 3) for name, value in paper.get("bits", {}).items()}
-        for axes, column, key in ((panels[3 * row + 1], "diversity", "bits"), (panels[3 * row + 2], "kl", "kl")):
-            figures.plot_means_with_ci(axes, part, "architecture", column, order=ARCHITECTURES)
-            figures.plot_paper_values(axes, paper.get(key, {}), ARCHITECTURES)
-            axes.legend()
-        panels[3 * row + 1].set(title="How diverse is what it writes?", ylabel="bits a sentence / true bits a sentence")
-        figures.plot_baseline(panels[3 * row + 1], 1, "the truth:")
-        panels[3 * row + 2].set(title="How far from the true distribution?", yscale="log")
-        panels[3 * row + 2].set_ylabel("KL(true || model), nats a token")
-    figures.set_title(fig, figure_title(table))
+        part, here = table[table["grammar"] == grammar], panels[4 * row : 4 * row + 4]
+        plot_validity(here[0], part, grammar, "valid_0", 0)
+        plot_validity(here[1], part, grammar, "prefix", PAPER_CUT)
+        plot_diversity(here[2], part, grammar)
+        plot_divergence(here[3], part, grammar)
+    figures.set_title(fig, "Which attention learns a grammar from its sentences?")
+    figures.set_caption(fig, figure_caption(table))
     return fig
 
 
-def prefix_column(table):
-    """The valid share after the prefix length of each row's own scale."""
-    return [row[f"valid_{row['cut']}"] for _, row in table.iterrows()]
+def with_prefix_column(table):
+    """The table with the column `prefix`: the valid share after the prefix length of each row's own scale."""
+    return table.assign(prefix=[row[f"valid_{row['cut']}"] for _, row in table.iterrows()])
 
 
-def plot_validity(axes, part, paper) -> None:
-    """Shares of valid sentences, generated from nothing and after a prefix."""
-    cut = part["cut"].iloc[0]
-    names = {"valid_0": "from nothing", "prefix": f"after {cut} true tokens"}
-    if "valid_new_0" in part and part["valid_new_0"].notna().any():
-        names["valid_new_0"] = "from nothing, only those never trained on"
-    long = part.melt(["architecture"], list(names), "start", "valid")
-    long["valid"] *= 100
-    figures.plot_means_with_ci(axes, long.replace({"start": names}), "architecture", "valid", "start", ARCHITECTURES)
-    figures.plot_paper_values(axes, {name: round(100 * value, 1) for name, value in paper.items()}, ARCHITECTURES)
-    axes.set(title="Does it write sentences of the grammar?", ylabel="valid sentences, %", ylim=(0, 105))
-    axes.legend()
+def plot_validity(axes, part, grammar: str, column: str, paper_cut: int) -> None:
+    """Shares of valid sentences, generated from nothing or after a prefix."""
+    by_sentences = partial(share_of, items=int(part["samples"].iloc[0]))
+    figures.plot_means_with_ci(axes, part, "architecture", column, None, ARCHITECTURES, by_sentences, (0, 1))
+    draw_paper(axes, part, paper_values("left", grammar, f", cut {paper_cut}"))
+    start = f"after {part['cut'].iloc[0]} true tokens" if paper_cut else "from nothing"
+    axes.set(title=f"Does it write valid sentences {start}?", ylabel=f"{grammar}: share valid")
 
 
-def figure_title(table) -> str:
-    """A title that names grammar, root, model size, tokens and the number of seeds."""
-    seeds = table.groupby(["grammar", "architecture"]).size()
-    n = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return (
-        f"Part 1, Figure 4: {describe_training(table)}; "
-        f"small dots are seeds, large ones their mean, bars its 95% interval (n = {n}); "
-        f"dashed: the paper, from nothing, full grammar, 86M parameters, 4.9B tokens"
-    )
+def plot_diversity(axes, part, grammar: str) -> None:
+    """Bits of a generated sentence over those of a true one."""
+    figures.plot_means_with_ci(axes, part, "architecture", "diversity", order=ARCHITECTURES)
+    paper, truth = paper_values("middle", grammar), paper_number("1", "Figure 4 middle", grammar, "truth")
+    draw_paper(axes, part, {name: round(bits / truth, 3) for name, bits in paper.items()})
+    figures.plot_baseline(axes, 1, "the truth")
+    axes.set(title="How diverse is what it writes?", ylabel=f"{grammar}: bits over true bits")
 
 
-# What each scale can decide, fixed before its numbers were known. Error-free writing (1.1) and a small divergence (1.4)
-# take the paper's thousandfold budget; the order of the architectures and the entropy show with little training.
+def plot_divergence(axes, part, grammar: str) -> None:
+    """Divergence from the exact next-token distribution."""
+    figures.plot_means_with_ci(axes, part, "architecture", "kl", order=ARCHITECTURES)
+    draw_paper(axes, part, paper_values("right", grammar))
+    axes.set(title="How far from the true distribution?", yscale="log")
+    axes.set_ylabel(f"{grammar}: KL, nats a token")
+
+
+def paper_values(panel: str, grammar: str, ending: str = "") -> dict[str, float]:
+    """The paper's numbers in a panel (left, middle or right) of its Figure 4, by architecture."""
+    cells = paper_numbers("1", f"Figure 4 {panel}")
+    return {name: cells[grammar, name + ending] for name in ARCHITECTURES}
+
+
+def draw_paper(axes, part, values: dict[str, float]) -> None:
+    """The paper's numbers; apart from ours where the paper's grammar, model and budget are larger."""
+    figures.plot_paper_values(axes, values, ARCHITECTURES, not part1_grammars.is_papers_task(part))
+
+
+def figure_caption(table) -> str:
+    """Protocol, seeds, the paper's setting, and what validity does not show."""
+    words = [part1_grammars.describe_figure(table, "Figure 4", "grammar", "architecture")]
+    words.append(f"Paper: full grammar, 86M parameters, 4.9B tokens, prefixes of {PAPER_CUT} tokens.")
+    words.append("No floor is drawn: the table has neither untrained models nor shuffled sentences.")
+    if known := describe_known_share(table):
+        words.append(f"Of the test sentences {known}: validity here is no proof of generalization.")
+    return " ".join(words)
+
+
+def describe_known_share(table) -> str:
+    """How many of the true test sentences stand in the training stream, in words; empty where it was not counted."""
+    known = with_columns(table, ["known_truth"])["known_truth"].mean()
+    return f"{known:.0%} stand in the training stream" if known == known else ""  # NaN is not equal to itself
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------
+# Primary lines, chosen from the paper's statements: 1.1 rotary attention from nothing, the hardest start; 1.2 rotary
+# against learned positions, with which the paper's statement begins; 1.3 attention by position alone, of which uniform
+# windows are the extreme case (here with fewer heads than the paper's eight); 1.4 the divergence, since entropy and
+# repeats can be right by accident. Thresholds are from the paper's statement. Which lines are primary was decided after
+# the laptop's numbers had been seen.
+#
+# No line rests on `valid_new_0`, validity among sentences outside the training stream: only valid sentences stand in
+# the stream, so that leaving those out removes valid ones alone. It is a selection, and no measure of generalization.
+#
+# What each scale can decide. Every one of 2,000 sentences of cfg3f rooted at 13 (laptop) has one parse, and they have
+# 17.6 bits: this is no ambiguous grammar, and in unambiguous ones the paper itself sees no difference between
+# positions. Error-free writing and a small divergence take more than the overnight budget: with half of it a trial
+# wrote 16% valid sentences. That laptop decides nothing on 1.2, and the gate on 1.3 and on diversity, were added after
+# the laptop's numbers had been seen: they withhold verdicts and make none.
 TESTABLE_CLAIMS = {
     "smoke": (),
-    "laptop": ("1.2", "1.3", "1.4 entropy"),
-    "overnight": ("1.1", "1.2", "1.3", "1.4 entropy"),
-    "gpu": ("1.1", "1.2", "1.3", "1.4 entropy", "1.4 kl"),
-    "paper": ("1.1", "1.2", "1.3", "1.4 entropy", "1.4 kl"),
+    "laptop": ("1.3", "1.4 diversity"),
+    "overnight": ("1.2", "1.3", "1.4 diversity"),
+    "gpu": ("1.1", "1.2", "1.3", "1.4 diversity", "1.4"),
+    "paper": ("1.1", "1.2", "1.3", "1.4 diversity", "1.4"),
 }
+ALMOST_WITHOUT_ERROR = 0.95  # valid sentences; the paper has .976
+UNAMBIGUOUS = "every sentence has a single parse: not the ambiguous grammar of the claim"
+LITTLE_TRAINING = "takes more training than this scale has"
 
 
 def claims(table) -> list[Claim]:
     """Claims 1.1 to 1.4 on the hard grammar, each against a threshold taken from the paper's statement."""
-    hard = table[table["grammar"] == "cfg3f"].assign(prefix=prefix_column(table[table["grammar"] == "cfg3f"]))
-    decides = TESTABLE_CLAIMS[hard["scale"].iloc[0]]
+    made, hard = ClaimList(table), with_prefix_column(table[table["grammar"] == "cfg3f"])
+    if not len(hard):
+        return made
+    testable = TESTABLE_CLAIMS[hard["scale"].iloc[0]]
+    learned = Gate("rotary, valid from nothing", valid_by_seed(hard, "rotary"), at_least=ALMOST_WITHOUT_ERROR)
+    add_validity_claims(made, hard, testable)
+    add_position_claims(made, table, hard, testable)
+    add_position_only_claims(made, hard, testable, learned)
+    add_distribution_claims(made, hard, testable, learned)
+    return made
 
-    def column(architecture: str, name: str):
-        return hard[hard["architecture"] == architecture].set_index("seed_init")[name].sort_index()
 
-    def share(over: str):
-        return column(over, "valid_0") / column("rotary", "valid_0").clip(lower=1e-9)
+def by_seed(table, architecture: str, column: str):
+    """A column of one architecture by seed."""
+    return mean_by_seed(table, column, architecture=architecture)
 
-    def gap(a: str, b: str):
-        return column(a, "valid_0") - column(b, "valid_0")
 
-    def claim(key: str, statement: str, seeds, paper: float, threshold: str, **limits: float) -> Claim:
-        return make_claim(key.split()[0], statement, seeds, paper, threshold, key in decides, **limits)
+def valid_by_seed(table, architecture: str):
+    """Share of valid sentences from nothing, by seed."""
+    return by_seed(table, architecture, "valid_0")
 
-    valid, after_prefix, kl = (column("rotary", name) for name in ("valid_0", "prefix", "kl"))
-    entropy = column("rotary", "bits") / column("rotary", "bits_truth")
-    repeats = column("rotary", "duplicates") - column("rotary", "duplicates_truth")
-    valid_rule, share_rule = "at least 0.95 valid", "at least 0.9 of rotary"
-    return [
-        claim("1.1", "rotary, valid from nothing", valid, 0.976, valid_rule, above=0.95),
-        claim("1.1", "rotary, valid after a prefix", after_prefix, 0.977, valid_rule, above=0.95),
-        claim("1.2", "rotary minus learned, valid from nothing", gap("rotary", "learned"), 0.405, "above 0", above=0.0),
-        claim("1.2", "relative minus rotary, valid from nothing", gap("relative", "rotary"), 0.012,
-              "above -0.02: relative is not worse", above=-0.02),
-        claim("1.3", "position_only over rotary, valid from nothing", share("position_only"), 0.962, share_rule,
-              above=0.9),
-        claim("1.3", "uniform over rotary, valid from nothing", share("uniform"), 0.951, share_rule, above=0.9),
-        claim("1.4 entropy", "rotary, entropy of its sentences over the true entropy", entropy, 1.015,
-              "between 0.95 and 1.05", above=0.95, below=1.05),
-        claim("1.4 kl", "rotary, KL to the exact next-token distribution, nats", kl, 0.0006, "below 0.005",
-              below=0.005),
-        claim("1.4 entropy", "rotary, repeats among its sentences minus repeats among true ones", repeats, 0.0,
-              "below 0.01", below=0.01),
-    ]  # fmt: skip
+
+def paper_valid(architecture: str, cut: int = 0, grammar: str = "cfg3f") -> float:
+    """The paper's share of valid sentences after `cut` true tokens."""
+    return paper_number("1", "Figure 4 left", grammar, f"{architecture}, cut {cut}")
+
+
+def note_on_grammar(hard) -> str:
+    """What a reader must know of a grammar that is rooted too low to be ambiguous."""
+    if str(hard["root"].iloc[0]) != "13":
+        return ""
+    known = describe_known_share(hard)
+    return UNAMBIGUOUS + (f"; of the test sentences {known}" if known else "")
+
+
+def add_validity_claims(made: ClaimList, hard, testable: tuple[str, ...]) -> None:
+    """Claim 1.1: hardly an error, from nothing and after a prefix."""
+    sentences, rule = int(hard["samples"].iloc[0]), f"above {ALMOST_WITHOUT_ERROR}"
+    note = note_on_grammar(hard) or ("" if "1.1" in testable else LITTLE_TRAINING)
+    for column, start, cut in (("valid_0", "from nothing", 0), ("prefix", describe_prefix(hard), PAPER_CUT)):
+        shares = share_of(by_seed(hard, "rotary", column), sentences)
+        name = f"rotary attention: share of valid sentences, written {start}"
+        made.add("1.1", name, shares, paper_valid("rotary", cut), rule, "1.1" in testable, above=ALMOST_WITHOUT_ERROR,
+                 primary=cut == 0, note=note)  # fmt: skip
+
+
+def describe_prefix(hard) -> str:
+    """The length of our prefixes, and that of the paper's where it differs."""
+    cut = int(hard["cut"].iloc[0])
+    return f"after {cut} true tokens" + ("" if cut == PAPER_CUT else f" (the paper: {PAPER_CUT})")
+
+
+def add_position_claims(made: ClaimList, table, hard, testable: tuple[str, ...]) -> None:
+    """Claim 1.2: on the hard grammar learned positions are worse than rotary ones, and relative ones are not."""
+
+    def add(words: str, measured, paper: float, rule: str, above: float, primary: bool = False) -> None:
+        name = f"share of valid sentences from nothing: {words}"
+        made.add("1.2", name, measured, round(paper, 3), rule, "1.2" in testable, above=above, primary=primary,
+                 note=note_on_grammar(hard))  # fmt: skip
+
+    ours, theirs = [], []
+    for grammar in ("cfg3f", "cfg3b"):
+        part = table[table["grammar"] == grammar]
+        ours.append(valid_by_seed(part, "rotary") - valid_by_seed(part, "learned"))
+        theirs.append(paper_valid("rotary", 0, grammar) - paper_valid("learned", 0, grammar))
+    add("rotary minus learned positions", mean_of(ours[0], -1, 1), theirs[0], "above 0", 0.0, primary=True)
+    if len(ours[1]):  # the scale has both grammars
+        name = "rotary minus learned positions, that on ambiguous cfg3f minus that on unambiguous cfg3b"
+        add(name, difference_of(ours[0], ours[1], -2, 2), theirs[0] - theirs[1], "above 0", 0.0)
+    relative = difference_of(valid_by_seed(hard, "relative"), valid_by_seed(hard, "rotary"), -1, 1)
+    paper = paper_valid("relative") - paper_valid("rotary")
+    add("relative minus rotary attention", relative, paper, "above -0.02: relative is not worse", -0.02)
+
+
+def add_position_only_claims(made: ClaimList, hard, testable: tuple[str, ...], learned: Gate) -> None:
+    """Claim 1.3: without a look at the tokens attention does nearly as well as rotary attention that has learned the
+    grammar, though not better."""
+    rotary, note = valid_by_seed(hard, "rotary"), note_on_grammar(hard)
+    words = {"position_only": "attention by position alone", "uniform": "fixed uniform windows"}
+    for name, kind in words.items():
+        paper = round(paper_valid(name) / paper_valid("rotary"), 3)
+        statement = f"valid sentences from nothing: {kind}, as a multiple of rotary attention"
+        made.add("1.3", statement, ratio_of(valid_by_seed(hard, name), rotary), paper, "above 0.9", "1.3" in testable,
+                 above=0.9, primary=name == "position_only", gates=(learned,), note=note)  # fmt: skip
+    ahead = difference_of(rotary, valid_by_seed(hard, "position_only"), -1, 1)
+    paper = round(paper_valid("rotary") - paper_valid("position_only"), 3)
+    statement = "share of valid sentences from nothing: rotary attention minus attention by position alone"
+    made.add("1.3", statement, ahead, paper, "above 0", "1.3" in testable, above=0.0, gates=(learned,), note=note)
+
+
+def add_distribution_claims(made: ClaimList, hard, testable: tuple[str, ...], learned: Gate) -> None:
+    """Claim 1.4: a small divergence; as diverse as the truth, which only a model that hardly errs can be."""
+    kl, bits, true_bits, repeats, true_repeats = (
+        by_seed(hard, "rotary", name) for name in ("kl", "bits", "bits_truth", "duplicates", "duplicates_truth")
+    )
+    paper = paper_number("1", "Figure 4 right", "cfg3f", "rotary")
+    made.add("1.4", "rotary attention: KL of the exact next-token distribution to the model's, nats a token",
+             mean_of(kl, low=0), paper, "below 0.005", "1.4" in testable, below=0.005, primary=True,
+             note="" if "1.4" in testable else LITTLE_TRAINING)  # fmt: skip
+    paper_bits = paper_numbers("1", "Figure 4 middle")
+    paper = paper_bits["cfg3f", "rotary"] / paper_bits["cfg3f", "truth"]
+    made.add("1.4", "rotary attention: entropy of its sentences, as a multiple of the true entropy",
+             ratio_of(bits, true_bits), round(paper, 3), "between 0.95 and 1.05", "1.4 diversity" in testable,
+             above=0.95, below=1.05, gates=(learned,))  # fmt: skip
+    made.add("1.4", "rotary attention: repeats among its sentences minus repeats among as many true ones",
+             difference_of(repeats, true_repeats, -1, 1), 0.0, "below 0.01", "1.4 diversity" in testable,
+             below=0.01, gates=(learned,))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 Part 1 (arXiv 2305.13673), results 4 and 5, Figures 5 to 7: linear probes predict, from the hidden states of a frozen
 GPT, which symbol of each level of the parse tree stands above a position. The same probes read an untrained GPT, and
 masked encoders of the same size trained on as many tokens, one with the GPT's rotary attention and one with DeBERTa's.
-Levels carry the paper's names: NT6 stands above the terminals, NT2 below the root of the full grammars. From left to
-right: by layer, with the probe that sees all positions; in the last layer, level by level, beside the paper's numbers;
-at the ends of subtrees, with a probe that sees the end alone; and after less training.
+Levels carry the paper's names: NT6 stands above the terminals, NT2 below the root of the full grammars. Upper row: in
+the last layer, level by level, with the probe that sees all positions, and at the ends of subtrees with a probe that
+sees the end alone; then after less training. Below: by layer, a panel a level.
 
 What one should see: every level is read from the trained GPT far better than from the untrained one, and better in
 deeper layers; at the ends of subtrees a single state tells what has ended. The encoder knows the levels near the
@@ -17,6 +17,8 @@ fortieth of the paper's tokens, about half an hour (not measured); paper, seven 
 windows of 512 tokens, 30k updates of each probe.
 """
 
+from collections.abc import Callable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +28,18 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.papers import part1_grammars
+from experiments.harness.papers.numbers import paper_numbers
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import Interval, interval, interval_or_none, mean_by_seed
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import mean_of
 from lm.config import ModelConfig, Positions
 
 NAME = Path(__file__).stem
 ENCODERS: dict[str, Positions] = {"encoder": "rotary", "relative encoder": "relative"}
 ARCHITECTURES = ("rotary", *ENCODERS, "untrained")
-DASHES = ("-", "--", "-.", ":")
-
-# Part 1, Figures 5 and 7: share of positions read right on NT6, NT5, NT4, NT3, NT2. The paper's encoder is a DeBERTa.
-PAPER = {
-    ("cfg3b", "full", "rotary"): (1.0, 1.0, 1.0, 1.0, 1.0),
-    ("cfg3b", "full", "relative encoder"): (1.0, 1.0, 1.0, 0.997, 0.999),
-    ("cfg3b", "full", "untrained"): (0.850, 0.657, 0.568, 0.615, 0.627),
-    ("cfg3b", "diagonal", "rotary"): (1.0, 1.0, 0.996, 0.998, 1.0),
-    ("cfg3b", "diagonal", "relative encoder"): (1.0, 1.0, 0.989, 0.857, 0.857),
-    ("cfg3b", "diagonal", "untrained"): (0.913, 0.756, 0.668, 0.680, 0.834),
-    ("cfg3f", "full", "rotary"): (1.0, 0.977, 0.952, 0.933, 0.942),
-    ("cfg3f", "full", "relative encoder"): (1.0, 0.996, 0.963, 0.840, 0.775),
-    ("cfg3f", "full", "untrained"): (0.713, 0.499, 0.446, 0.591, 0.686),
-    ("cfg3f", "diagonal", "rotary"): (1.0, 0.992, 0.993, 0.989, 0.981),
-    ("cfg3f", "diagonal", "relative encoder"): (1.0, 0.991, 0.782, 0.693, 0.800),
-    ("cfg3f", "diagonal", "untrained"): (0.754, 0.588, 0.544, 0.664, 0.776),
-    ("cfg3f", "tridiagonal", "rotary"): (1.0, 0.993, 0.993, 0.990, 0.991),
-}
+PAPER_LEVELS = (6, 5, 4, 3, 2)
 # Updates of the full probe, of the other two, test sentences, width of the position vectors.
 PROBE_BUDGETS = {
     "smoke": (40, 40, 100, 16),
@@ -119,171 +106,273 @@ def add_level_columns(table):
     return table.assign(place=place, nt=nt, last=last, whole=whole)
 
 
+def paper_accuracy(grammar: str, probe: str, architecture: str, nt: int) -> float | None:
+    """The share that the paper's probe (full, diagonal or tridiagonal) reads right, in its Figures 5 and 7.
+
+    Its only encoder is a DeBERTa. None where it has no number.
+    """
+    if architecture in ENCODERS:
+        architecture = "relative encoder"
+    if probe == "full":
+        return paper_numbers("1", "Figure 5").get((grammar, f"{architecture}, NT{nt}"))
+    return paper_numbers("1", "Figure 7").get((grammar, f"{architecture}, {probe}, NT{nt}"))
+
+
 # ---- the figure ------------------------------------------------------------------------------------------------
+LABELS = {"rotary": "rotary GPT", "encoder": "rotary encoder", "untrained": "untrained GPT"}
+
+
 def figure(table):
-    """Figures 5 to 7 of the paper, one row of panels a grammar, and the same over layers and over training."""
+    """Figures 5 to 7 of the paper: for each grammar a row of panels by level and over training, and a panel over layers
+    for each level."""
     table = add_level_columns(table)
-    grammars = list(dict.fromkeys(table["grammar"]))
-    fig, panels = figures.subplots(columns=4, rows=len(grammars), width=4.9, height=4.4)
+    grammars, columns = list(dict.fromkeys(table["grammar"])), 3
+    rows = 1 + ceil(table["nt"].nunique() / columns)
+    fig, panels = figures.subplots(columns=columns, rows=rows * len(grammars), width=5.2, height=3.8)
+    for axes in panels:
+        axes.set_visible(False)
     for row, grammar in enumerate(grammars):
-        part, axes = table[table["grammar"] == grammar], panels[4 * row : 4 * row + 4]
-        plot_layers(axes[0], part)
-        plot_levels(axes[1], part, grammar, "full", "Last layer, all positions")
-        plot_levels(axes[2], part, grammar, "diagonal", "Last layer, at ends of subtrees, from the end alone")
-        plot_steps(axes[3], part)
-        axes[0].set_ylabel(f"{grammar}: ancestors read right")
-    title = part1_grammars.figure_title(table, "Figures 5 to 7", "grammar", "architecture")
-    figures.set_title(fig, f"{title}; crosses: the paper's rotary GPT, DeBERTa and untrained GPT on the full grammar")
+        part, first = table[table["grammar"] == grammar], rows * row * columns
+        plot_levels(panels[first], part, grammar, "full", "Last layer, all positions")
+        plot_levels(panels[first + 1], part, grammar, "diagonal", "Last layer, ends of subtrees, the end alone")
+        plot_steps(panels[first + 2], part)
+        for axes, nt in zip(panels[first + columns :], sorted(set(part["nt"])), strict=False):
+            plot_layers(axes, part[part["nt"] == nt], f"{grammar}: NT{nt} by layer, all positions")
+    figures.share_legend(fig)
+    figures.set_title(fig, "Where does a model of sentences keep their parse trees?")
+    figures.set_caption(fig, figure_caption(table))
     return fig
 
 
-def plot_layers(axes, part) -> None:
-    """Accuracy of the full probe over layers: a colour per level, a dash pattern per architecture."""
+def plot_layers(axes, part, title: str) -> None:
+    """Accuracy of the full probe over layers, a line an architecture."""
+    axes.set_visible(True)
     part = part[(part["mode"] == "full") & part["whole"]]
-    levels = sorted(set(part["nt"]))
-    for color, nt in zip(figures.colors(len(levels)), levels, strict=True):
-        for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
-            chosen = part[(part["nt"] == nt) & (part["architecture"] == name)]
-            label = f"NT{nt}" if name == "rotary" else ""
-            part1_grammars.plot_mean_with_band(axes, chosen, "place", "accuracy", color, label, dashes)
-    for name, dashes in zip(ARCHITECTURES, DASHES, strict=True):
-        axes.plot([], [], dashes, color=figures.PAPER_COLOR, label=name)
+    curve(axes, part, "place", "architecture", labels=LABELS)
     places = sorted(set(part["place"]))
-    part1_grammars.set_ticks(axes, places, ["input" if at == 0 else str(at) for at in places])
-    axes.set(title="By layer, all positions", xlabel="after block", ylim=(0, 1.03))
-    axes.legend(fontsize=8, loc="lower right", ncols=2)
+    axes.set_xticks(places, ["input" if at == 0 else str(at) for at in places])
+    axes.set(title=title, xlabel="after block", ylabel="ancestors read right")
+
+
+def curve(axes, part, x: str, hue: str, **look) -> None:
+    """Shares over a column with a plain axis, without a legend of the panel's own."""
+    figures.plot_curves(axes, part, x, "accuracy", hue, limits=(0, 1), log_x=False, legend=False, **look)
 
 
 def plot_levels(axes, part, grammar: str, probe: str, title: str) -> None:
-    """Accuracy in the last layer by level and architecture, with the paper's numbers and the majority baseline."""
+    """Accuracy in the last layer by level and architecture, above the majority baseline; with the paper's numbers where
+    our grammar is as deep as the paper's, so that a level means the same."""
+    axes.set_visible(True)
     part = part[(part["mode"] == probe) & part["last"] & part["whole"]]
-    levels = sorted(set(part["nt"]))
-    names = [name for name in ARCHITECTURES if name in set(part["architecture"])]
+    levels, names = sorted(set(part["nt"])), [name for name in ARCHITECTURES if name in set(part["architecture"])]
     if levels:
-        part = part.set_index("architecture").loc[names].reset_index()  # figures.points takes hues as they come
-        figures.plot_means_with_ci(axes, part, "nt", "accuracy", "architecture", order=levels)
+        part = part.set_index("architecture").loc[names].reset_index()  # groups are drawn in the order of the rows
+        words = {nt: f"NT{nt}" for nt in levels} | LABELS
+        figures.plot_means_with_ci(
+            axes, part, "nt", "accuracy", "architecture", levels, limits=(0, 1), labels=words, legend=False
+        )
         for place, nt in enumerate(levels):
-            paper = {name: PAPER[grammar, probe, name][6 - nt] for name in names if (grammar, probe, name) in PAPER}
-            figures.plot_paper_by_hue(axes, place, names, paper, markersize=8)
             figures.plot_chance_marks(axes, {place: part.loc[part["nt"] == nt, "majority"].mean()})
-        axes.plot([], [], "x", color=figures.PAPER_COLOR, label="paper")
         axes.plot([], [], ":", color=figures.BASELINE_COLOR, label="commonest symbol")
-        axes.set_xticks(range(len(levels)), [f"NT{nt}" for nt in levels])
-        axes.legend(fontsize=8, loc="lower right")
-    axes.set(title=title, ylim=(0, 1.03))
+        if part["depth"].iloc[0] == part1_grammars.PAPER_NUM_LEVELS:
+            plot_paper(axes, part, grammar, probe, levels, names)
+    axes.set(title=title, ylabel=f"{grammar}: ancestors read right")
+
+
+def plot_paper(axes, part, grammar: str, probe: str, levels: list[int], names: list[str]) -> None:
+    """The paper's numbers beside ours, hollow where its model and budget were larger."""
+    larger = not part1_grammars.is_papers_task(part)
+    for place, nt in enumerate(levels):
+        found = {name: paper_accuracy(grammar, probe, name, nt) for name in names}
+        known = {name: value for name, value in found.items() if value is not None}
+        figures.plot_paper_by_hue(axes, place, names, known, larger_task=larger, markersize=7)
+    figures.plot_paper_crosses(axes, (), larger_task=larger)
 
 
 def plot_steps(axes, part) -> None:
     """Accuracy of the full probe in the last layer over training steps; 0 is the untrained model."""
     part = part[(part["mode"] == "full") & part["last"] & part["architecture"].isin(("rotary", "untrained"))]
-    levels = sorted(set(part["nt"]))
-    for color, nt in zip(figures.colors(len(levels)), levels, strict=True):
-        part1_grammars.plot_mean_with_band(axes, part[part["nt"] == nt], "steps", "accuracy", color, f"NT{nt}")
-    axes.set(title="Rotary GPT by training, last layer", xlabel="steps, each point a training", ylim=(0, 1.03))
-    if levels:
-        axes.legend(fontsize=8, loc="lower right")
+    if part["steps"].nunique() < 2:  # no shorter trainings at this scale
+        return
+    axes.set_visible(True)
+    part = part.assign(level=[f"NT{nt}" for nt in part["nt"]]).sort_values(["nt", "steps"])
+    figures.plot_curves(axes, part, "steps", "accuracy", "level", level_colors(part), limits=(0, 1))
+    axes.set(title="Rotary GPT by training, last layer", xlabel="steps, each point a training of its own")
+
+
+def level_colors(part) -> dict[str, str]:
+    """Grey tones by level, which no architecture has."""
+    levels = list(dict.fromkeys(part["level"]))
+    return {level: str(0.6 * k / max(1, len(levels) - 1)) for k, level in enumerate(levels)}
+
+
+def figure_caption(table) -> str:
+    """Protocol, seeds, and how many probes were still improving when they were read."""
+    words = part1_grammars.describe_figure(table, "Figures 5 to 7", "grammar", "architecture")
+    last = table[table["last"] & table["whole"]]
+    caveat = "; what the others read is likely too low" if not last["converged"].all() else ""
+    words += f" Of the probes of the last layer {last['converged'].mean():.0%} had stopped improving{caveat}."
+    if (table["depth"] != part1_grammars.PAPER_NUM_LEVELS).all():
+        words += " The paper's grammars have more levels above these; its numbers are not drawn."
+    return words
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-# Fixed before any number was known. That trained states hold more than untrained ones, and at the ends of subtrees,
-# shows with little training; that they hold all takes a model with hardly an error: cfg3b on one GPU, the paper's
-# budget on the rest. Encoders miss levels that are far from the terminals: in the paper NT2 and NT3 of all positions
-# and NT2 to NT4 at ends, while they read NT5 and NT6 as well as its GPTs do.
+# Primary lines, chosen from the paper's statements. 1.5: the level read worst, of every position in the last layer of
+# the rotary GPT on cfg3f, for "every ancestor can be read". 1.6: the same at the ends of subtrees, from the end alone.
+# 1.7: the relative encoder, the only one that the paper has (a DeBERTa), on NT2 of every position, or at ends where the
+# grammar has no NT2. Thresholds are from the paper's statement; its numbers beside ours are of the same levels. Which
+# lines are primary was decided after the laptop's numbers had been seen.
+#
+# What each scale can decide. How well a probed model writes is in no column of this table; that all levels are read is
+# left to models that hardly err: cfg3b on one GPU, the paper's budget on the rest. That a trained model holds more than
+# an untrained one shows with little training. Encoders miss levels far from the terminals: NT2 of all positions and NT2
+# to NT4 at ends. cfg3f rooted at 13 has none of these; its NT5 stands just below the root, which a note says.
+# Encoders are probed without the end token that they were trained with: one token in 250 of a full grammar, but next to
+# one in five ends of an NT4 of the grammar rooted at 16. The gates, and that laptop decides nothing on 1.7, were added
+# after the laptop's numbers had been seen: they withhold verdicts and make none.
 NEARLY_PERFECT_CASES = {("gpu", "cfg3b"), ("paper", "cfg3b"), ("paper", "cfg3f")}
-LEVELS_NEAR_ROOT = {"full": (2, 3), "diagonal": (2, 3, 4)}
-LEVELS_NEAR_TERMINALS = (5, 6)
+UNSURE = "how well the probed model writes is not in this table"
+ENCODER_SCALES = ("gpu", "paper")
+NO_ENCODER = "too few levels above the terminals; encoders are probed without the end token that they were trained with"
+READ_WORST = {("cfg3b", "full"): 0.99, ("cfg3f", "full"): 0.9, ("cfg3b", "diagonal"): 0.95, ("cfg3f", "diagonal"): 0.95}
+STABLE = 0.9  # of the fits that a line compares; a probe that still improves measures its optimizer
+WHERE = {"full": "of every position", "diagonal": "at ends of subtrees, from the end alone"}
 
 
 def claims(table) -> list[Claim]:
     """Claims 1.5 to 1.7 on cfg3b and cfg3f, with thresholds taken from the paper's statements."""
-    table = add_level_columns(table)
-    table = table[table["whole"]]
-    made = ClaimList(table)
+    made, table = ClaimList(table), add_level_columns(table)
+    table = table[table["whole"] & table["last"]]
     for grammar in part1_grammars.CLAIMED_GRAMMARS:
         part = table[table["grammar"] == grammar]
         if len(part):
-            add_all_position_claims(made, part, grammar)
-            add_subtree_end_claims(made, part, grammar)
+            add_trained_claims(made, part, "1.5", "full")
+            add_trained_claims(made, part, "1.6", "diagonal")
+            add_neighbour_claim(made, part)
     hard = table[table["grammar"] == "cfg3f"]
-    for name in ENCODERS if len(hard) else ():
-        add_encoder_claims(made, hard, name)
+    for encoder in ENCODERS if len(hard) else ():
+        add_encoder_claims(made, hard, encoder)
     return made
 
 
-def accuracy_by_seed(part, architecture: str, probe: str, nt: int, best: bool = False):
-    """Accuracy by seed in the last layer, or with `best` in the layer with the highest mean."""
-    part = part[(part["architecture"] == architecture) & (part["mode"] == probe) & (part["nt"] == nt)]
-    if best and len(part):
-        return mean_by_seed(part, "accuracy", place=part.groupby("place")["accuracy"].mean().idxmax())
-    return mean_by_seed(part[part["last"]], "accuracy")
+def accuracies(part, architecture: str, probe: str, levels: Sequence[int] = PAPER_LEVELS):
+    """A frame of accuracies in the last layer: a row a seed, a column for each of these levels that the grammar has."""
+    from pandas import DataFrame
+
+    return DataFrame(
+        {
+            nt: mean_by_seed(part, "accuracy", architecture=architecture, mode=probe, nt=nt)
+            for nt in present_levels(part, levels)
+        }
+    )
 
 
-def accuracy_gap(part, over: str, probe: str, nt: int, best: bool = False) -> tuple[Interval | None, float]:
-    """Rotary minus another architecture, as an interval over seeds, and the paper's number for it (its only encoder is
-    a DeBERTa)."""
-    grammar, theirs = part["grammar"].iloc[0], "relative encoder" if over in ENCODERS else over
-    paper = PAPER[grammar, probe, "rotary"][6 - nt] - PAPER[grammar, probe, theirs][6 - nt]
-    ours, others = (accuracy_by_seed(part, name, probe, nt, best) for name in ("rotary", over))
-    return interval_or_none(ours - others), round(paper, 3)
+def present_levels(part, levels: Sequence[int] = PAPER_LEVELS) -> list[int]:
+    """Those of these levels that the grammar has; the paper's numbers beside ours are of the same ones."""
+    return [nt for nt in levels if nt in set(part["nt"])]
 
 
-def add_worst_level_claim(made: ClaimList, part, id: str, statement: str, probe: str, goal: float) -> None:
-    """The claim that even the level with the lowest mean accuracy is read nearly always."""
-    scale, grammar = part["scale"].iloc[0], part["grammar"].iloc[0]
-    seeds = {nt: accuracy_by_seed(part, "rotary", probe, nt) for nt in sorted(set(part["nt"]))}
-    found = [interval(values) for values in seeds.values() if len(values)]
-    sure, threshold = (scale, grammar) in NEARLY_PERFECT_CASES, f"at least {goal}"
-    if not sure:
-        threshold += "; not testable here: takes a model with hardly an error"
-    paper = min(PAPER[grammar, probe, "rotary"][6 - nt] for nt in seeds)
-    least = min(found, key=lambda one: one.mean, default=None)
-    made.add_if_measured(id, statement, least, paper, threshold, sure, above=goal)
+def name_levels(levels: Sequence[int]) -> str:
+    """Levels in words: NT6, NT5."""
+    return ", ".join(f"NT{nt}" for nt in levels)
 
 
-def add_all_position_claims(made: ClaimList, part, grammar: str) -> None:
-    """Claim 1.5: every level is read better than from the untrained model, and in the last layer nearly always."""
-    for nt in sorted(set(part["nt"])):
-        name = f"{grammar}, NT{nt} of every position, rotary minus untrained, each in its best layer"
-        gap = accuracy_gap(part, "untrained", "full", nt, best=True)
-        made.add_if_measured("1.5", name, *gap, "above 0", above=0.0)
-    name = f"{grammar}, every position in the last layer, rotary, on the level read worst"
-    add_worst_level_claim(made, part, "1.5", name, "full", 0.99 if grammar == "cfg3b" else 0.9)
+def note_on_levels(part) -> str:
+    """What a reader must know of a grammar with fewer levels than the paper's."""
+    top = min(part["nt"])
+    if top == min(PAPER_LEVELS):
+        return ""
+    return f"NT{top} stands just below the root here, {top - 1} levels below it in the paper"
 
 
-def add_subtree_end_claims(made: ClaimList, part, grammar: str) -> None:
-    """Claim 1.6: at the end of a subtree one state is enough, and its neighbours add little."""
-    levels = sorted(set(part["nt"]))
-    for nt in levels:
-        name = f"{grammar}, NT{nt} at its ends from the end alone, last layer, rotary minus untrained"
-        made.add_if_measured("1.6", name, *accuracy_gap(part, "untrained", "diagonal", nt), "above 0", above=0.0)
-    name = f"{grammar}, at ends from the end alone, last layer, rotary, on the level read worst"
-    add_worst_level_claim(made, part, "1.6", name, "diagonal", 0.95)
-    wider = PAPER.get((grammar, "tridiagonal", "rotary"))
-    for nt in levels:
-        wide, narrow = (accuracy_by_seed(part, "rotary", probe, nt) for probe in ("tridiagonal", "diagonal"))
-        paper = round(wider[6 - nt] - PAPER[grammar, "diagonal", "rotary"][6 - nt], 3) if wider else None
-        name = f"{grammar}, NT{nt} at its ends, last layer, rotary: what the two neighbours add"
-        made.add_if_measured("1.6", name, wide - narrow, paper, "below 0.03", below=0.03)
+def paper_accuracies(grammar: str, architecture: str, probe: str, levels: Sequence[int]) -> list[float] | None:
+    """The paper's numbers for `accuracies`, of all these levels of its grammar; None where it has none."""
+    found = [paper_accuracy(grammar, probe, architecture, nt) for nt in levels]
+    return None if None in found else [value for value in found if value is not None]
+
+
+def gaps(a: Sequence[float] | None, b: Sequence[float] | None) -> list[float] | None:
+    """The differences a - b of the paper's numbers, level by level."""
+    return None if a is None or b is None else [round(x - y, 3) for x, y in zip(a, b, strict=True)]
+
+
+def choose(extreme: Callable[[list[float]], float], numbers: list[float] | None) -> float | None:
+    """The least or the greatest of the paper's numbers, None where it has none."""
+    return None if numbers is None else extreme(numbers)
+
+
+def stable_fits(part, probes: tuple[str, ...], *architectures: str) -> Gate:
+    """The gate that the probes of these architectures had stopped improving."""
+    fits = part[part["mode"].isin(probes) & part["architecture"].isin(architectures)]["converged"]
+    share = float(fits.astype(float).mean()) if len(fits) else None
+    return Gate("share of the compared probes that had stopped improving", share, at_least=STABLE)
+
+
+def add_trained_claims(made: ClaimList, part, id: str, probe: str) -> None:
+    """Claims 1.5 and 1.6: every level is read nearly always, and far better than from an untrained model."""
+    grammar, levels = part["grammar"].iloc[0], present_levels(part)
+    found = [accuracies(part, name, probe) for name in ("rotary", "untrained")]
+    papers = [paper_accuracies(grammar, name, probe, levels) for name in ("rotary", "untrained")]
+    what = f"{grammar}, ancestors read right {WHERE[probe]}, last layer of the rotary GPT"
+    add_worst_level_claim(made, part, id, probe, what, found[0], papers[0])
+    least = f"on the one of {name_levels(levels)} that gains least"
+    made.add(id, f"{what}, trained minus untrained, {least}",
+             mean_of((found[0] - found[1]).dropna().min(axis=1), -1, 1), choose(min, gaps(*papers)), "above 0",
+             above=0.0, note=note_on_levels(part),
+             gates=(stable_fits(part, (probe,), "rotary", "untrained"),))  # fmt: skip
+
+
+def add_worst_level_claim(made: ClaimList, part, id: str, probe: str, what: str, found, paper) -> None:
+    """The primary line of claims 1.5 and 1.6: the level that is read worst is read nearly always."""
+    grammar = part["grammar"].iloc[0]
+    sure, goal = (part["scale"].iloc[0], grammar) in NEARLY_PERFECT_CASES, READ_WORST[grammar, probe]
+    note = "; ".join(words for words in ("" if sure else UNSURE, note_on_levels(part)) if words)
+    made.add(id, f"{what}, on the level read worst of {name_levels(present_levels(part))}",
+             mean_of(found.dropna().min(axis=1), 0, 1), choose(min, paper), f"above {goal}", sure, above=goal,
+             primary=grammar == "cfg3f", note=note,
+             gates=(stable_fits(part, (probe,), "rotary"),))  # fmt: skip
+
+
+def add_neighbour_claim(made: ClaimList, part) -> None:
+    """Claim 1.6: knowledge sits exactly at the end, so that its two neighbours add little."""
+    grammar = part["grammar"].iloc[0]
+    wide, narrow = (accuracies(part, "rotary", probe) for probe in ("tridiagonal", "diagonal"))
+    levels = present_levels(part)
+    paper = gaps(*(paper_accuracies(grammar, "rotary", probe, levels) for probe in ("tridiagonal", "diagonal")))
+    name = f"{grammar}, ancestors read right at ends of subtrees, last layer of the rotary GPT: what two neighbours add"
+    made.add("1.6", f"{name}, on the one of {name_levels(levels)} that gains most",
+             mean_of((wide - narrow).dropna().max(axis=1), -1, 1), choose(max, paper), "below 0.03", below=0.03,
+             note=note_on_levels(part),
+             gates=(stable_fits(part, ("diagonal", "tridiagonal"), "rotary"),))  # fmt: skip
 
 
 def add_encoder_claims(made: ClaimList, part, encoder: str) -> None:
-    """Claim 1.7 on cfg3f: an encoder misses the levels near the root, and not those near the terminals."""
-    levels = sorted(set(part["nt"]))
-    where = {"full": "of every position", "diagonal": "at its ends from the end alone"}
-    for probe, nt in [(probe, nt) for probe in LEVELS_NEAR_ROOT for nt in levels]:
-        name = f"cfg3f, NT{nt} {where[probe]}, last layer, rotary minus {encoder}"
-        gap = accuracy_gap(part, encoder, probe, nt)
-        if nt in LEVELS_NEAR_ROOT[probe]:
-            made.add_if_measured("1.7", name, *gap, "above 0: the encoder misses it", above=0.0)
-        elif nt in LEVELS_NEAR_TERMINALS:
-            rule = "below 0.05: near the terminals the encoder is as good"
-            made.add_if_measured("1.7", name, *gap, rule, below=0.05)
-    if min(levels) > max(LEVELS_NEAR_ROOT["diagonal"]):
-        nearest = min(levels)
-        name = f"cfg3f, NT2 to NT4 at ends, rotary minus {encoder} (the value is that of NT{nearest})"
-        rule = "above 0; not testable here: this root has no level so far from the terminals"
-        (found, _), (_, paper) = (accuracy_gap(part, encoder, "diagonal", nt) for nt in (nearest, 4))
-        made.add_if_measured("1.7", name, found, paper, rule, testable=False, above=0.0)
+    """Claim 1.7 on cfg3f: an encoder misses the levels near the root, and not those near the terminals.
+
+    One that does not even read NT6 has been trained too little to say anything.
+    """
+    testable, has_root_levels = part["scale"].iloc[0] in ENCODER_SCALES, 2 in set(part["nt"])
+    read = accuracies(part, encoder, "full", (6,)).get(6)
+    gates = (Gate(f"{encoder}, NT6 of every position", read, at_least=0.95),)
+
+    def add(probe: str, levels: tuple[int, ...], which: str, rule: str, primary: bool = False, **limits: float) -> None:
+        present = tuple(present_levels(part, levels))
+        found = accuracies(part, "rotary", probe, present) - accuracies(part, encoder, probe, present)
+        by_seed = (found.min if which == "least" else found.max)(axis=1)
+        theirs = [paper_accuracies("cfg3f", name, probe, present or levels) for name in ("rotary", encoder)]
+        paper = choose(min if which == "least" else max, gaps(*theirs))
+        over = name_levels(present) or f"{name_levels(levels)}, none of which this grammar has"
+        words = f"last layer: rotary GPT minus {encoder}, the {which} over {over}"
+        made.add("1.7", f"cfg3f, ancestors read right {WHERE[probe]}, {words}", mean_of(by_seed, -1, 1), paper, rule,
+                 testable, primary=primary, gates=gates, note="" if testable else NO_ENCODER, **limits)  # fmt: skip
+
+    is_papers, missed = encoder == "relative encoder", "above 0: the encoder misses them"
+    if has_root_levels:
+        add("full", (2,), "least", missed, primary=is_papers, above=0.0)
+    if is_papers or min(part["nt"]) <= 4:  # a primary line stands even where the grammar has no such level
+        add("diagonal", (4, 3, 2), "least", missed, primary=is_papers and not has_root_levels, above=0.0)
+    add("full", (6, 5), "greatest", "below 0.05: near the terminals the encoder is as good", below=0.05)
 
 
 if __name__ == "__main__":

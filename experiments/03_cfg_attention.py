@@ -6,9 +6,12 @@ right: the position part of every head of one model; the residual to a key by it
 by the levels of query and key; between two ends, by how many subtrees of the key's level lie between them.
 
 What one should see: heads attend to different distances; the residual peaks exactly at ends of subtrees; between ends
-it is positive, and largest for adjacent ones, as in a parser that joins neighbouring parts. An untrained model (dashed)
-is the control: in short sentences even uniform attention leaves a residual, as an early query gives each of its few
-keys more than the mean at that distance. The paper gives figures and no numbers.
+it is positive, and largest for adjacent ones, as in a parser that joins neighbouring parts. The paper gives figures and
+no numbers.
+
+The control is an untrained model (dotted), whose residual should be 0. In short sentences it is not: an early query has
+few keys and gives each of them more than the mean at that distance. Where this leak is as large as the effect, nothing
+is decided. Ends that attend to themselves are left out.
 
 Worlds and cost: smoke, seconds; laptop, cfg3f rooted at 13 (NT5 and NT6), rotary and relative attention, under five
 minutes on two cores; overnight, cfg3f rooted at 16 (NT4 to NT6), under two hours on two cores; gpu, the full cfg3b and
@@ -25,9 +28,10 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness.papers import part1_grammars
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import select_rows
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import select_rows
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import mean_of
 from lm.config import Positions
 
 NAME = Path(__file__).stem
@@ -64,7 +68,18 @@ def mean_residual(part, *by: str):
     """The mean residual by seed (or `by`) over kinds of pairs, weighted by their counts."""
     part = part.assign(weighted=part["value"] * part["pairs"])
     sums = part.groupby(list(by or ["seed_init"]))[["weighted", "pairs"]].sum()
+    sums = sums[sums["pairs"] > 0]  # no pair is left where every end attended to itself alone
     return sums["weighted"] / sums["pairs"]
+
+
+def pairs_of_ends(part):
+    """The rows of pairs of ends, and with negative counts those of an end and itself (0 subtrees apart), so that
+    `mean_residual` leaves these out."""
+    from pandas import concat
+
+    pairs = select_rows(part, statistic="end_to_end", query_shift=0, key_shift=0)
+    to_itself = select_rows(part, statistic="adjacent", apart=0)
+    return concat([pairs, to_itself.assign(pairs=-to_itself["pairs"])])
 
 
 def level_name(level: float, depth: int) -> str:
@@ -76,61 +91,66 @@ def level_name(level: float, depth: int) -> str:
 def figure(table):
     """Figures 8 and 9 of the paper, one row of panels a grammar and kind of attention."""
     kinds = list(dict.fromkeys(zip(table["grammar"], table["architecture"], strict=True)))
-    fig, panels = figures.subplots(columns=4, rows=len(kinds), width=4.9, height=4.2)
+    fig, panels = figures.subplots(columns=4, rows=len(kinds), width=4.6, height=4.2)
     for row, (grammar, architecture) in enumerate(kinds):
-        part = table[(table["grammar"] == grammar) & (table["architecture"] == architecture)]
-        axes = panels[4 * row : 4 * row + 4]
+        part, axes = select_rows(table, grammar=grammar, architecture=architecture), panels[4 * row : 4 * row + 4]
         for draw, panel in zip((plot_by_distance, plot_to_ends, plot_by_level, plot_by_adjacency), axes, strict=True):
             draw(panel, part)
-        axes[0].set_ylabel(f"{grammar}, {architecture}: attention")
-        axes[1].set_ylabel("attention beyond distance")
-    title = part1_grammars.figure_title(table, "Figures 8 and 9", "grammar", "architecture", "state")
-    figures.set_title(fig, f"{title}; means over pairs, heads and layers; dashed: untrained")
+        axes[0].set_ylabel(f"{grammar}, {architecture}\nlayer, its heads from top to bottom")
+        for panel in axes[1:]:
+            panel.set_ylabel("attention beyond distance")
+    figures.set_title(fig, "Does attention go from one end of a subtree to another?")
+    words = part1_grammars.describe_figure(table, "Figures 8 and 9", "grammar", "architecture", "state")
+    figures.set_caption(fig, f"{words} Means over pairs, heads and layers; dotted: the untrained model, the control.")
     return fig
 
 
 def plot_by_distance(axes, part) -> None:
-    """Mean attention over distance in the first seed: a line per head, a shade per layer."""
+    """Mean attention of every head by distance, in the first seed: a row a head."""
     part = select_rows(part, statistic="position", state="trained")
     part = part[part["seed_init"] == part["seed_init"].min()]
-    layers = sorted(set(part["layer"]))
-    for color, layer in zip(sequential_colors(len(layers)), layers, strict=True):
-        for _, head in part[part["layer"] == layer].groupby("head"):
-            axes.plot(head["distance"], head["value"], color=color, linewidth=1, alpha=0.8)
-        axes.plot([], [], color=color, label=f"layer {layer:.0f}")
-    axes.set(title="By distance alone, each head", xlabel="tokens from query back to key")
-    axes.set_ylim(0, None)
-    if layers:
-        axes.legend(fontsize=8, ncols=2)
-
-
-def sequential_colors(n: int):
-    """n colours from a sequential palette."""
-    import seaborn
-
-    return seaborn.color_palette("viridis", n)
+    axes.set(title="By distance alone, one model", xlabel="tokens from query back to key")
+    axes.grid(False)
+    if not len(part):
+        return
+    heads = part.pivot_table(index=["layer", "head"], columns="distance", values="value")
+    image = axes.imshow(heads.to_numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="attention")
+    layers = heads.index.get_level_values("layer")
+    firsts = [k for k, layer in enumerate(layers) if k == 0 or layer != layers[k - 1]]
+    axes.set_yticks(firsts, [f"{layers[k]:.0f}" for k in firsts])
 
 
 def plot_to_ends(axes, part) -> None:
     """Residual attention to a key by its offset from a subtree's end, for every level (result 7)."""
     part = select_rows(part, statistic="to_end")
-    for color, dashes, label, chosen in iter_levels(part, "key_level"):
-        part1_grammars.plot_mean_with_band(axes, chosen, "beside", "value", color, label, dashes)
+    part = part.assign(beside=-part["key_shift"]) if len(part) else part  # the end is at key + shift
     axes.set(title="To keys at and beside ends", xlabel="tokens from the end to the key")
-    finish_axes(axes, part, "beside")
+    plot_by_key_level(axes, part, "beside")
 
 
 def plot_by_level(axes, part) -> None:
     """Residual attention between two subtree ends by their levels, trained and untrained (result 8)."""
-    part = select_rows(part, statistic="end_to_end", query_shift=0, key_shift=0)
-    depth = part["depth"].iloc[0] if len(part) else 0
-    pairs = [f"{level_name(r.query_level, depth)}\nto {level_name(r.key_level, depth)}" for r in part.itertuples()]
-    part = part.assign(pair=pairs)
+    keys = ("seed_init", "state", "depth", "query_level", "key_level")
+    part = mean_residual(pairs_of_ends(part), *keys).rename("value").reset_index()
+    part = part.assign(pair=[f"{query_name(row)} to {key_name(row)}" for row in part.itertuples()])
+    axes.set(title="From end to another end, by level")
     if len(part):
-        figures.plot_means_with_ci(axes, part, "pair", "value", "state", order=sorted(set(pairs)))
-        axes.tick_params(axis="x", labelsize=6 if len(set(pairs)) > 9 else 9)
+        order, trained = sorted(set(part["pair"])), select_rows(part, state="trained")
+        figures.plot_means_with_ci(axes, trained, "pair", "value", order=order)
+        control = select_rows(part, state="untrained").groupby("pair")["value"].mean()
+        figures.plot_chance_marks(axes, {order.index(pair): value for pair, value in control.items()})
     part1_grammars.plot_zero_line(axes)
-    axes.set(title="From end to end, by level")
+
+
+def query_name(row) -> str:
+    """The paper's name of the level that ends at the query."""
+    return level_name(row.query_level, row.depth)
+
+
+def key_name(row) -> str:
+    """The paper's name of the level that ends at the key."""
+    return level_name(row.key_level, row.depth)
 
 
 def plot_by_adjacency(axes, part) -> None:
@@ -138,87 +158,85 @@ def plot_by_adjacency(axes, part) -> None:
     part = select_rows(part, statistic="adjacent")
     part = part[part["apart"].between(1, MAX_APART_DRAWN)]
     sums = mean_residual(part, "key_level", "state", "seed_init", "apart", "depth").rename("value").reset_index()
-    for color, dashes, label, chosen in iter_levels(sums, "key_level"):
-        part1_grammars.plot_mean_with_band(axes, chosen, "apart", "value", color, label, dashes)
     axes.set(title="From end to end, by adjacency", xlabel="subtrees from query back to key, 1: adjacent")
-    finish_axes(axes, part, "apart")
+    plot_by_key_level(axes, sums, "apart")
 
 
-def iter_levels(part, column: str):
-    """Yield colour, dash pattern, label and rows for every level and state."""
-    part = part.assign(beside=-part["key_shift"]) if "key_shift" in part else part  # the end is at key + shift
-    levels = sorted(set(part[column]))
-    for color, level in zip(figures.colors(len(levels)), levels, strict=True):
-        for state, dashes in (("trained", "-"), ("untrained", "--")):
-            chosen = part[(part[column] == level) & (part["state"] == state)]
-            if len(chosen):
-                label = f"end of {level_name(level, chosen['depth'].iloc[0])}" if state == "trained" else ""
-                yield color, dashes, label, chosen
-
-
-def finish_axes(axes, part, x: str) -> None:
-    """Integer ticks, a line at 0, and a legend if there are labels."""
-    places = sorted({-v for v in part["key_shift"].dropna()}) if x == "beside" else sorted(set(part[x].dropna()))
-    part1_grammars.set_ticks(axes, [int(place) for place in places])
+def plot_by_key_level(axes, part, x: str) -> None:
+    """Trained models by a column and the level of the key, above the untrained ones as dotted marks."""
+    if len(part):
+        part = part.assign(end=[f"end of {key_name(row)}" for row in part.itertuples()]).sort_values("key_level")
+        order, levels = sorted(set(part[x])), list(dict.fromkeys(part["end"]))
+        words = {place: str(int(place)) for place in order}
+        trained, control = select_rows(part, state="trained"), select_rows(part, state="untrained")
+        figures.plot_means_with_ci(axes, trained, x, "value", "end", order, labels=words)
+        for (place, level), value in control.groupby([x, "end"])["value"].mean().items():
+            at = figures.dodge(order.index(place), levels.index(level), len(levels))
+            figures.plot_chance_marks(axes, {at: value}, 0.35 / len(levels), linewidth=2)
     part1_grammars.plot_zero_line(axes)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-def claims(table) -> list[Claim]:
-    """Claim 1.8 on cfg3b and cfg3f.
+# The primary line, chosen from the paper's statement: the residual from one end of a subtree to another one, rotary
+# attention on cfg3f. That it is largest for adjacent ends, and peaks at ends, stands below it. The paper's statements
+# are signs, so that thresholds are 0. Which line is primary was decided after the laptop's numbers had been seen.
+#
+# The null must hold: of an untrained model the same quantity is 0 up to LEAK, the least effect that a replication at
+# the size of GPT-2 small found (.002 to .03). This gate, and the peak against the greatest of its neighbours in place
+# of their mean, were added after the laptop's numbers had been seen: they withhold verdicts and make none.
+LEAK = 0.002
 
-    The paper's statements are signs, so that thresholds are 0: attention peaks at ends, exceeds what distance explains
-    between ends, and most to the adjacent one. What does not compare keys with their own neighbours is also compared
-    with the untrained model.
-    """
-    made = []
+
+def claims(table) -> list[Claim]:
+    """Claim 1.8 on cfg3b and cfg3f."""
+    made = ClaimList(table)
     for grammar in part1_grammars.CLAIMED_GRAMMARS:
         for architecture in dict.fromkeys(table["architecture"]):
-            part = table[(table["grammar"] == grammar) & (table["architecture"] == architecture)]
-            made += attention_claims(part, f"{grammar}, {architecture}") if len(part) else []
+            part = select_rows(table, grammar=grammar, architecture=architecture)
+            if len(part):
+                add_attention_claims(made, part, grammar, architecture)
     return made
 
 
-def attention_claims(part, kind: str) -> list[Claim]:
-    """The claims on one grammar and kind of attention."""
-    made, depth = ClaimList(part), part["depth"].iloc[0]
+def add_attention_claims(made: ClaimList, part, grammar: str, architecture: str) -> None:
+    """The claims on one grammar and kind of attention; all four lines where the primary one is."""
+    main = (grammar, architecture) == ("cfg3f", "rotary")
+    lines = {
+        "from one subtree end to another": ends,
+        "to the adjacent subtree end, minus that to farther ones": nearer,
+        "to the adjacent subtree end": adjacent,
+        "to the end of a subtree, minus the most that a token beside it gets, on the level that peaks least": peak,
+    }
+    for words, measure in lines.items() if main else list(lines.items())[:2]:
+        null = mean_of(measure(select_rows(part, state="untrained")))
+        gate = Gate("the same of an untrained model", null, at_least=-LEAK, at_most=LEAK)
+        name = f"{grammar}, {architecture} attention beyond what distance explains: {words}"
+        measured = mean_of(measure(select_rows(part, state="trained")))
+        made.add("1.8", name, measured, "figure", "above 0", above=0.0, primary=main and measure is ends, gates=(gate,))
 
-    def add(statement: str, seeds) -> None:
-        made.add_if_measured("1.8", f"{kind}: {statement}", seeds, "figure", "above 0", above=0.0)
 
-    def peak(state: str, level: float):
-        rows = select_rows(part, statistic="to_end", state=state, key_level=level)
-        return mean_residual(rows[rows["key_shift"] == 0]) - mean_residual(rows[rows["key_shift"] != 0])
+def ends(part):
+    """The residual from end to end by seed."""
+    return mean_residual(pairs_of_ends(part))
 
-    def ends(state: str):
-        return mean_residual(select_rows(part, statistic="end_to_end", state=state, query_shift=0, key_shift=0))
 
-    def beside(state: str):
-        rows = select_rows(part, statistic="end_to_end", state=state)
-        return mean_residual(rows[(rows["query_shift"] != 0) | (rows["key_shift"] != 0)])
+def adjacent(part):
+    """The residual to the adjacent end by seed."""
+    return mean_residual(select_rows(part, statistic="adjacent", apart=1))
 
-    def adjacent(state: str):
-        return mean_residual(select_rows(part, statistic="adjacent", state=state, apart=1))
 
-    def farther(state: str):
-        rows = select_rows(part, statistic="adjacent", state=state)
-        return mean_residual(rows[rows["apart"] > 1])
+def nearer(part):
+    """The residual to the adjacent end minus that to farther ones, by seed."""
+    rows = select_rows(part, statistic="adjacent")
+    return adjacent(part) - mean_residual(rows[rows["apart"] > 1])
 
-    for level in sorted(set(select_rows(part, statistic="to_end")["key_level"])):
-        name = f"residual to keys at ends of {level_name(level, depth)} minus that to keys beside them"
-        add(name, peak("trained", level))
-    add("residual from end to end", ends("trained"))
-    add("residual from end to end, trained minus untrained", ends("trained") - ends("untrained"))
-    add("residual from end to end minus that beside ends", ends("trained") - beside("trained"))
-    add("residual to the adjacent end", adjacent("trained"))
-    add("residual to the adjacent end, trained minus untrained", adjacent("trained") - adjacent("untrained"))
-    nearer = adjacent("trained") - farther("trained")
-    add("residual to the adjacent end minus that to farther ones", nearer)
-    by_nothing = adjacent("untrained") - farther("untrained")
-    add("the same, trained minus untrained", nearer - by_nothing)
-    return made
+
+def peak(part):
+    """By seed, the residual to keys at ends minus the largest to keys beside them, of the level where this is least."""
+    rows = select_rows(part, statistic="to_end")
+    at, beside = rows[rows["key_shift"] == 0], rows[rows["key_shift"] != 0]
+    most = mean_residual(beside, "seed_init", "key_level", "key_shift").groupby(["seed_init", "key_level"]).max()
+    return (mean_residual(at, "seed_init", "key_level") - most).groupby("seed_init").min()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Is a grammar learned whose terminals are never seen, only words drawn from their bags? (claim 1.10)
 
 Part 1 (arXiv 2305.13673), result 10: every terminal is a bag of words, one of which is written in its place; the
-released code has bags that are disjoint or overlap, with words equally probable or not. The same GPT is trained on each
-variant and on the grammar itself. Upper row: valid sentences, beside those of shuffled true words (above zero where
-bags overlap, since words then allow many readings); divergence of the next-token distribution from the exact one; the
-share of words whose nearest neighbour is in the same bags; cosines of word vectors by what their bags share. Lower row:
-the word vectors of one model in the plane of their first two principal components, a colour for every set of bags.
+released code has bags that are disjoint or overlap, with words equally probable or not ("uneven"). The same GPT is
+trained on each variant and on the grammar itself. Upper row: valid sentences, beside those of shuffled true words
+(above zero where bags overlap, since words then allow many readings); divergence of the next-token distribution from
+the exact one; the share of words whose nearest neighbour is in the same bags; cosines of word vectors by what their
+bags share. Lower row: the word vectors of one model in the plane of their first two principal components, a colour for
+every set of bags.
 
 What one should see: validity like that of the grammar itself, and embeddings that cluster by bag, with words of two
 bags between those of either. The paper shows this in a figure without numbers; 300 words are its size as far as known.
@@ -16,6 +17,8 @@ paper's tokens, about half an hour (not measured); paper, the full cfg3b and cfg
 windows of 512 tokens.
 """
 
+from functools import partial
+from math import inf
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -25,9 +28,10 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
 from experiments.harness.papers import part1_grammars
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import mean_by_seed, select_rows, with_columns
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed, select_rows, with_columns
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import difference_of, share_of
 from synth.tasks.cfg import Cfg
 from synth.tasks.implicit import ImplicitCfg
 
@@ -108,22 +112,25 @@ def present_variants(part) -> list[str]:
 
 
 # ---- the figure ------------------------------------------------------------------------------------------------
+LABELS = {EXPLICIT: "grammar itself"}
+
+
 def figure(table):
     """Two rows of panels per grammar: the metrics, and the word vectors of each variant."""
     table = with_all_columns(table)
     grammars = list(dict.fromkeys(table["grammar"]))
-    fig, panels = figures.subplots(columns=4, rows=2 * len(grammars), width=4.9, height=4.2)
+    fig, panels = figures.subplots(columns=4, rows=2 * len(grammars), width=5.0, height=4.6)
     for row, grammar in enumerate(grammars):
         part = select_rows(table, grammar=grammar)
         here = panels[8 * row : 8 * row + 8]
         for draw, axes in zip((plot_validity, plot_divergence, plot_purity, plot_cosines), here, strict=False):
             draw(axes, part)
-            axes.tick_params(axis="x", labelsize=7)
         for variant, axes in zip(VARIANTS, here[4:], strict=True):
             plot_word_vectors(axes, select_statistic(part, "word", variant=variant), variant)
-        here[0].set_ylabel(f"{grammar}: valid sentences, %")
-    trained = select_rows(table, state="trained")
-    figures.set_title(fig, part1_grammars.figure_title(trained, "result 10", "grammar", "variant"))
+        here[0].set_ylabel(f"{grammar}: share valid")
+    figures.set_title(fig, "Is a grammar learned whose terminals are never seen, only words from their bags?")
+    words = part1_grammars.describe_figure(select_rows(table, state="trained"), "result 10", "grammar", "variant")
+    figures.set_caption(fig, f"{words} Lower row: words of one model by the first two principal components.")
     return fig
 
 
@@ -132,50 +139,57 @@ def select_statistic(part, statistic: str, state: str = "trained", **values):
     return select_rows(part, statistic=statistic, state=state, **values)
 
 
+def plot_by_variant(axes, part, column: str, hue: str | None = None, **look) -> None:
+    """Means of a column by variant, in words."""
+    figures.plot_means_with_ci(axes, part, "variant", column, hue, present_variants(part), labels=LABELS, **look)
+
+
 def plot_validity(axes, part) -> None:
     """Shares of valid sentences from nothing and after a prefix, above those of shuffled words."""
     names = {"valid_0": "from nothing", "prefix": f"after {part['cut'].iloc[0]} true tokens"}
-    long = part.melt(["variant"], list(names), "start", "valid")
-    long = long.replace({"start": names}).assign(valid=100 * long["valid"])
-    figures.plot_means_with_ci(axes, long, "variant", "valid", "start", present_variants(part))
-    plot_chance_levels(axes, part, "chance_valid", "shuffled words", 100)
-    axes.set(title="Does it write sentences of the grammar?", ylim=(0, 105))
-    axes.legend(fontsize=8)
+    long = part.melt(["variant", "seed_init"], list(names), "start", "valid").replace({"start": names})
+    sentences = part["samples"].max()
+    plot_chance_levels(axes, part, "chance_valid", "shuffled words")
+    plot_by_variant(axes, long, "valid", "start", estimate=partial(share_of, items=int(sentences)), limits=(0, 1))
+    axes.set(title="Does it write valid sentences?")
 
 
 def plot_divergence(axes, part) -> None:
     """Divergence from the exact next-token distribution."""
-    figures.plot_means_with_ci(axes, part, "variant", "kl", order=present_variants(part))
-    axes.set(title="How far from the true distribution?", ylabel="KL(true || model), nats a token", ylim=(0, None))
+    plot_by_variant(axes, part, "kl", limits=(0, inf))
+    axes.set(title="How far from the true distribution?", ylabel="KL, nats a token")
 
 
 def plot_purity(axes, part) -> None:
     """Share of words whose nearest neighbour is in the same bags, trained and untrained."""
     part = select_rows(part, statistic="geometry")
-    axes.set(title="Are nearest neighbours of the same bags?", ylabel="share of words", ylim=(0, 1.05))
+    axes.set(title="Are nearest neighbours of the same bags?", ylabel="share of words")
     if len(part):
-        figures.plot_means_with_ci(axes, part, "variant", "purity", "state", present_variants(part))
         plot_chance_levels(axes, part, "purity_chance", "chance")
-        axes.legend(fontsize=8)
+        words = partial(share_of, items=num_words(part))
+        plot_by_variant(axes, part, "purity", "state", estimate=words, limits=(0, 1))
+
+
+def num_words(part) -> int:
+    """How many words a scale has."""
+    return NUM_WORDS.get(part["scale"].iloc[0], 300)
 
 
 def plot_cosines(axes, part) -> None:
     """Mean cosine of two words' vectors by what their bags share."""
-    names = {"same": "the same bags", "shared": "share a bag", "apart": "share none"}
+    names = {"same": "words of the same bags", "shared": "words that share a bag", "apart": "words that share none"}
     part = select_statistic(part, "geometry")
-    axes.set(title="How alike are word vectors?", ylabel="cosine about the mean", ylim=(-1.05, 1.05))
-    part1_grammars.plot_zero_line(axes)
+    axes.set(title="How alike are word vectors?", ylabel="cosine about the mean")
     if len(part):
-        long = part.melt(["variant"], list(names), "pairs", "cosine").replace({"pairs": names})
-        figures.plot_means_with_ci(axes, long, "variant", "cosine", "pairs", present_variants(part))
-        axes.legend(title="two words", fontsize=8)
+        long = part.melt(["variant", "seed_init"], list(names), "pairs", "cosine").replace({"pairs": names})
+        plot_by_variant(axes, long, "cosine", "pairs", limits=(-1, 1))
+    part1_grammars.plot_zero_line(axes)
 
 
-def plot_chance_levels(axes, part, column: str, label: str, scale: float = 1) -> None:
+def plot_chance_levels(axes, part, column: str, label: str) -> None:
     """A dotted line across each variant at its own chance level."""
     order, means = present_variants(part), part.dropna(subset=[column]).groupby("variant")[column].mean()
-    levels = {float(order.index(variant)): value * scale for variant, value in means.items()}
-    figures.plot_chance_marks(axes, levels, linewidth=1.5)
+    figures.plot_chance_marks(axes, {float(order.index(variant)): value for variant, value in means.items()})
     axes.plot([], [], ":", color=figures.BASELINE_COLOR, label=label)
 
 
@@ -190,52 +204,55 @@ def plot_word_vectors(axes, words, variant: str) -> None:
     if len(words):
         axes.set(xlabel=f"first component, {words['x_share'].iloc[0]:.0%} of the variance")
         axes.set(ylabel=f"second component, {words['y_share'].iloc[0]:.0%}")
-        axes.legend(title="in bags", fontsize=7, title_fontsize=7)
+        figures.legend_outside(axes, title="in bags")
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-def claims(table) -> list[Claim]:
-    """Claim 1.10. The paper gives figures and no numbers.
+# The primary line, chosen from the paper's statement "accuracies near the explicit grammar": valid sentences from
+# nothing behind disjoint bags of equally probable words, the plainest kind, on cfg3f. Below it the other kinds, and
+# that embeddings cluster by bag: nearly all nearest neighbours in disjoint bags, and in overlapping ones the more
+# alike, the more bags are shared. The paper gives figures and no numbers: near is taken as 0.05, nearly all as 0.95.
+# Which line is primary was decided after the laptop's numbers had been seen.
+#
+# A model that has not learned the grammar itself says nothing of one behind bags: the validity of the explicit grammar
+# must reach MIN_EXPLICIT. Embeddings are compared with untrained ones, and need no such gate. The gate was added after
+# the laptop's numbers had been seen: it withholds verdicts and makes none.
+MIN_EXPLICIT = 0.95
 
-    Its words are "accuracies near the explicit grammar" (taken as 0.05 of validity and 0.05 nats) and embeddings that
-    cluster by bag: nearly all nearest neighbours in disjoint bags, and in overlapping ones the more similar, the more
-    bags are shared.
-    """
+
+def claims(table) -> list[Claim]:
+    """Claim 1.10, on cfg3f and, at the paper's scale, cfg3b."""
     table = with_all_columns(table)
     made = ClaimList(table)
     for grammar in dict.fromkeys(table["grammar"]):
+        part = select_rows(table, grammar=grammar)
         for variant in VARIANTS:
-            add_variant_claims(made, select_rows(table, grammar=grammar), f"{grammar}, {variant}", variant)
+            add_validity_claim(made, part, grammar, variant)
+        add_cluster_claims(made, part, grammar)
     return made
 
 
-def add_variant_claims(made: ClaimList, part, kind: str, variant: str) -> None:
-    """Validity and divergence of one variant, compared with those of the grammar itself, and how its word vectors
-    cluster."""
+def add_validity_claim(made: ClaimList, part, grammar: str, variant: str) -> None:
+    """The validity behind bags of one kind against that of the grammar itself."""
+    explicit, hidden = (mean_by_seed(part, "valid_0", variant=name) for name in (EXPLICIT, variant))
+    name = f"{grammar} behind bags ({variant}): share of valid sentences from nothing, minus the grammar itself"
+    gate = Gate("the grammar itself, valid from nothing", explicit, at_least=MIN_EXPLICIT)
+    made.add("1.10", name, difference_of(hidden, explicit, -1, 1), "figure", "above -0.05", above=-0.05,
+             primary=(grammar, variant) == ("cfg3f", "disjoint"), gates=(gate,))  # fmt: skip
 
-    def add(statement: str, seeds, threshold: str, **limits: float) -> None:
-        made.add_if_measured("1.10", f"{kind}: {statement}", seeds, "figure", threshold, **limits)
 
-    def gap(column: str):
-        return mean_by_seed(part, column, variant=variant) - mean_by_seed(part, column, variant=EXPLICIT)
+def add_cluster_claims(made: ClaimList, part, grammar: str) -> None:
+    """Word vectors cluster by bag."""
 
-    def seeds(column: str, state: str = "trained"):
+    def geometry(column: str, variant: str, state: str = "trained"):
         return mean_by_seed(part, column, variant=variant, statistic="geometry", state=state)
 
-    add("valid from nothing, minus explicit", gap("valid_0"), "above -0.05", above=-0.05)
-    add("valid after a prefix, minus explicit", gap("prefix"), "above -0.05", above=-0.05)
-    add("KL to the exact next token, minus explicit", gap("kl"), "below 0.05 nats", below=0.05)
-    if VARIANTS[variant]["bags"] == "disjoint":
-        add("nearest neighbour of the same bag", seeds("purity"), "above 0.95", above=0.95)
-        return
-    agreement, same, shared, apart = (seeds(column) for column in ("agreement", "same", "shared", "apart"))
-    gain = agreement - seeds("agreement", "untrained")
-    add("correlation of likeness with shared membership", agreement, "above 0", above=0.0)
-    add("the same, trained minus untrained", gain, "above 0", above=0.0)
-    name = "likeness of words of the same bags minus that of words that share some"
-    add(name, same - shared, "above 0", above=0.0)
-    name = "likeness of words that share some bags minus that of words that share none"
-    add(name, shared - apart, "above 0", above=0.0)
+    pure = share_of(geometry("purity", "disjoint"), num_words(part))
+    name = f"{grammar} behind bags (disjoint): share of words whose nearest neighbour is of the same bag"
+    made.add("1.10", name, pure, "figure", "above 0.95", above=0.95)
+    agreement = [geometry("agreement", "overlap", state) for state in ("trained", "untrained")]
+    name = f"{grammar} behind bags (overlap): correlation of likeness with shared bags, trained minus untrained"
+    made.add("1.10", name, difference_of(agreement[0], agreement[1], -2, 2), "figure", "above 0", above=0.0)
 
 
 if __name__ == "__main__":

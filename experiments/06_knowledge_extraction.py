@@ -8,6 +8,9 @@ answers about held-out people by wording and training, beside the paper's; the s
 unshuffled biography; and two controls: the share of the values that the model holds before it sees questions, and its
 answers about the people of its training questions.
 
+Names decide what finetuning can do. Where every surname belongs to one person, as at laptop scale, finetuning stores
+answers in the embeddings of the surnames of its people, and the claims about it are not testable there.
+
 What one should see: facts told in one wording are stored in full and can hardly be extracted; the first attribute fares
 best. Many wordings in many orders make everything extractable. In the paper mixed training does so without them.
 
@@ -18,18 +21,22 @@ more.
 """
 
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.harness.papers import part3_people
+from experiments.harness.papers import part3_people, part3_reporting
+from experiments.harness.papers.numbers import paper_number
 from experiments.harness.papers.part3_people import RECIPES
+from experiments.harness.papers.part3_reporting import LABELS, SHARES, accuracy_of, share_estimator
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import mean_by_seed, select_rows, with_columns
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed, select_rows, with_columns
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import Estimate, difference_of, mean_of
 from synth.bio.value_lists import ATTRIBUTES
 from synth.tasks.bios import Half
 
@@ -37,24 +44,8 @@ NAME = Path(__file__).stem
 MAIN_WORDINGS = ("single", "multi5", "multi5+permute")
 TRAINED_HALF: Half = "first"
 HELD_OUT_HALF: Half = "second"
-
-# Part 3.1, Figure 3: answers about held-out people, in percent, on average and by attribute in the order of ATTRIBUTES.
-# The paper reports the best of finetuning in full and by LoRA of several ranks.
-PAPER_FINETUNED = {
-    "single": (9.7, 33.5, 6.3, 2.3, 4.0, 1.1, 13.8),
-    "single+fullname": (48.9, 56.2, 58.8, 63.0, 55.7, 50.5, 14.1),
-    "single+permute1": (4.4, 0.5, 3.3, 2.4, 5.0, 3.5, 13.7),
-    "single+permute5": (70.0, 56.4, 57.7, 58.3, 64.9, 90.5, 97.7),
-    "multi2": (41.1, 100, 71.7, 33.1, 26.1, 5.2, 14.0),
-    "multi5": (41.0, 100, 50.8, 30.9, 43.5, 10.2, 13.8),
-    "multi5+fullname": (82.4, 100, 98.6, 88.4, 96.1, 91.9, 26.8),
-    "multi5+permute": (96.6, 100, 99.0, 91.3, 97.7, 95.1, 98.7),
-    "multi5+permute+fullname": (96.2, 100, 98.7, 90.6, 97.9, 93.7, 99.0),
-}
-PAPER_MIXED = {
-    "single": 86.6, "single+fullname": 85.9, "single+permute1": 82.5, "single+permute5": 93.7, "multi2": 89.2,
-    "multi5": 91.8, "multi5+fullname": 92.0, "multi5+permute": 95.5, "multi5+permute+fullname": 95.7,
-}  # fmt: skip
+SINGLE_WORDING, MANY_WORDINGS, MIXED = "single", "multi5+permute", RECIPES[2]
+LAST_ATTRIBUTES = ATTRIBUTES[3:]  # of an unshuffled biography, farthest from the name
 
 
 def scale_wordings(scale: str) -> tuple[str, ...]:
@@ -99,7 +90,7 @@ def runs_for_wording(scale: str, wording: str) -> list[Run]:
 # ---- tables ----------------------------------------------------------------------------------------------------
 def extraction_rows(table, half: str):
     """The rows on one half of the people, with `right`: the share of whole answers that are right."""
-    table = with_columns(table, {"half", "attribute", "exact", "chance"})
+    table = with_columns(table, {"half", "attribute", "exact", "chance", "persons"})
     rows = select_rows(table, evaluation="Extraction", half=half)
     return rows.assign(right=rows["exact"])
 
@@ -110,41 +101,51 @@ def stored_share(table):
     return rows.assign(share=rows["value_bits"] / rows["value_bits_max"])
 
 
-def best_finetuning(table, wording: str):
-    """Right answers by seed, of finetuning in full or by LoRA, whichever answers more about held-out people, as the
-    paper reports."""
+def best_finetuning(table, wording: str) -> str:
+    """The recipe, in full or by LoRA, that answers more about held-out people: what the paper reports."""
     rows = select_rows(extraction_rows(table, HELD_OUT_HALF), wording=wording, attribute="all")
-    found = [mean_by_seed(rows, "right", recipe=recipe) for recipe in RECIPES[:2]]
-    return max(found, key=lambda seeds: seeds.mean() if len(seeds) else -1.0)
+    means = rows[rows["recipe"].isin(RECIPES[:2])].groupby("recipe")["right"].mean()
+    return str(means.idxmax()) if len(means) else RECIPES[0]
+
+
+def paper_accuracy(wording: str, recipe: str, attribute: str = "mean") -> float:
+    """The paper's share of right answers about held-out people; of finetuning the best, for an attribute or on
+    average."""
+    return paper_number("3.1", "Figure 3", wording, f"{'mixed' if recipe == MIXED else 'finetuned'}: {attribute}")
 
 
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
     """Figure 3 of the paper, and the controls."""
-    fig, (left, middle, right) = figures.subplots(columns=3, width=6.2, height=4.8)
+    fig, (left, middle, right) = figures.subplots(columns=3, width=5.6, height=5.0)
     names = list(dict.fromkeys(table["wording"]))
     plot_wordings(left, table, names)
     plot_attributes(middle, table, names)
     plot_controls(right, table, names)
-    figures.set_title(fig, part3_people.figure_title(table, "Part 3.1, Figure 3", "wording", "recipe"))
+    figures.set_title(fig, "What a model has read of people, and what it can answer about them")
+    text = "Left and middle: questions about people whose biographies were read and whose questions were never trained."
+    part3_reporting.caption(fig, table, text, "wording", "recipe")
     return fig
 
 
 def plot_wordings(axes, table, names) -> None:
-    """Answers about held-out people by wording, a colour per recipe; crosses: the paper's."""
+    """Answers about held-out people by wording, a colour per recipe; diamonds: the paper's."""
     rows = select_rows(extraction_rows(table, HELD_OUT_HALF), attribute="all")
-    figures.plot_means_with_ci(axes, rows, "wording", "right", "recipe", order=names)
     recipes = list(dict.fromkeys(rows["recipe"]))
-    crosses = []
-    for g, recipe in enumerate(recipes):
-        paper = [PAPER_MIXED[name] if recipe == "mixed" else PAPER_FINETUNED[name][0] for name in names]
-        crosses += [(figures.dodge(place, g, len(recipes)), value / 100) for place, value in enumerate(paper)]
-    figures.plot_paper_crosses(axes, crosses, "paper (finetuned: the best)", markersize=8)
+    style: dict[str, Any] = {"order": names, "labels": LABELS, "legend": False}
+    figures.plot_means_with_ci(
+        axes, rows, "wording", "right", "recipe", estimate=share_estimator(rows), limits=SHARES, **style
+    )
+    diamonds = [
+        (figures.dodge(place, g, len(recipes)), paper_accuracy(name, recipe))
+        for g, recipe in enumerate(recipes)
+        for place, name in enumerate(names)
+    ]
+    figures.plot_paper_crosses(axes, diamonds, larger_task=part3_reporting.is_larger_task(table))
     if len(rows):
-        figures.plot_baseline(axes, round(rows["chance"].mean(), 3))
-    part3_people.set_wrapped_ticks(axes, names)
-    axes.set(title="Questions about people never asked about before", ylabel="share answered right", ylim=(-0.02, 1.4))
-    part3_people.add_legend(axes)
+        figures.plot_floor(axes, rows["chance"].mean())
+    axes.set(title="Held-out people, all six facts", ylabel="share answered right")
+    figures.legend_outside(axes)
 
 
 def plot_attributes(axes, table, names) -> None:
@@ -152,57 +153,111 @@ def plot_attributes(axes, table, names) -> None:
     rows = extraction_rows(table, HELD_OUT_HALF)
     rows = rows[(rows["recipe"] == RECIPES[0]) & (rows["attribute"] != "all") & rows["wording"].isin(MAIN_WORDINGS)]
     order = [name for name in ATTRIBUTES if name in set(rows["attribute"])]
-    shown = [name for name in MAIN_WORDINGS if name in names]
-    figures.plot_means_with_ci(axes, rows, "attribute", "right", "wording", order=order)
-    crosses = [
-        ([figures.dodge(place, g, len(shown)) for place in range(len(order))],
-         [PAPER_FINETUNED[name][1 + place] / 100 for place in range(len(order))])
+    shown = list(dict.fromkeys(rows["wording"]))
+    style: dict[str, Any] = {"order": order, "labels": LABELS, "legend": False}
+    figures.plot_means_with_ci(
+        axes, rows, "attribute", "right", "wording", estimate=share_estimator(rows), limits=SHARES, **style
+    )
+    diamonds = [
+        (figures.dodge(place, g, len(shown)), paper_accuracy(name, RECIPES[0], attribute))
         for g, name in enumerate(shown)
-    ]  # fmt: skip
-    figures.plot_paper_crosses(axes, crosses, markersize=7)
-    axes.set_xticks(range(len(order)), [name.replace(" ", "\n") for name in order], fontsize=9)
-    axes.set(title="The same by attribute, finetuned by LoRA", ylabel="share answered right", ylim=(-0.02, 1.4))
-    part3_people.add_legend(axes)
+        for place, attribute in enumerate(order)
+    ]
+    figures.plot_paper_crosses(axes, diamonds, larger_task=part3_reporting.is_larger_task(table))
+    chance = rows.groupby("attribute")["chance"].mean()
+    figures.plot_chance_marks(axes, {place: chance[name] for place, name in enumerate(order)})
+    axes.plot([], [], ":", color=figures.BASELINE_COLOR, label="chance")
+    axes.set(title="By fact, as an unshuffled biography has them; LoRA", ylabel="share answered right")
+    figures.legend_outside(axes)
 
 
 def plot_controls(axes, table, names) -> None:
     """The share of bits stored after biographies alone, and answers about the people of the training questions."""
     import pandas
 
-    parts = [stored_share(table)[["wording", "seed_init", "share"]].assign(what="values stored, before any question")]
-    for recipe in RECIPES:
-        rows = select_rows(extraction_rows(table, TRAINED_HALF), attribute="all", recipe=recipe)
-        rows = rows[["wording", "seed_init", "right"]].rename(columns={"right": "share"})
-        parts.append(rows.assign(what=f"people taught with, {recipe}"))
-    figures.plot_means_with_ci(axes, pandas.concat(parts), "wording", "share", "what", order=names)
-    part3_people.set_wrapped_ticks(axes, names)
-    axes.set(title="What it is not for want of", ylabel="share of bits, or answered right", ylim=(-0.02, 1.4))
-    part3_people.add_legend(axes)
+    trained = select_rows(extraction_rows(table, TRAINED_HALF), attribute="all")
+    trained = trained.assign(share=trained["right"], what=trained["recipe"].map(LABELS))
+    stored = stored_share(table).assign(what="bits stored before any question")
+    parts = [part[["wording", "seed_init", "share", "what"]] for part in (trained, stored)]
+    style: dict[str, Any] = {"order": names, "labels": LABELS, "legend": False}
+    figures.plot_means_with_ci(axes, pandas.concat(parts), "wording", "share", "what", limits=SHARES, **style)
+    axes.set(title="Controls: stored, and people of the training questions", ylabel="share of bits, or answered right")
+    figures.legend_outside(axes)
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-# From the paper's statements: told once, a person is stored (all of it) and not extractable (9.7%, a fifth at most);
-# told in five shuffled wordings nearly everything is (96.6%, most of it), and the gap between the two is most of the
-# scale; mixing extracts most from one wording (86.6%).
+# Thresholds from the paper's statements, fixed before the numbers of the next run are known: of one wording hardly
+# anything can be extracted (9.7%: a fifth at most), of five shuffled wordings and in mixed training most (96.6% and
+# 86.6%: more than half). The primary line of each claim is the paper's own number, the mean of all six facts:
+#   3.1  one wording, finetuned. Decided only if the facts are stored, if the people of the training questions are
+#        answered, and if the same finetuning extracts most from five shuffled wordings: else it is the finetuning that
+#        fails, not the biographies.
+#   3.2  five shuffled wordings, finetuned.
+#   3.3  one wording, mixed.
+STORED, MOST, HARDLY = 0.95, 0.5, 0.2
+
+
 def claims(table) -> list[Claim]:
     """Claims 3.1 to 3.3; smoke decides nothing."""
     made = ClaimList(table)
-    mixed = select_rows(extraction_rows(table, HELD_OUT_HALF), attribute="all", recipe="mixed")
-    once, often = (best_finetuning(table, name) for name in ("single", "multi5+permute"))
-    mixed_once, mixed_often = (mean_by_seed(mixed, "right", wording=name) for name in ("single", "multi5+permute"))
-    name = "single: share of the values' bits that the model holds before it is taught"
-    stored = mean_by_seed(stored_share(table), "share", wording="single")
-    made.add("3.1", name, stored, "all", "above 0.95: stored", above=0.95)
-    name = "single, best finetuning: held-out people answered right"
-    made.add("3.1", name, once, 0.097, "below 0.2: not extractable", below=0.2)
-    name = "multi5+permute, best finetuning: held-out people answered right"
-    made.add("3.2", name, often, 0.966, "above 0.5: most is extractable", above=0.5)
-    made.add("3.2", "multi5+permute minus single, best finetuning of each", often - once, 0.869, "above 0.5", above=0.5)
-    name, rule = "single, mixed: held-out people answered right", "above 0.5: most is extracted from one wording"
-    made.add("3.3", name, mixed_once, 0.866, rule, above=0.5)
-    name = "multi5+permute, mixed: held-out people answered right"
-    made.add("3.3", name, mixed_often, 0.955, "above 0.5", above=0.5)
+    add_finetuning_claims(made, table)
+    add_mixed_claims(made, table)
     return made
+
+
+def held_out_accuracy(table, wording: str, recipe: str) -> Estimate | None:
+    """Answers about held-out people, all six facts."""
+    return accuracy_of(extraction_rows(table, HELD_OUT_HALF), "right", wording=wording, recipe=recipe, attribute="all")
+
+
+def trained_accuracy(table, wording: str, recipe: str) -> Gate:
+    """The gate that the people of the training questions are answered."""
+    rows = extraction_rows(table, TRAINED_HALF)
+    return part3_reporting.trained_gate(accuracy_of(rows, "right", wording=wording, recipe=recipe, attribute="all"))
+
+
+def add_finetuning_claims(made: ClaimList, table) -> None:
+    """Claims 3.1 and 3.2, on the better finetuning of each wording."""
+    recipes = {wording: best_finetuning(table, wording) for wording in (SINGLE_WORDING, MANY_WORDINGS)}
+    once, often = (held_out_accuracy(table, wording, recipe) for wording, recipe in recipes.items())
+    stored = mean_of(mean_by_seed(stored_share(table), "share", wording=SINGLE_WORDING), high=1.0)
+    surnames = part3_reporting.surname_gate(str(table["scale"].iloc[0]))
+    learned_once, learned_often = (trained_accuracy(table, *each) for each in recipes.items())
+    is_held = Gate("bits stored of one wording", stored, at_least=STORED)
+    works = Gate("the same from five shuffled wordings", often, at_least=MOST)
+    gates: tuple[Gate, ...] = (is_held, learned_once, works, surnames)
+    paper_once, paper_often = (paper_accuracy(*each) for each in recipes.items())
+
+    name = "one wording, finetuned on questions about others: held-out people answered right, mean of six facts"
+    made.add("3.1", name, once, paper_once, "below 0.2: hardly any", below=HARDLY, primary=True, gates=gates)
+    last = extraction_rows(table, HELD_OUT_HALF)
+    last = last[last["attribute"].isin(LAST_ATTRIBUTES)]
+    last_once = accuracy_of(last, "right", wording=SINGLE_WORDING, recipe=recipes[SINGLE_WORDING])
+    paper = [paper_accuracy(SINGLE_WORDING, RECIPES[0], name) for name in LAST_ATTRIBUTES]
+    name = "the same, the last three facts of a biography, farthest from the name"
+    made.add("3.1", name, last_once, sum(paper) / len(paper), "below 0.2: hardly any", below=HARDLY, gates=gates)
+    name = "one wording: share of the values' bits that the model holds before it sees a question"
+    made.add("3.1", name, stored, "all", "above 0.95: stored", above=STORED)
+
+    name = "five wordings, shuffled, finetuned: held-out people answered right, mean of six facts"
+    gates = (learned_often, surnames)
+    made.add("3.2", name, often, paper_often, "above 0.5: most", above=MOST, primary=True, gates=gates)
+    gain = difference_of(often.values, once.values, low=-1.0, high=1.0) if once and often else None
+    name = "five wordings, shuffled, minus one wording, finetuned: held-out people answered right"
+    gates = (learned_once, learned_often, surnames)
+    made.add("3.2", name, gain, paper_often - paper_once, "above 0.5", above=MOST, gates=gates)
+
+
+def add_mixed_claims(made: ClaimList, table) -> None:
+    """Claim 3.3, on questions mixed with biographies."""
+    once, often = ((wording, MIXED) for wording in (SINGLE_WORDING, MANY_WORDINGS))
+    gates: tuple[Gate, ...] = (trained_accuracy(table, *once), part3_reporting.decay_gate(str(table["scale"].iloc[0])))
+    name = "one wording, mixed with questions: held-out people answered right, mean of six facts"
+    rule = "above 0.5: most"
+    accuracy, paper = held_out_accuracy(table, *once), paper_accuracy(*once)
+    made.add("3.3", name, accuracy, paper, rule, above=MOST, primary=True, gates=gates)
+    name, gates = "five wordings, shuffled, mixed with questions: the same", (trained_accuracy(table, *often),)
+    made.add("3.3", name, held_out_accuracy(table, *often), paper_accuracy(*often), rule, above=MOST, gates=gates)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ about an hour (not measured); paper, bioD with 3.2M and biographies with 5.4M pa
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
     import sys
@@ -24,17 +25,20 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.papers import part3_capacity
+from experiments.harness.papers.numbers import paper_number
+from experiments.harness.papers.part3_capacity import extreme_of, stored_by
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import interval, mean_by_seed
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import Estimate, ratio_of
 from synth.tasks.bios import BioS
 
 NAME = Path(__file__).stem
 TARGET_BITS_PER_PARAMETER = 2.6  # bits of data per parameter
 
 fill_model = partial(part3_capacity.smallest_task_holding, bits_per_parameter=TARGET_BITS_PER_PARAMETER)
-LABELS = {"T=16 D=16": "T=16 D=16,\nnames 4 of 16", "D=512 L=3 T=16": "C=4 D=512\nL=3 T=16"}
+WIDER = ", wider model"  # end of a world's name where it was also run with a larger model
 # The dimensions of bioD, changed from the first row: K attributes of C chunks of L symbols out of T, each chunk one of
 # D strings. Attributes come in a fresh order in every exposure unless said.
 WORLDS: dict[str, dict] = {
@@ -67,7 +71,7 @@ def runs(scale: str) -> list[Run]:
         worlds = {"smoke": list(WORLDS)[:3], "laptop": [name for name in WORLDS if name not in SKIPPED_AT_LAPTOP]}
         made += [biod_run(scale, name, WORLDS[name]) for name in worlds.get(scale, WORLDS)]
     if scale == "laptop":
-        made += [biod_run("overnight", name, WORLDS[name], f"{name}, wider model") for name in ALSO_WITH_WIDER_MODEL]
+        made += [biod_run("overnight", name, WORLDS[name], f"{name}{WIDER}") for name in ALSO_WITH_WIDER_MODEL]
     if scale == "overnight":
         made += [short_biography_run(name, changes) for name, changes in BIOGRAPHIES.items()]
     if scale in ("gpu", "paper"):
@@ -121,49 +125,122 @@ def make_run(name: str, task, model, train) -> Run:
 
 
 def figure(table):
-    """Bits per parameter by world: learned, held by the data, and the paper's two bits."""
-    fig, (left,) = figures.subplots(width=1.1 * table["world"].nunique() + 2.5, height=4.8)
-    order = list(dict.fromkeys(table["world"]))
-    figures.plot_means_with_ci(left, table, "world", "r", order=order)
-    held = [table.loc[table["world"] == world, "r_max"].mean() for world in order]
-    label = "all that the data holds (R_max)"
-    left.plot(range(len(order)), held, "_", color=figures.BASELINE_COLOR, markersize=22, label=label)
-    figures.plot_paper_line(left, 2.0, "paper, every world: at least")
-    people = [int(table.loc[table["world"] == world, "people"].iloc[0]) for world in order]
-    names = [f"{world_label(world)}\n{n:,} people" for world, n in zip(order, people, strict=True)]
-    left.set_xticks(range(len(order)), names, fontsize=8)
-    left.set(ylim=(0, 3), ylabel="bits learned / parameters", title="Does the law depend on what the facts look like?")
-    meaning = "K attributes of C chunks, each one of D strings of L of T symbols"
-    left.set_xlabel(f"{meaning}; unless said K=1 C=12 D=64 L=1 T=64")
-    left.legend(loc="lower right")
-    figures.set_title(
-        fig,
-        f"Part 3.3, results 2 and 3: worlds that fill their model 1.3 times and differ from the first as their names "
-        f"say, {part3_capacity.describe_sizes(table)}, {table['exposures'].mean():.0f} exposures; "
-        f"{part3_capacity.title_note(table, 'world')}",
-    )
+    """Bits per parameter by world: stored, held by the facts, and the paper's two bits."""
+    table = add_world_columns(table)
+    order = list(dict.fromkeys(table["facts"]))
+    many = len(order) > 8  # their names slant, in one line
+    fig, (axes,) = figures.subplots(width=13.0 if many else max(1.35 * len(order) + 2.0, 7.0), height=4.8)
+    figures.plot_means_with_ci(axes, table, "facts", "stored", "size", order=order, labels=WORDS)
+    held = [table.loc[table["facts"] == facts, "r_max"].mean() for facts in order]
+    axes.plot(range(len(order)), held, "_", color=figures.BASELINE_COLOR, markersize=40, markeredgewidth=2)
+    axes.plot([], [], "_", color=figures.BASELINE_COLOR, markersize=14, label="all that the facts hold")
+    figures.plot_paper_line(axes, PAPER_BITS, "paper, larger models:")
+    people = table.groupby("facts")["people"].unique().map(lambda found: " and ".join(f"{n:,}" for n in sorted(found)))
+    names = [f"{WORDS.get(facts, facts)}{', ' if many else chr(10)}{people[facts]} people" for facts in order]
+    if many:
+        slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(
+            range(len(order)), [name.replace(",\n", ", ").replace("\n", " ") for name in names], fontsize=9, **slant
+        )
+    else:
+        axes.set_xticks(range(len(order)), names, fontsize=9)
+    axes.set(ylabel=part3_capacity.STORED_LABEL)
+    figures.end_axis(axes, 0, 3)
+    figures.legend_outside(axes)
+    figures.set_title(fig, "Do two bits a parameter hold whatever the facts look like?")
+    figures.set_caption(fig, caption(table))
     return fig
 
 
-def world_label(world: str) -> str:
-    """A world's name with its unsaid dimensions, broken into lines."""
-    for name, words in LABELS.items():
-        world = world.replace(name, words)
-    return world.replace(", ", ",\n")
+def caption(table) -> str:
+    """What a world is, exposures and seeds."""
+    return (
+        "Part 3.3, results 2 and 3. Unless said, people have one attribute, 12 symbols out of 64. As many people as "
+        f"fill their model 1.3 times, {table['exposures'].mean():.0f} exposures of each, one learning rate for all. "
+        f"{part3_capacity.seeds_note(table, 'world')}"
+    )
+
+
+WORDS = {
+    "K=1 C=12 D=64": "one attribute\nof 12 symbols",
+    "K=2 C=6": "2 attributes of 6,\nfresh order",
+    "K=4 C=3": "4 attributes of 3,\nfresh order",
+    "K=4 C=3, in order": "4 attributes of 3,\nfixed order",
+    "C=3": "3 symbols",
+    "C=24": "24 symbols",
+    "D=8": "8 symbols used",
+    "L=2 T=8": "symbols spelled\nwith 2 of 8 letters",
+    "T=16 D=16": "alphabet of 16",
+    "D=512 L=3 T=16": "4 words out of 512,\n3 of 16 letters each",
+}
+PAPER_BITS = paper_number("3.3", "Result 3", "bioD, whole grid", "bits a parameter")
+BASE = next(iter(WORLDS))
+MIN_SIZES = 3  # a peak over sizes takes three; fewer cannot say what a world could store
+RATES_TRIED = 1  # every world takes the rate of experiment 10: what it lacks may be due to that
+MIN_RATES = 3  # a world is at its best where it has the best of so many
+# A world that stores nine tenths of what the first does is taken as no worse.
+AS_MUCH = 0.9
+
+
+def add_world_columns(table):
+    """The rows with stored bits (column `stored`), the world without its model (`facts`), and the size in words."""
+    table = part3_capacity.add_stored_bits(table)
+    wider = table["world"].str.endswith(WIDER)
+    sizes = {is_wider: part3_capacity.describe_sizes(part) for is_wider, part in table.groupby(wider)}
+    return table.assign(facts=table["world"].str.removesuffix(WIDER), size=wider.map(sizes))
+
+
+# Thresholds are from the paper's statement; lines, thresholds and gates were written after the laptop's numbers had
+# been seen. The primary line is the world that stores least, because results 2 and 3 say that every world's peak over
+# sizes reaches two bits. One size of each world at one learning rate is no peak: what it lacks may be width, or the
+# rate. The other lines hold worlds against each other, with the same gates. What a wider model adds is no statement of
+# the paper and only shown.
 
 
 def claims(table) -> list[Claim]:
-    """Claim 3.16 world by world: at least two bits a parameter."""
-    made = ClaimList(table)
-    for world in dict.fromkeys(table["world"]):
-        found = interval(mean_by_seed(table, "r", world=world))
-        statement = f"bits a parameter at 1000 exposures, {world}"
-        made.add("3.16", statement, found, 2.0, "at least 2", above=2.0)
-    if "bioR" not in set(table["world"]):
-        why = "a thousand exposures of biographies take 10 minutes a run; the overnight scale has them"
-        made.append(Claim("3.16", "bits a parameter, bioS-simple and bioR", paper=2.0, threshold=why,
-                          verdict="not testable here"))  # fmt: skip
+    """Claim 3.16."""
+    table, made = add_world_columns(table), ClaimList(table)
+    sizes = int(table.groupby("facts")["parameters"].nunique().min())
+    gates = [
+        Gate("sizes of model tried in every world", float(sizes), at_least=MIN_SIZES),
+        Gate("learning rates tried in every world", float(RATES_TRIED), at_least=MIN_RATES),
+    ]
+    name = "bits per parameter at 1000 exposures in the world that stores least, at its best size"
+    made.add("3.16", name, least_peak(table), PAPER_BITS, "at least 2", above=PAPER_BITS, primary=True, gates=gates)
+    for world, words in COMPARED.items():
+        add_ratio(made, table, world, BASE, f"{words}, over those of one attribute of 12 symbols", gates)
+    for world, words in {"bioS-simple": "in one wording", "bioR": "rewritten as prose"}.items():
+        name = f"bits per parameter, biographies {words} over fresh wordings"
+        add_ratio(made, table, world, "bioS", name, gates)
+    wide, narrow = (mean_by_seed(table, "stored", world=f"K=4 C=3{size}") for size in (WIDER, ""))
+    if len(wide):
+        name = "bits per parameter of four attributes in a fresh order, a model of twice the size over the smaller one"
+        made.add("3.16", name, ratio_of(wide, narrow), None, "above 1: size is what the small model lacks", False,
+                 above=1.0, note="no statement of the paper; shows what size adds")  # fmt: skip
     return made
+
+
+COMPARED = {
+    "K=4 C=3": "bits per parameter of four attributes in a fresh order every time",
+    "K=4 C=3, in order": "bits per parameter of four attributes in a fixed order",
+    "L=2 T=8": "bits per parameter of 12 symbols that are spelled with two letters each",
+    "D=512 L=3 T=16": "bits per parameter of 4 words out of 512, spelled with three letters each",
+}
+
+
+def add_ratio(made: ClaimList, table, world: str, base: str, name: str, gates: list[Gate]) -> None:
+    """The line that a world stores as much as another one, if both were run. gates: of the primary line."""
+    above, below = (mean_by_seed(table, "stored", world=each) for each in (world, base))
+    if len(above) and len(below):
+        gates = [*gates, Gate("bits per parameter of the world compared with", below, at_least=AS_MUCH * PAPER_BITS)]
+        rule = f"at least {AS_MUCH:g}: no worse, at this size and rate"
+        made.add("3.16", name, ratio_of(above, below), "at least 2 bits in both", rule, above=AS_MUCH, gates=gates)
+
+
+def least_peak(table) -> Estimate | None:
+    """Bits per parameter, at its best size, of the world that stores least."""
+    peaks = [extreme_of(stored_by(part, "parameters").values(), max) for _, part in table.groupby("facts")]
+    return extreme_of([one for one in peaks if one is not None], min)
 
 
 if __name__ == "__main__":

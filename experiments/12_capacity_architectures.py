@@ -2,9 +2,10 @@
 
 Part 3.3 (arXiv 2404.05405), results 5 to 7, Figures 5 and 6: GPT-2 beside itself with a quarter of its MLP, without an
 MLP, with silu for gelu, with a gated MLP, and beside LLaMA (gated MLP, RMS norm, no biases, output table of its own),
-all of nearly the same size and each at the best of three learning rates. Left: 1000 exposures, where all should be
-alike. Right: 100 exposures, where the paper finds a gated MLP to store 1.3 times less, none at all over 1.5 times less,
-and a quarter of it as much as the whole.
+all of nearly the same size and each at the best of three learning rates. Drawn and judged is how many times less each
+stores than GPT-2 with the same seeds. Left: 1000 exposures, where all should be alike. Right: 100 exposures, where the
+paper finds a gated MLP to store 1.3 times less, none at all over 1.5 times less, and a quarter of it as much as the
+whole.
 
 Worlds and cost: smoke, seconds; laptop, bioD with one value of 12 symbols, models of 7.5K to 8.4K parameters at 1000
 exposures and of 16K to 17K at 100, under ten minutes on two cores; overnight, twice the width, two hours on two cores;
@@ -13,6 +14,7 @@ gpu, 100 exposures of bioS(50K) with GPT2-2-2, about half an hour (not measured)
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
     import sys
@@ -20,11 +22,13 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.papers import part3_capacity
+from experiments.harness.papers.numbers import paper_number
 from experiments.harness.playground.comparison import at_best_lr
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import mean_by_seed
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import ratio_of
 from lm.config import ModelConfig
 
 NAME = Path(__file__).stem
@@ -49,6 +53,16 @@ TINY = {
 RATES = {
     1000: dict.fromkeys(ARCHITECTURES, 2e-2) | {"LLaMA": 1e-2},
     100: dict.fromkeys(ARCHITECTURES, 5e-3) | {"no MLP": 2.5e-3},
+}
+UPPER_EDGE = "the rates were chosen on one seed, and nearly all are the highest that was tried (2e-2)"
+HALVED = "the rates are half the laptop's, untried at this size"
+# Where the rates are known not to be, or not known to be, each architecture's best: exposures of a scale, and why.
+UNTUNED: dict[tuple[str, int], dict[str, str]] = {
+    ("laptop", 1000): dict.fromkeys(ARCHITECTURES, UPPER_EDGE),
+    ("laptop", 100): {"no MLP": "the rate was chosen on one seed, and is the lowest that was tried (2.5e-3)"},
+    ("overnight", 1000): dict.fromkeys(ARCHITECTURES, HALVED),
+    ("overnight", 100): dict.fromkeys(ARCHITECTURES, HALVED),
+    ("gpu", 100): dict.fromkeys(ARCHITECTURES, "one learning rate for all architectures"),
 }
 LARGE = {"gpu": [(100, 50_000, 2, 2)], "paper": [(1000, 200_000, 6, 4), (100, 200_000, 6, 4)]}
 
@@ -112,60 +126,98 @@ def _make_run(name: str, exposures: int, task, model, train) -> Run:
 
 
 def figure(table):
-    """Bits per parameter by architecture: many exposures, few exposures."""
-    table = at_best_lr(table, ("architecture", "times"), "r")
+    """How many times less than GPT-2 each architecture stores: many exposures, few exposures."""
+    table = at_best_lr(part3_capacity.add_stored_bits(table), ("architecture", "times"), "stored")
     exposures = sorted(set(table["times"]), reverse=True)
-    fig, panels = figures.subplots(columns=len(exposures), width=6.4, height=4.6)
+    fig, panels = figures.subplots(columns=len(exposures), width=7.0, height=4.6)
     for axes, times in zip(panels, exposures, strict=True):
-        part = table[table["times"] == times]
-        order = list(dict.fromkeys(part["architecture"]))
-        figures.plot_means_with_ci(axes, part, "architecture", "r", order=order)
-        sizes = [part.loc[part["architecture"] == name, "parameters"].iloc[0] / 1e3 for name in order]
-        paper_notes = [f"\npaper: 1/{PAPER[times][a]:g}" if a in PAPER.get(times, {}) else "" for a in order]
-        names = [f"{a}\n{p:.3g}K{text}" for a, p, text in zip(order, sizes, paper_notes, strict=True)]
-        axes.set_xticks(range(len(order)), names, fontsize=8)
-        base = part.loc[part["architecture"] == "GPT-2", "r"].mean()
-        if times in PAPER:
-            for name, factor in PAPER[times].items():
-                if name in order:
-                    x = order.index(name)
-                    axes.hlines(base / factor, x - 0.35, x + 0.35, color=figures.PAPER_COLOR, linestyle="--")
-            axes.plot([], [], "--", color=figures.PAPER_COLOR, label="our GPT-2 times the paper's ratio")
-            axes.legend(loc="lower left")
-        top = max(2.6, table["r"].max() * 1.1) if times in PAPER else None
-        axes.set(ylabel="bits learned / parameters", ylim=(0, top), title=f"{times} exposures")
-    figures.set_title(
+        plot_ratios(axes, table[table["times"] == times], times)
+    figures.set_title(fig, "How much less than GPT-2 do other architectures store?")
+    figures.set_caption(
         fig,
-        f"Part 3.3, Figures 5 and 6: {table['people'].min():,} to {table['people'].max():,} people, parameters under "
-        f"each name; {part3_capacity.title_note(table, 'architecture', 'times')}",
+        f"{part3_capacity.describe_setting(table, 'Figures 5 and 6')}; under each name the bits stored per parameter. "
+        "Above 1: GPT-2 stores more than the architecture with the same seeds. "
+        f"{part3_capacity.seeds_note(table, 'architecture', 'times')}",
     )
     return fig
 
 
+def plot_ratios(axes, part, times: int) -> None:
+    """GPT-2's bits per parameter over those of the others, seed by seed, and the paper's ratios."""
+    order = [name for name in ARCHITECTURES if name in set(part["architecture"])]
+    base = mean_by_seed(part, "stored", architecture="GPT-2")
+    drawn = figures.plot_means_with_ci(
+        axes, part, "architecture", "stored", order=order, estimate=lambda stored: ratio_of(base, stored)
+    )
+    paper = [(order.index(name) + 0.3, PAPER[times][name]) for name in PAPER.get(times, {}) if name in order]
+    if paper:
+        figures.plot_paper_crosses(axes, paper, larger_task=True)
+    stored = part.groupby("architecture")["stored"].mean()
+    axes.set_xticks(range(len(order)), [f"{name}\n{stored[name]:.2f}" for name in order], fontsize=9)
+    axes.axhline(1, color=figures.BASELINE_COLOR, linewidth=1, zorder=0)
+    axes.set(title=f"{times:,} exposures", ylabel="GPT-2 over architecture, bits per parameter")
+    means = [found.mean for found in drawn.values()]
+    figures.end_axis(axes, min([0.5, *means]), max([2.0, *means]))
+    figures.legend_outside(axes)
+
+
 # How many times less than GPT-2 each stores in the paper.
 PAPER = {
-    1000: {"quarter MLP": 1.0, "no MLP": 1.0, "silu": 1.0, "gated MLP": 1.0, "LLaMA": 1.0},
-    100: {"quarter MLP": 1.0, "no MLP": 1.5, "silu": 1.0, "gated MLP": 1.3, "LLaMA": 1.3},
+    1000: {
+        name: paper_number("3.3", "Result 5", "1000 exposures", f"GPT-2 over {name}")
+        for name in ARCHITECTURES if name != "GPT-2"
+    },
+    100: {
+        name: paper_number("3.3", place, "100 exposures", f"GPT-2 over {name}")
+        for name, place in (("quarter MLP", "Result 6"), ("no MLP", "Result 6"), ("silu", "Result 7"),
+                            ("gated MLP", "Result 7"), ("LLaMA", "Result 6"))
+    },
+}  # fmt: skip
+# Verdict on GPT-2's bits per parameter over those of the architecture, from the paper's factors.
+Rule = tuple[str, dict[str, Any]]  # in words, and as limits
+EQUAL_RULE: Rule = ("between 0.87 and 1.15: as much", {"above": 0.87, "below": 1.15})
+LESS_RULE: Rule = ("above 1.15: clearly less", {"above": 1.15})
+RULES: dict[int, dict[str, Rule]] = {
+    100: {"gated MLP": LESS_RULE, "no MLP": ("above 1.5", {"above": 1.5}), "quarter MLP": EQUAL_RULE},
+    1000: dict.fromkeys(("gated MLP", "no MLP", "quarter MLP"), EQUAL_RULE),
 }
-# Verdict on GPT-2's bits a parameter over those of the architecture, from the paper's factors.
-EQUAL_RULE = ("between 0.87 and 1.15: as much", {"above": 0.87, "below": 1.15})
-LESS_RULE = ("above 1.15: clearly less", {"above": 1.15})
-EQUAL_RULES = dict.fromkeys(PAPER[1000], EQUAL_RULE)
-FEW_RULES = {"no MLP": ("above 1.5", {"above": 1.5}), "gated MLP": LESS_RULE, "LLaMA": LESS_RULE}
-THRESHOLDS = {1000: EQUAL_RULES, 100: EQUAL_RULES | FEW_RULES}
+# The paper's statements are about models that store one bit per parameter at 100 exposures and two at 1000: GPT-2 must
+# be within a quarter of that, else it is trained more or less fully than the paper's.
+REGIME = 0.25
+
+# Thresholds are from the paper's statements; lines, thresholds and gates were written after the laptop's numbers had
+# been seen. The primary line is the gated MLP at 100 exposures: results 6 and 7 name it as the cause of what LLaMA
+# loses, the finding that the paper is cited for. silu and LLaMA are only drawn: silu changes nothing and LLaMA loses by
+# its gate, says result 7. Where the rates are not each architecture's best (UNTUNED) no line is decided.
 
 
 def claims(table) -> list[Claim]:
-    """Claim 3.17 for each architecture, as the ratio to GPT-2 seed by seed."""
-    table, made = at_best_lr(table, ("architecture", "times"), "r"), ClaimList(table)
-    for times, thresholds in THRESHOLDS.items():
-        part = table[table["times"] == times]
-        for name, (words, limits) in thresholds.items() if len(part) else ():
-            both = (mean_by_seed(part, "r", architecture=each) for each in ("GPT-2", name))
-            ratio = part3_capacity.ratio_interval(*both)
-            statement = f"GPT-2 over {name}, bits a parameter at {times} exposures"
-            made.add("3.17", statement, ratio, PAPER[times][name], words, True, **limits)
+    """Claim 3.17 for each architecture, as the ratio to GPT-2 with the same seeds."""
+    table, made = part3_capacity.add_stored_bits(table), ClaimList(table)
+    table = at_best_lr(table, ("architecture", "times"), "stored")
+    scale = str(table["scale"].iloc[0])
+    for times, rules in RULES.items():
+        part, untuned = table[table["times"] == times], UNTUNED.get((scale, times), {})
+        for name, (words, limits) in rules.items() if len(part) else ():
+            base, other = (mean_by_seed(part, "stored", architecture=each) for each in ("GPT-2", name))
+            statement = f"GPT-2's bits per parameter over those with {name_part(name)}, {times} exposures"
+            primary = (times, name) == (100, "gated MLP")
+            gates, note = [regime_gate(base, times)], untuned.get(name, "")
+            made.add("3.17", statement, ratio_of(base, other), PAPER[times][name], words, not note,
+                     primary=primary, gates=gates, note=note, **limits)  # fmt: skip
     return made
+
+
+def name_part(name: str) -> str:
+    """The architecture's feed-forward layer in words."""
+    return {"quarter MLP": "a quarter of the MLP", "no MLP": "no MLP"}.get(name, f"a {name}")
+
+
+def regime_gate(base, times: int) -> Gate:
+    """GPT-2 must be trained about as fully as the paper's at this number of exposures."""
+    paper = part3_capacity.PAPER_BITS_PER_PARAMETER[times]
+    limits = {"at_least": (1 - REGIME) * paper, "at_most": (1 + REGIME) * paper}
+    return Gate(f"GPT-2's bits per parameter at {times} exposures (paper: {paper:g})", base, **limits)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Part 3.3 (arXiv 2404.05405), results 8 and 9: a model at its capacity (two bits a parameter, 1000 exposures) is
 quantized to 8 and 4 bits a weight, by rounding and by GPTQ; and models with 32 experts in place of each MLP, of which a
-token uses one, are trained. Left: bits learned per parameter after quantization. Right: the mixture beside a dense
-model of about its size, at 1000 and 100 exposures, per parameter and per active parameter.
+token uses one, are trained. Left: bits stored per parameter after quantization; below 0 the model is worse than one
+that knows nothing. Right: the mixture beside a dense model of about its size, at 1000 and 100 exposures.
 
 What one should see: 8 bits cost nothing, 4 bits more than half; the mixture stores nearly as much per parameter as the
 dense model (1.3 and 1.5 times less in the paper), and so far more per active parameter.
@@ -14,6 +14,7 @@ hour (not measured); paper, bioS(200K), 5M parameters.
 """
 
 from dataclasses import replace
+from math import floor
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -22,10 +23,12 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.harness.papers import part3_capacity
+from experiments.harness.papers.numbers import paper_number
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.claims import Claim, ClaimList
-from experiments.harness.reporting.stats import mean_by_seed, with_columns
+from experiments.harness.reporting.claims import Claim, ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed, with_columns
 from experiments.harness.run import Run, default_seeds, with_seeds
+from experiments.harness.statistics.estimates import ratio_of
 
 NAME = Path(__file__).stem
 EXPERTS = 32
@@ -89,79 +92,129 @@ def _make_run(kind: str, exposures: int, task, model, train) -> Run:
 
 def figure(table):
     """Bits per parameter by bits of a weight, and of dense models and mixtures."""
-    fig, (left, right) = figures.subplots(columns=2, width=6.4, height=4.6)
-    table = with_columns(table, {"weight_bits", "method", "tables"})
-    unquantized = table["weight_bits"].isna()
+    fig, (left, right) = figures.subplots(columns=2, width=6.6, height=4.6)
+    table = part3_capacity.add_stored_bits(with_columns(table, {"weight_bits", "method", "tables"}))
+    full = table[table["weight_bits"].isna()]
     plot_quantized(left, table[(table["kind"] == "dense") & (table["times"] == table["times"].max())])
-    plot_mixture(right, table[unquantized])
-    figures.set_title(
-        fig,
-        f"Part 3.3, results 8 and 9: {table['people'].min():,} to {table['people'].max():,} people, "
-        f"{part3_capacity.describe_sizes(table)}; {part3_capacity.title_note(table[unquantized], 'kind', 'times')}",
+    plot_mixture(right, full)
+    figures.set_title(fig, "What do weights of few bits, and mixtures of experts, cost?")
+    mixed = full[full["kind"] == "mixture"]
+    active = (mixed["stored"] * mixed["parameters"] / mixed["parameters_active"]).groupby(mixed["times"]).mean()
+    per_active = " and ".join(f"{bits:.2g} at {times} exposures" for times, bits in active.items())
+    shown = f" The mixture's bits per active parameter: {per_active}." if per_active else ""
+    setting, seeds = (
+        part3_capacity.describe_setting(table, "results 8 and 9"),
+        part3_capacity.seeds_note(full, "kind", "times"),
     )
+    figures.set_caption(fig, f"{setting}.{shown} {seeds}")
     return fig
 
 
 def plot_quantized(axes, part) -> None:
-    """Bits per parameter with all bits of a weight, 8 and 4, by both methods."""
+    """Bits per parameter with all bits of a weight and with fewer, by method."""
     bits = part["weight_bits"].map(lambda value: "32 bits" if value != value else f"{value:.0f} bits")
     names = {"rtn": "rounded to nearest", "gptq": "GPTQ"}
     settings = zip(part["method"], part["tables"], strict=True)
     how = [names.get(method, "as trained") + ", embeddings too" * (tables is True) for method, tables in settings]
-    part = part.assign(weights=bits, how=how)
-    figures.plot_means_with_ci(axes, part, "weights", "r", "how", ["32 bits", "8 bits", "4 bits"])
-    figures.plot_paper_values(axes, {"32 bits": 2.0, "8 bits": 2.0, "4 bits": 0.7}, ["32 bits", "8 bits", "4 bits"])
-    axes.set(ylim=(-0.05, 2.6), ylabel="bits learned / parameters", title="Weights on fewer bits after training")
-    axes.legend(loc="lower left")
+    part, order = part.assign(weights=bits, how=how), ["32 bits", "8 bits", "4 bits"]
+    figures.plot_means_with_ci(axes, part, "weights", "stored", "how", order)
+    whole = part3_capacity.PAPER_BITS_PER_PARAMETER[1000]
+    paper = [(place + 0.45, value) for place, value in enumerate((whole, whole * PAPER_8_BITS, PAPER_4_BITS))]
+    figures.plot_paper_crosses(axes, paper, larger_task=True)
+    figures.plot_floor(axes, 0, "knows nothing:")
+    if len(part):
+        figures.plot_ceiling(axes, part["r_max"].mean(), "all that the facts hold:")
+    axes.set(ylabel=part3_capacity.STORED_LABEL, title="Weights of fewer bits after training")
+    figures.end_axis(axes, min(0, floor(part["stored"].min())), 2.5)
+    figures.legend_outside(axes)
 
 
 def plot_mixture(axes, table) -> None:
-    """Dense model and mixture, per parameter and per active parameter."""
-    kinds = {"dense": "dense", "mixture": f"{EXPERTS} experts, one used"}
-    table = table.assign(kind=table["kind"].map(kinds), exposure=[f"{times} exposures" for times in table["times"]])
+    """Dense model and mixture, and what the paper's ratio would make of the dense one."""
+    words = {"dense": "dense", "mixture": f"{EXPERTS} experts, one used"}
+    table = table.assign(exposure=[f"{times:,} exposures" for times in table["times"]])
     order = list(dict.fromkeys(table["exposure"]))
-    drawn = figures.plot_means_with_ci(axes, table, "exposure", "r", "kind", order)
-    for times, factor in PAPER.items():
-        if (f"{times} exposures", "dense") in drawn:
-            place = f"{times} exposures"
-            level, x = drawn[place, "dense"].mean / factor, order.index(place)
-            axes.hlines(level, x - 0.05, x + 0.4, color=figures.PAPER_COLOR, linestyle="--")
-    mixed = table[table["kind"] == kinds["mixture"]].groupby("exposure")["r_active"].mean()
-    active = [f"{name}: {mixed[name]:.3g}" for name in order if name in mixed]
-    axes.plot([], [], "--", color=figures.PAPER_COLOR, label="dense over the paper's 1.3 or 1.5")
-    axes.set(ylim=(-0.05, 2.6), ylabel="bits learned / parameters", title="A mixture of experts in place of each MLP")
-    axes.set_xlabel("bits per active parameter of the mixture: " + ", ".join(active), fontsize=9)
-    axes.legend(loc="lower left")
+    drawn = figures.plot_means_with_ci(axes, table, "exposure", "stored", "kind", order, labels=words)
+    expected = [
+        (place + 0.45, drawn[f"{times:,} exposures", "dense"].mean / factor)
+        for place, times in enumerate(dict.fromkeys(table["times"]))
+        if (factor := PAPER.get(times)) and (f"{times:,} exposures", "dense") in drawn
+    ]
+    if expected:
+        figures.plot_paper_crosses(
+            axes, expected, "dense over the paper's 1.3 or 1.5 (a larger task)", larger_task=True
+        )
+    plot_held(axes, table, order, top=2.5)
+    axes.set(ylabel=part3_capacity.STORED_LABEL, title="A mixture of experts in place of each MLP")
+    figures.end_axis(axes, 0, 2.5)
+    figures.legend_outside(axes)
 
 
-PAPER = {1000: 1.3, 100: 1.5}  # dense over mixture, bits per parameter
+def plot_held(axes, table, order: list[str], top: float) -> None:
+    """A line over each model at all that its facts hold, where that lies below the end of the axis."""
+    kinds = list(dict.fromkeys(table["kind"]))
+    for (exposure, kind), held in table.groupby(["exposure", "kind"])["r_max"].mean().items():
+        if held < top:
+            place = figures.dodge(order.index(exposure), kinds.index(kind), len(kinds))
+            axes.plot(place, held, "_", color=figures.BASELINE_COLOR, markersize=26, markeredgewidth=2)
+    words = "all that the facts hold (not shown: higher)"
+    axes.plot([], [], "_", color=figures.BASELINE_COLOR, markersize=14, label=words)
+
+
+PAPER = {times: paper_number("3.3", "Result 9", f"{times} exposures", "dense over 32 experts") for times in (1000, 100)}
+PAPER_8_BITS = paper_number("3.3", "Result 8", "8-bit weights", "share of bits left")
+PAPER_4_BITS = paper_number("3.3", "Result 8", "4-bit weights", "bits a parameter")
+MIN_CAPACITY_BITS = 1.8  # a model that holds fewer bits per parameter is not at the capacity that result 8 is about
+MIN_MIXTURE_WIDTH = 24  # experts of fewer channels than that are limited by their width
+
+# Thresholds are from the paper's statements; lines, thresholds and gates were written after the laptop's numbers had
+# been seen. Primary lines:
+# 3.18  8 bits by GPTQ cost nothing, which is result 8. That 4 bits leave about a third of the bits (0.7 of 2) can only
+#       be seen where they leave something: a model that they turned into noise has lost more than half as well.
+# 3.19  dense over mixture at 1000 exposures (result 9), where both are trained fully.
 
 
 def claims(table) -> list[Claim]:
-    """Claims 3.18 and 3.19, seed by seed; thresholds are the paper's statements."""
-    made = ClaimList(table)
-    full = table[table["weight_bits"].isna()]
-    unquantized = full[full["times"] == full["times"].max()]
-    for bits, method, tables in QUANTIZATIONS:
-        rows = table[(table["weight_bits"] == bits) & (table["method"] == method) & (table["tables"] == tables)]
-        share = part3_capacity.ratio_interval(mean_by_seed(rows, "r"), mean_by_seed(unquantized, "r", kind="dense"))
-        words, limits, paper = (
-            ("at least 0.95 of them: no loss", {"above": 0.95}, 1.0) if bits == 8
-            else ("less than half of them", {"below": 0.5}, 0.35)
-        )  # fmt: skip
-        name = f"share of the learned bits left on {bits}-bit weights, {method}{', tables too' * tables}"
-        made.add("3.18", name, share, paper, words, True, **limits)
-    for times, paper in PAPER.items():
-        part = full[full["times"] == times]
-        if len(part):
-            both = (mean_by_seed(part, "r", kind=kind) for kind in ("dense", "mixture"))
-            ratio = part3_capacity.ratio_interval(*both)
-            mixed = part[part["kind"] == "mixture"]
-            fewer = (mixed["parameters"] / mixed["parameters_active"]).mean()
-            name = f"dense over {EXPERTS} experts ({fewer:.1f}x fewer active), bits a parameter at {times} exposures"
-            rule = f"below {paper + 0.2:.1f}: they cost little"
-            made.add("3.19", name, ratio, paper, rule, below=paper + 0.2)
+    """Claims 3.18 and 3.19, as ratios over the same seeds."""
+    table = part3_capacity.add_stored_bits(with_columns(table, {"weight_bits", "method", "tables"}))
+    made, full = ClaimList(table), table[table["weight_bits"].isna()]
+    before = mean_by_seed(full[full["times"] == full["times"].max()], "stored", kind="dense")
+    add_quantized(made, table[table["method"] == "gptq"], before)
+    for times in PAPER:
+        if len(part := full[full["times"] == times]):
+            add_mixture(made, part, times)
     return made
+
+
+TABLES_KEPT = "tables (embeddings) not quantized"
+
+
+def add_quantized(made: ClaimList, table, before) -> None:
+    """The lines of claim 3.18: GPTQ with the tables left as they are, against the same model as trained."""
+    eight, four = (mean_by_seed(table, "stored", weight_bits=bits, tables=False) for bits in (8, 4))
+    name = "share of the stored bits that is left on {}-bit weights (GPTQ)".format
+    whole = Gate("bits per parameter of the model that is quantized", before, at_least=MIN_CAPACITY_BITS)
+    share = ratio_of(four, before)
+    left = Gate("share left on 4-bit weights (below 0 the model is destroyed)", share, at_least=0.0)
+    note = TABLES_KEPT if left.passed else f"{TABLES_KEPT}; the half of the claim about 4 bits is not decided here"
+    made.add("3.18", name(8), ratio_of(eight, before), PAPER_8_BITS, "at least 0.95: no loss",
+             above=0.95, primary=True, gates=[whole], note=note)  # fmt: skip
+    paper = PAPER_4_BITS / part3_capacity.PAPER_BITS_PER_PARAMETER[1000]
+    if share:
+        rule = "between 0.2 and 0.5: more than half is lost, and something is left"
+        made.add("3.18", name(4), share, paper, rule, above=0.2, below=0.5, gates=[whole, left], note=TABLES_KEPT)
+
+
+def add_mixture(made: ClaimList, part, times: int) -> None:
+    """Claim 3.19 at one number of exposures."""
+    dense, mixed = (mean_by_seed(part, "stored", kind=kind) for kind in ("dense", "mixture"))
+    rows, paper = part[part["kind"] == "mixture"], PAPER[times]
+    fewer = (rows["parameters"] / rows["parameters_active"]).mean()
+    name = f"bits per parameter, dense over {EXPERTS} experts ({fewer:.1f}x fewer active), {times} exposures"
+    gates = [Gate("width of the mixture", rows["width"].mean() if len(rows) else None, at_least=MIN_MIXTURE_WIDTH)]
+    rule = f"below {paper + 0.2:.1f}: little more than the paper's {paper:g}"
+    made.add("3.19", name, ratio_of(dense, mixed), paper, rule,
+             below=paper + 0.2, primary=times == 1000, gates=gates)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from experiments.harness.execution.trainings import join_training
 from experiments.harness.executors import EXECUTORS, ExecutorConfig, JobSpec, check_executor, run_all
 from experiments.harness.executors.job_spec import default_jobs
 from experiments.harness.experiment import EXPERIMENTS_DIR, TABLE_NAME, Experiment, select
-from experiments.harness.reporting.outputs import draw_figure
+from experiments.harness.reporting.outputs import GRID_TABLE_NAME, draw_figure, draw_grid
 from experiments.harness.run import SCALES, Run
+from experiments.harness.statistics.power import Power
+from experiments.harness.statistics.sequential import AUTO
 from synth.commands.command_line import check_positive, choose_command, guarded, no_such_name, parse
 from synth.errors import UserError
 
@@ -30,7 +32,9 @@ UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
 ABOUT = "List, run, plot and price the experiments, and try an architecture of your own beside the papers'."
 if TYPE_CHECKING:
     Scale = Executor = str
+    Seeds = int | str | None
 else:
+    Seeds = int | Literal["auto"] | None
     Scale, Executor = Literal[SCALES], Literal[EXECUTORS]
 Selection = tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NN ...]")]]
 
@@ -58,8 +62,8 @@ class RunOptions(Folders):
     """with --dry-run: time a few training steps"""
     plot_only: bool = False
     """draw the figure from the table of this scale"""
-    seeds: int | None = None
-    """seeds per configuration; if not given, the scale's own"""
+    seeds: Seeds = None
+    """seeds per configuration; if not given, the scale's own; auto: 3, and up to 12 while claims are undecided"""
     jobs: int | None = None
     """processes at a time; if not given, one per core; one with a GPU"""
     executor: Executor = "inline"
@@ -76,7 +80,7 @@ class RunOptions(Folders):
 
 def _check_run_options(options: RunOptions) -> None:
     """Raise UserError for numbers out of range."""
-    check_positive(options, "seeds", "jobs")
+    check_positive(options, *(("jobs",) if options.seeds == "auto" else ("seeds", "jobs")))
     if (gpus := options.gpus) is not None and not (0 <= gpus <= 1 or (1 < gpus < 1000 and gpus == int(gpus))):
         raise UserError(f"--gpus {gpus:g} is neither a part of a GPU, such as 0.25, nor a number of them")
 
@@ -95,8 +99,9 @@ def main(file: str, argv: Sequence[str] | None = None) -> None:
 def run_experiment(experiment: Experiment, options: RunOptions) -> None:
     """Run (or dry-run, or plot) one experiment at one scale. Raises UserError if it has no runs there."""
     _check_run_options(options)
-    spec = JobSpec(experiment, options.scale, options.seeds, options.runs_dir, options.tracker)
-    list_runs = partial(experiment.runs, options.scale, options.seeds)
+    seeds = AUTO.looks[-1] if isinstance(options.seeds, str) else options.seeds
+    spec = JobSpec(experiment, options.scale, seeds, options.runs_dir, options.tracker)
+    list_runs = partial(experiment.runs, options.scale, seeds)
     with leader_only(list_runs, partial(join_training, runs_dir=options.runs_dir)) as leading:
         if leading:
             _run_as_leader(spec, experiment, options)
@@ -106,13 +111,13 @@ def _run_as_leader(spec: JobSpec, experiment: Experiment, options: RunOptions) -
     folder = options.results_dir / experiment.name / options.scale
     if options.plot_only:
         return _draw_committed(experiment, options.scale, options.results_dir, folder)
-    runs = experiment.runs(options.scale, options.seeds)
+    until_decided = options.seeds == "auto"
+    runs = experiment.runs(options.scale, AUTO.looks[0] if until_decided else spec.seeds)
     if not runs:
         raise UserError(f"{experiment.name} has no runs at scale {options.scale}")
     if options.dry_run:
-        return _print_cost(experiment, options.scale, runs, options)
-    from experiments.harness.reporting.live import LiveReport
-
+        _print_cost(experiment, options.scale, runs, options)
+        return print(f"up to {AUTO.looks[-1]} seeds of what is undecided") if until_decided else None
     if options.tracker:
         from lm.training.trackers import check_tracker
 
@@ -120,13 +125,29 @@ def _run_as_leader(spec: JobSpec, experiment: Experiment, options: RunOptions) -
     config = ExecutorConfig(options.executor, options.jobs, options.address, options.gpus, options.slurm)
     check_executor(config)
     folder.mkdir(parents=True, exist_ok=True)  # fails before anything is trained if it cannot be made
-    report = LiveReport(experiment, options.scale, runs, options.runs_dir, options.results_dir)
-    run_all(spec, runs, config, report.on_run_done)
+    _execute(spec, experiment, runs, config, options.results_dir, until_decided)
+
+
+def _execute(
+    spec: JobSpec, experiment: Experiment, runs: Sequence[Run], config: ExecutorConfig, results: Path, auto: bool
+) -> None:
+    from experiments.harness.reporting.live import LiveReport
+
+    if auto:
+        from experiments.harness.until_decided import run_until_decided
+
+        report = LiveReport(experiment, spec.scale, runs, spec.runs_dir, results, AUTO.text)
+        run_until_decided(experiment, spec, config, report, AUTO)
+    else:
+        report = LiveReport(experiment, spec.scale, runs, spec.runs_dir, results)
+        run_all(spec, runs, config, report.on_run_done)
     report.finish()
 
 
 def _draw_committed(experiment: Experiment, scale: str, results: Path, folder: Path) -> None:
-    for path in draw_figure(experiment, results / experiment.name / scale / TABLE_NAME, folder):
+    source = results / experiment.name / scale
+    grid = draw_grid(source, folder) if (source / GRID_TABLE_NAME).is_file() else []
+    for path in [*draw_figure(experiment, source / TABLE_NAME, folder), *grid]:
         print(path)
 
 
@@ -186,12 +207,14 @@ class Plot(Folders):
 
 @dataclass(kw_only=True)
 class Claims(Folders):
-    """Print the ledger of all claims."""
+    """Print the verdict on every claim, or all lines of some experiments."""
 
+    experiments: Selection = ()
+    """numbers or names: print all their lines; if not given, one row a claim"""
     json: bool = False
     """print one JSON object a line"""
     write: bool = False
-    """write it to results/README.md"""
+    """write the ledger to results/README.md"""
     check: bool = False
     """fail unless results/README.md is up to date"""
 
@@ -200,6 +223,7 @@ class Claims(Folders):
         from experiments.harness.reporting import ledger
 
         path = self.results_dir / "README.md"
+        chosen = [experiment.number for experiment in select(self.experiments, folder)] if self.experiments else []
         if self.write:
             write_text(path, ledger.to_markdown(self.results_dir, folder))
             print(path)
@@ -207,9 +231,9 @@ class Claims(Folders):
             if not path.is_file() or path.read_bytes() != ledger.to_markdown(self.results_dir, folder).encode():
                 raise UserError(f"{path} is not up to date; run `python -m experiments claims --write`")
         elif self.json:
-            print("\n".join(ledger.to_json_lines(self.results_dir, folder)))
+            print("\n".join(ledger.to_json_lines(self.results_dir, folder, chosen)))
         else:
-            print(ledger.to_text(self.results_dir, folder))
+            print(ledger.to_text(self.results_dir, folder, chosen))
 
 
 @dataclass(kw_only=True)
@@ -250,6 +274,8 @@ class Playground(RunOptions):
         from experiments.harness.playground.experiment import build_playground, check_architecture
 
         _check_run_options(self)
+        if isinstance(self.seeds, str):
+            raise UserError("--seeds auto looks at claims, of which the playground makes none; give a number")
         comparison = build_playground(self.arch, [task for task in self.tasks.split(",") if task], self.seeds)
         if not self.plot_only:
             check_architecture(comparison, self.scale)
@@ -258,7 +284,7 @@ class Playground(RunOptions):
 
 COMMANDS: dict[str, type[Any]] = {
     "list": List, "run": RunMany, "plot": Plot, "claims": Claims, "cost": Cost, "calibrate": Calibrate,
-    "playground": Playground,
+    "playground": Playground, "power": Power,
 }  # fmt: skip
 
 

@@ -54,6 +54,10 @@ class Experiment:
             return f"(does not import: {type(error).__name__}: {error})"
         return doc.splitlines()[0]
 
+    def mentions(self, claim: str) -> bool:
+        """Whether its text has the id of a claim in quotes."""
+        return f'"{claim}"' in self.path.read_text(encoding="utf-8")
+
     def load_module(self) -> ModuleType:
         """Import the file. Raises UserError if the import fails or one of the three functions is missing."""
         module = _load(f"experiments.{self.name}", self.path)

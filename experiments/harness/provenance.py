@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("synth", "lm", "probing", "experiments")
+ROUNDING_FLAGS = frozenset("fma avx2 avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile".split())
 
 
 @cache
@@ -35,20 +36,33 @@ def device_name() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def vector_instructions() -> list[str]:
+    """The processor's vector instructions that decide how sums are rounded: two machines with other ones give other
+    last digits, and small models that are chaotic other results. Empty where the system does not say."""
+    return sorted(set(_cpuinfo("flags").split()) & ROUNDING_FLAGS)
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def provenance() -> dict[str, Any]:
-    """Commit, device, threads, library versions and date (UTC, ISO 8601) of this process."""
+    """Commit, device, vector instructions, threads, library versions and date (UTC, ISO 8601) of this process."""
     import torch
 
     return {
         "git_commit": git_commit(),
         "device": device_name(),
+        "instructions": vector_instructions(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("torch", "numpy", "numba", "transformers")},

@@ -14,6 +14,8 @@ from synth.identity import digest, identity_name
 from synth.task import TrainingData
 
 if TYPE_CHECKING:
+    from experiments.harness.curve import Curve
+    from experiments.harness.grid import Grid
     from lm import ModelConfig, TrainConfig
 
 SCALES = ("smoke", "laptop", "overnight", "gpu", "paper")
@@ -23,7 +25,7 @@ MATCHED_PARAMETERS = "matched"
 RESERVED_COLUMNS = frozenset(
     ["run", "experiment", "scale", "seed_data", "seed_init", "seed_order", "evaluation"]
     + ["parameters", "exposures", "exposures_min", "exposures_max", "tokens", "steps", "train_loss"]
-    + ["git_commit", "device", "seconds", "diverged", "diverged_at"]
+    + ["git_commit", "device", "seconds", "diverged", "diverged_at", "step", "looks", "grid_edge", "grid_size"]
 )
 MAX_SEEDS = 100  # per configuration
 
@@ -85,7 +87,8 @@ class Run:
     task: data of the first stage; evaluations are measured on it. model None: evaluations measure the task alone.
     train None: the model is evaluated at initialization (a control). later_stages: further trainings, on tasks with
     the same vocabulary. tags: columns that name this run in tables and figures, e.g. {"architecture": "rotary"}.
-    Raises UserError for tags and evaluation fields that clash with columns of the harness.
+    curve: evaluations during training; grid: settings of one stage to choose from on other seeds, which then replace
+    that stage's. Raises UserError for tags and evaluation fields that clash with columns of the harness.
     """
 
     experiment: str
@@ -96,6 +99,8 @@ class Run:
     seeds: Seeds = Seeds()
     tags: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
     later_stages: tuple[Stage, ...] = field(default=(), metadata={"neutral": (), "identity": "then"})
+    curve: "Curve | None" = field(default=None, metadata={"neutral": None})
+    grid: "Grid | None" = field(default=None, metadata={"neutral": None})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", tuple(dict(self.tags).items()))
@@ -103,7 +108,9 @@ class Run:
         object.__setattr__(self, "later_stages", tuple(self.later_stages))
         if taken := RESERVED_COLUMNS & dict(self.tags).keys():
             raise UserError(f"a run of {self.experiment} has a tag {min(taken)!r}, a column of the harness; rename it")
-        for evaluation in self.evaluations:
+        curve, grid = self.curve, self.grid
+        others = [*(curve.evaluations if curve else ()), *(grid.evaluations if grid else ())]
+        for evaluation in (*self.evaluations, *others):
             if shared := evaluation_settings(evaluation).keys() & (RESERVED_COLUMNS | dict(self.tags).keys()):
                 name = f"a run of {self.experiment}: {identity_name(type(evaluation))}"
                 raise UserError(f"{name} has a field {min(shared)!r}, a column of the run; rename the tag or the field")
@@ -111,6 +118,24 @@ class Run:
             raise UserError(f"a run of {self.experiment} has a training but no model; give a model or train=None")
         if self.later_stages and self.train is None:
             raise UserError(f"a run of {self.experiment} goes on from no training; make the first stage its train")
+        if self.curve is not None and self.curve.steps[-1] > self.steps:
+            steps = f"step {self.curve.steps[-1]} of its curve, and trains {self.steps} steps"
+            raise UserError(f"a run of {self.experiment} never comes to {steps}; leave that step out")
+        if self.grid is not None:
+            self._check_grid(self.grid)
+
+    def _check_grid(self, grid: "Grid") -> None:
+        if grid.stage >= len(self.stages):
+            raise UserError(f"a run of {self.experiment} has no stage {grid.stage} for its grid; stages count from 0")
+        settings = grid.settings(grid.candidates[0]).keys()
+        if taken := settings & RESERVED_COLUMNS:
+            raise UserError(f"a grid of {self.experiment} cannot choose {min(taken)!r}, a column of the harness")
+        if self.curve is not None and min(c.steps for c in grid.candidates) < self.stages[grid.stage].train.steps:
+            problem = "has a curve, and a grid with fewer steps than its train"
+            raise UserError(f"a run of {self.experiment} {problem}; give its train the least steps of the grid")
+        if taken := settings & dict(self.tags).keys():
+            problem = f"a tag {min(taken)!r}, which its grid chooses"
+            raise UserError(f"a run of {self.experiment} has {problem}; leave the tag out, the table has a column")
 
     @property
     def label(self) -> str:
@@ -124,13 +149,33 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of all stages."""
+        """Optimizer steps of all stages; a training that stops at a plateau takes fewer."""
         return sum(stage.train.steps for stage in self.stages)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All trainings in order: the first, then `later_stages`; empty without `train`."""
         return (Stage(self.task, self.train), *self.later_stages) if self.train else ()
+
+    @property
+    def curve_evaluations(self) -> tuple[Any, ...]:
+        """What is measured during training; empty without a curve."""
+        return (self.curve.evaluations or self.evaluations) if self.curve else ()
+
+    def with_stage_settings(self, number: int, train: "TrainConfig") -> "Run":
+        """The run with other settings of stage `number` (from 0), and without its grid."""
+        if number == 0:
+            return replace(self, train=train, grid=None)
+        later = list(self.later_stages)
+        later[number - 1] = replace(later[number - 1], train=train)
+        return replace(self, later_stages=tuple(later), grid=None)
+
+    def snapshot_steps(self, number: int) -> tuple[int, ...]:
+        """The steps within stage `number` (from 0) at which the curve keeps the model; the stage's end is left out."""
+        if self.curve is None:
+            return ()
+        before = sum(stage.train.steps for stage in self.stages[:number])
+        return tuple(s - before for s in self.curve.steps if 0 < s - before < self.stages[number].train.steps)
 
 
 def evaluation_settings(evaluation: Any) -> dict[str, Any]:
@@ -149,6 +194,8 @@ def run_id(run: Run) -> str:
 
     evaluations = [getattr(evaluation, "version", 1) for evaluation in run.evaluations]
     later = [[stage.task.version for stage in run.later_stages]] if run.later_stages else []
+    others = [*(run.curve.evaluations if run.curve else ()), *(run.grid.evaluations if run.grid else ())]
+    later += [[getattr(evaluation, "version", 1) for evaluation in others]] if others else []
     return digest([run, run.task.version, VERSION, evaluations, *later], size=6)
 
 

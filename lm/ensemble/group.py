@@ -1,8 +1,9 @@
 """The group of models that lm.ensemble.train_many trains at once: each model's own state, and their common step."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from lm.ensemble.stacked_model import (
 from lm.model import Decoder
 from lm.training.distributed import dist_context
 from lm.training.history import Diverged
-from lm.training.loop import init_train_state, record_batch
+from lm.training.loop import init_train_state, record_batch, require_finite_loss, require_finite_weights
 from lm.training.schedule import learning_rate
+from lm.training.snapshots import take_snapshot
 from lm.training.step import Objective, compile_if_asked, uses_bf16
 from lm.training.train_state import TrainState, run_fingerprint
 from synth.mixture import AnyCorpus
@@ -30,6 +32,7 @@ from synth.task import TrainingData
 
 ADAMW_STATE = ("exp_avg", "exp_avg_sq")  # AdamW's state of a weight, by torch's names
 StreamKey = tuple[str, int, int]
+OnModelSnapshot = Callable[[int, int, Decoder], bool]  # number of the model in the list, step, model; True ends it
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Member:
 
 
 class Ensemble:
-    """The models still in training, stacked; `diverged` maps the numbers of dropped models to their errors."""
+    """The models still in training, stacked; `diverged` maps the numbers of models that diverged to their errors."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.diverged: dict[int, Diverged] = {}
@@ -137,9 +140,27 @@ class Ensemble:
                 kept = {name: part.clone() for name, part in zip(ADAMW_STATE, memory, strict=True)}
                 member.state.optimizer.state[parameter] = {"step": count.clone(), **kept}
 
-    def drop_diverged(self) -> "Ensemble | None":
-        """The ensemble without the diverged models, or None when no model is left."""
-        left = [member for member in self.members if member.number not in self.diverged]
+    def take_snapshots(self, on_snapshot: OnModelSnapshot) -> None:
+        """Call on_snapshot with every model, whose weights must be written back, and note which of them end here; one
+        that is not finite is noted as diverged instead."""
+        for member in self.members:
+            try:
+                require_finite_loss(member.state)
+                require_finite_weights(member.model, member.state)
+            except Diverged as error:
+                self.diverged[member.number] = error
+                continue
+            paused = time.perf_counter()
+            member.state.ended = take_snapshot(member.state.step, member.model, partial(on_snapshot, member.number))
+            self.last_time += time.perf_counter() - paused
+
+    def still_finite(self) -> list[Member]:
+        """The members that have not diverged."""
+        return [member for member in self.members if member.number not in self.diverged]
+
+    def drop_finished(self) -> "Ensemble | None":
+        """The ensemble without the models that diverged or ended, or None when no model is left."""
+        left = [member for member in self.still_finite() if not member.state.ended]
         if left and len(left) < len(self.members):
             self.write_back()
             self._stack(left)

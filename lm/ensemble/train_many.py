@@ -5,14 +5,14 @@ share the calls (lm/ensemble/stacked_model.py); data, loss, clipping, optimizer,
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lm.config import TrainConfig
 from lm.data.batches import TrainBatch, prefetch_batches
-from lm.ensemble.group import Ensemble, Member, StreamKey
+from lm.ensemble.group import Ensemble, Member, OnModelSnapshot, StreamKey
 from lm.ensemble.stacked_model import Unstackable
 from lm.model import Decoder
 from lm.training.checkpoint import list_checkpoints
@@ -20,6 +20,7 @@ from lm.training.history import Diverged, History, MetricsLogger, no_progress
 from lm.training.lock import exclusive_lock
 from lm.training.loop import append_log_row, check_settings, dist_context, require_finite_loss, require_finite_weights
 from lm.training.signals import defer_signals
+from lm.training.snapshots import check_snapshots
 from lm.training.train_state import restore_checkpoint, save_checkpoint
 from synth.errors import UserError
 from synth.mixture import AnyCorpus, make_corpus
@@ -29,6 +30,17 @@ from synth.task import TrainingData
 PER_MODEL_SETTINGS = "lr betas eps weight_decay warmup_steps schedule min_lr_ratio max_grad_norm".split()
 PER_MODEL_DEFAULTS = {name: getattr(TrainConfig(steps=1), name) for name in PER_MODEL_SETTINGS}
 OnModelStep = Callable[[int, int], None]  # number of the model in the list, its step
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """When models are saved, logged and evaluated, and what is called then; see `train_many`."""
+
+    checkpoint_every: int | None
+    log_every: int
+    on_step: OnModelStep
+    snapshot_steps: Collection[int]
+    on_snapshot: OnModelSnapshot | None
 
 
 def train_many(
@@ -41,6 +53,8 @@ def train_many(
     checkpoint_every: int | None = None,
     log_every: int = 10,
     on_step: OnModelStep | None = None,
+    snapshot_steps: Collection[int] = (),
+    on_snapshot: OnModelSnapshot | None = None,
 ) -> list[History | Diverged]:
     """Train every model in place as `lm.training.loop.train` would with its part of each list, and return the
     histories.
@@ -50,7 +64,8 @@ def train_many(
     number of threads). `seconds` in a history is the model's share of the group's time. Checkpoints and metrics.jsonl
     are those of lm.train: either function resumes what the other left; models whose checkpoints are at different steps
     are trained in groups of equal steps. A model that diverges is dropped, with the error in place of its history.
-    on_step(number, step) is called at every row, number being the model's index.
+    on_step(number, step) is called at every row, number being the model's index. on_snapshot(number, step, model) is
+    called with every model as in lm.train; a model for which it returns True ends there, and the others go on.
 
     Raises Unstackable, which is a UserError, for models or settings that cannot be trained together, and UserError as
     lm.train does.
@@ -60,9 +75,10 @@ def train_many(
     members = [Member(number, *part) for number, part in enumerate(zip(*parts, strict=True))]
     _check_stackable(members)
     report = on_step or (lambda number, step: None)
+    schedule = _Schedule(checkpoint_every, log_every, report, snapshot_steps, on_snapshot)
     results: dict[int, History | Diverged] = {}
     for group in _group_by_step(members):
-        results |= _train_group(group, checkpoint_every, log_every, report)
+        results |= _train_group(group, schedule)
     return [results[number] for number in range(len(members))]
 
 
@@ -99,10 +115,10 @@ def _group_by_step(members: Sequence[Member]) -> list[list[Member]]:
     return list(groups.values())
 
 
-def _train_group(
-    group: Sequence[Member], checkpoint_every: int | None, log_every: int, report: OnModelStep
-) -> dict[int, History | Diverged]:
+def _train_group(group: Sequence[Member], schedule: _Schedule) -> dict[int, History | Diverged]:
     """Train members that are all at the same step; see `train_many`."""
+    every, log_every, on_snapshot = schedule.checkpoint_every, schedule.log_every, schedule.on_snapshot
+    snapshots = check_snapshots(schedule.snapshot_steps, on_snapshot, group[0].config)
     with ExitStack() as stack:
         corpora = _init_group(group, log_every, stack)
         steps, first = group[0].config.steps, group[0].state.step
@@ -112,29 +128,38 @@ def _train_group(
         batches: dict[StreamKey, Iterator[TrainBatch]] = {}
         for m in group:
             loggers[m.number] = stack.enter_context(MetricsLogger(m.folder, m.state, m.config, no_progress))
+        active = [m for m in group if not m.state.ended]
+        for m in active:
             corpus = corpora[m.stream_key]
             batches[m.stream_key] = prefetch_batches(corpus, m.config, m.state.cursor, steps - first)
-        ensemble = Ensemble(group)
+        if not active:
+            return {m.number: m.state.history for m in group}
+        ensemble = Ensemble(active)
         for step in range(first + 1, steps + 1):
             streams = {m.stream_key for m in ensemble.members}
             ensemble.step({stream: next(batches[stream]) for stream in streams}, step - 1)
             stop = bool(stopping)  # read once a step: a later signal waits for the next step
-            save = step == steps or stop or bool(checkpoint_every and step % checkpoint_every == 0)
+            save = step == steps or stop or bool(every and step % every == 0)
             log = step == steps or step % log_every == 0
-            if not (log or save):
+            if not (log or save or step in snapshots):
                 continue
-            ensemble.sync_histories(log, save)
-            for member in list(ensemble.members):
+            ensemble.sync_histories(log, save or step in snapshots)
+            if step in snapshots and on_snapshot is not None:
+                ensemble.take_snapshots(on_snapshot)
+            for member in ensemble.still_finite():
+                last = member.state.ended
+                if not (log or save or last):
+                    continue
                 try:
-                    _log_and_save(member, log, log_every, loggers[member.number], save)
+                    _log_and_save(member, log or last, log_every, loggers[member.number], save or last)
                 except Diverged as error:
                     ensemble.diverged[member.number] = error
                 else:
-                    report(member.number, step)
+                    schedule.on_step(member.number, step)
+            if ensemble.drop_finished() is None:
+                break
             if stop and step < steps:
                 raise KeyboardInterrupt
-            if ensemble.drop_diverged() is None:
-                break
         return {m.number: ensemble.diverged.get(m.number, m.state.history) for m in group}
 
 

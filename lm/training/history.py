@@ -15,10 +15,12 @@ from synth.atomic_io import write_bytes
 from synth.errors import UserError
 
 if TYPE_CHECKING:
+    from lm.model import Decoder
     from lm.training.train_state import TrainState
 
 OnStep = Callable[[int, int, float], None]  # step, steps, loss
 OnLog = Callable[[Mapping[str, float]], None]  # a row of the history
+OnSnapshot = Callable[[int, "Decoder"], bool]  # step, model; True ends the training at this step
 METRICS = "metrics.jsonl"
 
 

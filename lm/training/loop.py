@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from lm.data.batches import TrainBatch, prefetch_batches
 from lm.memory import check_batch
 from lm.mixers import is_file_spec
 from lm.model import Decoder
-from lm.training.distributed import any_rank, dist_context, full_tensor, shard_model, unshard_into
-from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnStep, no_progress
+from lm.training.distributed import DistContext, any_rank, dist_context, full_tensor, shard_model, unshard_into
+from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnSnapshot, OnStep, no_progress
 from lm.training.lock import exclusive_lock
 from lm.training.malloc import tune_malloc
 from lm.training.schedule import learning_rate
 from lm.training.signals import defer_signals
+from lm.training.snapshots import check_snapshots, take_snapshot
 from lm.training.step import make_train_step
 from lm.training.train_state import TrainState, restore_on_all_ranks, run_fingerprint, save_checkpoint
 from synth.errors import UserError
@@ -39,6 +41,8 @@ def train(
     log_every: int = 10,
     on_step: OnStep | None = None,
     on_log: OnLog | None = None,
+    snapshot_steps: Collection[int] = (),
+    on_snapshot: OnSnapshot | None = None,
 ) -> History:
     """Train `model` in context on the training split of `task` and return its history.
 
@@ -48,17 +52,26 @@ def train(
     log_every: steps between rows of the history. on_step(step, steps, loss): called at every row; without it a terminal
     shows a progress bar. on_log(row): called with every row, those from before a resume first (lm.training.trackers).
 
+    on_snapshot(step, model): called after each of `snapshot_steps` (from 1 to config.steps) with the model in eval mode
+    and gradients off. It must not change the model; whatever it draws or computes, weights and history are the same bit
+    for bit, and its time is not in `seconds`. If it returns True, the training ends at this step with a row and a
+    checkpoint, as if it were the last; a later call with the folder ends there too. A snapshot is taken before the
+    checkpoint of its step, so a call that resumes takes only those after the checkpoint, some of them again.
+
     Under `accelerate launch` or torchrun each rank trains on its rows of the same global batch
     (lm/training/distributed.py); checkpoints equal those of one process, a signal stops all ranks at the next row, only
-    the first rank calls on_step and on_log, and with FSDP the model ends on the CPU.
+    the first rank calls on_step, on_log and on_snapshot, and with FSDP the whole model is on the CPU in a snapshot and
+    at the end.
 
     Raises UserError when settings do not fit each other, when the checkpoint is damaged or of another run, when it
-    cannot be written, and when another process trains in the folder; Diverged when the loss is not finite.
+    cannot be written, and when another process trains in the folder; Diverged when the loss is not finite, or the
+    weights where they are to be saved or evaluated.
     """
     context = dist_context()
     first = context.is_main_process
     corpus = make_corpus(task, data_seed, "train", config.seq_len, config.packing, order_seed)
     check_settings(model, corpus, config, context.num_processes)
+    snapshots = check_snapshots(snapshot_steps, on_snapshot, config)
     home = Path(folder) if folder is not None else None
     identity = run_fingerprint(model, task, config, data_seed, order_seed, log_every) if home else {}
     part = shard_model(model, context)
@@ -73,10 +86,15 @@ def train(
         record = stack.enter_context(MetricsLogger(*logger_args))
         step = make_train_step(part, config, run.optimizer, context)
         began = time.perf_counter() - run.history.seconds
-        for data in prefetch_batches(corpus, config, run.cursor, config.steps - run.step):
+        for data in prefetch_batches(corpus, config, run.cursor, steps_left(run, config)):
             loss = step(data, run.step)
             record_batch(run, data, loss)
-            last = run.step == config.steps
+            if run.step in snapshots:
+                require_finite_loss(run)
+                paused = time.perf_counter()
+                run.ended = ends_at_snapshot(part, model, run, on_snapshot, context)
+                began += time.perf_counter() - paused
+            last = run.ended or run.step == config.steps
             log = last or run.step % log_every == 0
             save = last or bool(checkpoint_every and run.step % checkpoint_every == 0)
             # read once a step: a later signal waits for the next step. Ranks may be at different steps when a signal
@@ -96,8 +114,26 @@ def train(
             if stop and not last:
                 context.wait_for_everyone()  # the first still writes; launchers kill all when one ends
                 raise KeyboardInterrupt
+            if run.ended:
+                break
         unshard_into(part, model)  # within the stack: a signal at the last step must not end a rank before
     return run.history
+
+
+def steps_left(run: TrainState, config: TrainConfig) -> int:
+    """Number of steps that the training has yet to take."""
+    return 0 if run.ended else config.steps - run.step
+
+
+def ends_at_snapshot(
+    part: Decoder, model: Decoder, run: TrainState, on_snapshot: OnSnapshot | None, context: DistContext
+) -> bool:
+    """Take a snapshot on the first rank, and return on all ranks whether it ends the training. Raises Diverged instead
+    when a weight is not finite."""
+    require_finite_weights(part, run)
+    unshard_into(part, model)
+    asked = on_snapshot is not None and context.is_main_process and take_snapshot(run.step, model, on_snapshot)
+    return any_rank(asked, context)
 
 
 def init_train_state(model: Decoder, corpus: AnyCorpus, config: TrainConfig) -> TrainState:

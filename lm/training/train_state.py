@@ -30,6 +30,7 @@ class TrainState:
     step: int = 0
     loss_sum: Any = 0.0  # sum of the losses since the last row; a tensor until it is read
     history: History = field(default_factory=History)
+    ended: bool = False  # by a snapshot: the last step is this one, whatever the configuration says
 
 
 def run_fingerprint(
@@ -67,6 +68,7 @@ def save_checkpoint(
     state = {
         "identity": identity,
         "step": run.step,
+        "ended": run.ended,
         "cursor": asdict(run.cursor),
         "pending": run.loss_sum,
         "rows": list(history),
@@ -126,6 +128,7 @@ def _load(found: _Found | None, identity: Mapping[str, Any], model: Decoder, run
     groups = run.optimizer.state_dict()["param_groups"]
     run.optimizer.load_state_dict({"state": _optimizer_state(tensors, run.optimizer), "param_groups": groups})
     run.step, run.loss_sum, run.cursor = state["step"], state["pending"], Cursor.from_dict(state["cursor"])
+    run.ended = state.get("ended", False)  # checkpoints from before there were snapshots do not say
     run.history.extend(state["rows"])
     run.history.tokens, run.history.documents = state["counts"]["tokens"], state["counts"]["documents"]
     run.history.seconds = state["counts"]["seconds"]

@@ -1,7 +1,8 @@
 """The model size and training that a set of facts needs: the inverse of Part 3.3's scaling law (arXiv 2404.05405).
 
-Bits are counted as for R_max; scaling_law.csv holds the bits per parameter that a model stores after a number of
-exposures, with interval and source. Everything but the expected time is arithmetic without torch.
+Bits are counted as for R_max; scaling_law.csv holds the bits per parameter that a model stores after 100 and 1000
+exposures, with interval and source. With fewer exposures the bits depend on the number of facts as well, and no law of
+models alone says how many. Everything but the expected time is arithmetic without torch.
 """
 
 import csv

@@ -40,6 +40,7 @@ def test_names_are_the_files() -> None:
     assert names() == [
         "canon",
         "chart",
+        "curves",
         "delta",
         "generation",
         "many",

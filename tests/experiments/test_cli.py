@@ -13,7 +13,7 @@ from pathlib import Path
 import fake_experiment
 import pytest
 
-from experiments.harness import cli
+from experiments.harness import cli, until_decided
 from experiments.harness.experiment import Experiment, discover, select
 from experiments.harness.planning.cost import estimate_costs
 from experiments.harness.planning.report import cost_table
@@ -54,7 +54,9 @@ def test_an_experiment_from_start_to_figure(script, capsys):
     folder = script.parents[1] / "results" / "01_fake" / "laptop"
     expected = [folder / name for name in ("figure.png", "figure.svg", "table.csv", "table.sha256")]
     expected.append(folder.parents[1] / "README.md")
-    assert [line for line in printed.out.splitlines() if "first figure" not in line] == [str(path) for path in expected]
+    *paths, head, claim = [line for line in printed.out.splitlines() if "first figure" not in line]
+    assert paths == [str(path) for path in expected]
+    assert head.split()[:3] == ["id", "exp", "scale"] and claim.startswith("1.1*  01   laptop") and "91.5" in claim
     assert not (folder / "so_far").exists()
     table = read_table(folder / "table.csv")
     assert list(table.seed_init) == [0] * 4 + [1] * 4 + [2] * 4 and set(table.scale) == {"laptop"}
@@ -68,13 +70,83 @@ def test_an_experiment_from_start_to_figure(script, capsys):
     cli.main(str(script), ["--scale", "laptop", "--seeds", "1"])
     assert [path.read_bytes() for path in expected] == before
     assert set(read_table(folder / "so_far" / "table.csv").seed_init) == {0}
-    *paths, last = capsys.readouterr().out.splitlines()
+    *paths, _, claim, changed, difference, last = capsys.readouterr().out.splitlines()
+    assert "other than the committed result" in changed and "undecided, committed as reproduced" in difference
+    assert claim.startswith("1.1*") and "undecided" in claim  # a single seed
     assert paths == [str(folder / "so_far" / path.name) for path in expected[:4]]
     assert f"{folder / 'table.csv'} and the ledger were left as they are" in last
     cli.main(str(script), ["--scale", "laptop", "--seeds", "4", "--jobs", "1"])
     first = f"first figure, redrawn after every run: {folder / 'so_far' / 'figure.png'}"
     assert capsys.readouterr().out.count(first) == 1
     assert set(read_table(folder / "table.csv").seed_init) == {0, 1, 2, 3} and not (folder / "so_far").exists()
+
+
+def test_seeds_go_on_until_claims_are_decided(script, capsys):
+    """The first claim is decided by three seeds, the second by twelve; each rests on one configuration."""
+    second = """    fair = mean_by_seed(table, "score", coin="ones 0.5")
+    made.add("1.2", "score of the fair coin", fair, None, "> 52.5", above=52.5, primary=True)
+    return made
+"""
+    script.write_text(FAKE.read_text().replace("    return made\n", second))
+    arguments = ["--scale", "laptop", "--seeds", "auto", "--jobs", "1"]
+    cli.main(str(script), arguments)
+    printed = capsys.readouterr().out
+    results = script.parents[1] / "results"
+    table = read_table(results / "01_fake/laptop/table.csv")
+    assert {coin: set(part.seed_init) for coin, part in table.groupby("coin")} == {
+        "ones 0.5": set(range(12)), "ones 0.9": set(range(3)),
+    }  # fmt: skip
+    assert set(table.looks) == {"3,5,8,12"}
+    found = {claim.id: (claim.verdict, claim.n, claim.looks) for claim in committed_claims(Experiment(script), results)}
+    assert found == {"1.1": ("reproduced", 3, 1), "1.2": ("reproduced", 12, 4)}
+    assert "5 seeds: 1.2 undecided; 1 configurations go on to 8 seeds" in printed
+    before = (results / "01_fake/laptop/table.csv").read_bytes()
+    cli.main(str(script), arguments)
+    assert (results / "01_fake/laptop/table.csv").read_bytes() == before
+    assert "other than the committed result" not in capsys.readouterr().out
+
+
+def test_seeds_stop_at_the_time_of_the_scale(script, capsys, monkeypatch):
+    monkeypatch.setitem(until_decided.TIME_LIMITS, "laptop", 1e-9)
+    script.write_text(FAKE.read_text().replace("above=80", "above=91.4"))
+    cli.main(str(script), ["--scale", "laptop", "--seeds", "auto", "--jobs", "1"])
+    assert "3 seeds: 1.1 undecided; 5 seeds would take the runs to" in capsys.readouterr().out
+    assert set(read_table(script.parents[1] / "results/01_fake/laptop/table.csv").seed_init) == {0, 1, 2}
+
+
+def test_a_curve_and_a_grid_from_start_to_figure(script, capsys):
+    text = (
+        FAKE.read_text()
+        .replace(
+            'tags={"coin"',
+            """curve=Curve((5, 20)), grid=Grid(
+            train_grid(train, lr=(1e-3, 2e-3, 4e-3)), criterion="score", goal="max", evaluations=(Score(1),)
+        ), tags={"coin\"""",
+        )
+        .replace("import ClaimList,", "import ClaimList, Curve, Grid, train_grid,")
+    )
+    script.write_text(text.replace("(\n    made", "(\n    made"))
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
+    printed, folder = capsys.readouterr().out, script.parents[1] / "results/01_fake/laptop"
+    table = read_table(folder / "table.csv")
+    assert set(table.step) == {5, 20, 60} and set(table.lr) == {1e-3}  # all alike: the first candidate
+    assert set(table.grid_size) == {3} and set(table.grid_edge) == {"lr"}
+    assert (folder / "grid.png").is_file() and str(folder / "grid.csv") in printed
+    assert "lies on the edge of its grid" in (folder.parents[1] / "README.md").read_text()
+    before = (folder / "grid.svg").read_bytes()
+    (folder / "grid.svg").unlink()
+    cli.main(str(script), ["--scale", "laptop", "--plot-only"])
+    assert (folder / "grid.svg").read_bytes() == before
+
+
+def test_a_result_that_leaves_the_committed_interval_is_told(script, capsys):
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
+    assert "committed result" not in capsys.readouterr().out
+    script.write_text(FAKE.read_text().replace("* 100", "* 200"))
+    shutil.rmtree(script.parents[1] / "runs")
+    sys.modules.pop("experiments.01_fake")
+    cli.main(str(script), ["--scale", "laptop", "--jobs", "1"])
+    assert "1.1 score of the coin: 181.5, outside the committed interval" in capsys.readouterr().out
 
 
 def test_fewer_seeds_write_no_table_where_there_was_none(script, capsys):
@@ -94,12 +166,19 @@ def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, caps
     cli.main_all(["claims", "--json"], folder)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {record["id"] for record in records} == {entry.id for entry in ledger.claims_index()}
-    keys = ["id", "exp", "scale", "value", "low", "high", "n", "paper", "verdict"]
-    assert all(list(record) == keys for record in records)
+    keys = ["id", "exp", "scale", "value", "low", "high", "n", "paper", "verdict", "primary", "gate", "looks"]
+    assert all(list(record)[:12] == keys for record in records)
     laptop, other = records[:2]
     assert "smoke" not in {record["scale"] for record in records}
-    assert (laptop["value"], laptop["n"], laptop["paper"], laptop["verdict"]) == (91.5, 6, 99.8, "reproduced")
-    assert (other["verdict"], other["value"], other["scale"]) == ("not built", None, None)
+    assert (laptop["value"], laptop["n"], laptop["paper"], laptop["verdict"]) == (91.5, 3, 99.8, "reproduced")
+    assert laptop["primary"] is True and laptop["looks"] is None
+    found = {record["id"]: record["verdict"] for record in records[1:]}
+    assert (other["value"], other["scale"]) == (None, None)
+    assert found["1.2"] == found["2.1"] == "not built"
+    script.write_text(FAKE.read_text() + 'LATER = "1.2"\n')
+    cli.main_all(["claims", "--json"], folder)
+    found = {record["id"]: record["verdict"] for record in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert found["1.2"] == "not run" and found["2.1"] == "not built"
     assert "| 99.8 |" in (results / "README.md").read_text()
     cli.main_all(["claims"], folder)
     assert "reproduced" in capsys.readouterr().out
@@ -109,33 +188,37 @@ def test_the_ledger_holds_every_claim_and_goes_stale_with_the_table(script, caps
     assert "| 99.8 |" not in (results / "README.md").read_text()
 
 
-def test_the_ledger_credits_the_experiment_that_made_the_claim(script, monkeypatch, capsys):
-    path = script.rename(script.with_name("25_other.py"))
-    monkeypatch.delitem(sys.modules, "experiments.25_other", raising=False)
-    path.with_name("01_index.py").write_text('"""The experiment that the index names for claim 1.1."""\n')
-    cli.main(str(path), ["--scale", "laptop", "--jobs", "1"])
-    page = (path.parents[1] / "results/README.md").read_text()
-    assert "[25](25_other/laptop/figure.png) | laptop | 99.8" in page and "01_index" not in page
-    capsys.readouterr()
-    cli.main_all(["claims"], path.parent)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[1].split()[:3] == ["1.1", "25", "laptop"]
-    papers = {claim.paper for _, claim, _ in ledger.build_ledger(path.parents[1] / "results", path.parent)}
-    start, end = printed[0].index("paper"), printed[0].index("ours")
-    for cut in (line[start:end].strip() for line in printed[1:] if line[start:end].rstrip().endswith(" ...")):
-        assert any(str(paper).startswith(cut.removesuffix("...")) for paper in papers)  # at a space, not in a word
-
-
-def test_a_claim_that_is_not_in_the_index_raises(script, capsys):
-    script.write_text(FAKE.read_text().replace('"1.1"', '"9.9"'))
-    assert "'9.9', which claims_index.csv lacks" in fails(
-        capsys, cli.main, str(script), ["--scale", "smoke", "--jobs", "1"]
+def test_claims_of_ones_own_experiment_neither_vanish_nor_mix_with_the_papers(script, monkeypatch, capsys):
+    """A primary line of another experiment than the index names, and a claim under a name of its own."""
+    text = FAKE.read_text().replace(
+        "    return made\n", "    made.add('mine', 'the same', None, None, '')\n    return made\n"
     )
+    path = script.with_name("25_other.py")
+    script.unlink()
+    path.write_text(text)
+    monkeypatch.delitem(sys.modules, "experiments.25_other", raising=False)
+    cli.main(str(path), ["--scale", "laptop", "--jobs", "1"])
+    papers, own = (path.parents[1] / "results/README.md").read_text().split("# All lines, by experiment")
+    assert "91.5" not in papers and "mine" not in papers
+    assert "## 25 at scale laptop" in own and "| **1.1** |" in own and "| mine |" in own
+    capsys.readouterr()
+    cli.main_all(["claims", "25"], path.parent)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["1.1*", "25", "laptop"], ["mine", "25", "laptop"]]
+
+
+def test_a_claim_needs_one_primary_line_and_a_place_in_the_index(script, capsys):
+    script.write_text(FAKE.read_text().replace('"1.1"', '"1.99"'))
+    arguments = [str(script), ["--scale", "smoke", "--jobs", "1"]]
+    assert "'1.99', which claims_index.csv lacks" in fails(capsys, cli.main, *arguments)
+    script.write_text(FAKE.read_text().replace(", primary=True", ""))
+    sys.modules.pop("experiments.01_fake")
+    assert "0 primary lines of claim 1.1" in fails(capsys, cli.main, *arguments)
 
 
 def test_the_index_is_whole():
     entries = ledger.claims_index()
-    assert len(entries) == len({entry.id for entry in entries}) == 50
+    assert len(entries) == len({entry.id for entry in entries}) == 57
     assert all(entry.claim and entry.paper and entry.measured_by and len(entry.exp) == 2 for entry in entries)
 
 
@@ -185,7 +268,7 @@ def test_a_file_that_lacks_a_function_says_so(script, capsys):
         ("STEPS = {", "STEPS = missing | {", "01_fake.py does not import: NameError: name 'missing'"),
         ("layers=1, ", "layer=1, ", "01_fake.py: runs('smoke') fails: TypeError"),
         ('x="coin"', 'x="con"', "01_fake.py cannot draw "),
-        ('table.coin == "ones', 'table.con == "ones', "01_fake.py cannot make claims of "),
+        ('coin="ones', 'con="ones', "01_fake.py cannot make claims of "),
     ],
 )
 def test_a_faulty_experiment_is_one_line(script, capsys, old, new, message):
@@ -330,5 +413,4 @@ def test_the_example_of_the_docs_runs(tmp_path, capsys):
 def test_every_experiment_has_a_title_and_claims_in_the_index():
     for experiment in discover():
         assert not experiment.title.startswith("(")
-        for claim in committed_claims(experiment, ROOT / "results"):
-            assert ledger.entry_for(claim, experiment).id == claim.id
+        ledger.check_claims(committed_claims(experiment, ROOT / "results"), experiment)

@@ -5,47 +5,116 @@ import pytest
 from planted_tables import module, parts, verdicts
 
 from experiments.harness.experiment import select
-from experiments.harness.papers import part3_people
+from experiments.harness.papers import part3_people, part3_prompts
 from experiments.harness.run import SCALES, evaluation_settings
 from probing.knowledge.extraction import Extraction
 from probing.knowledge.manipulation import Manipulation
+from probing.knowledge.prompt_formats import BIOGRAPHY, FAR, FORMATS, NEAR, QUESTION
 from probing.routed_qa.evaluation import SystemComparison
 from synth.bio.value_lists import ATTRIBUTES
 from synth.identity import identity_name
 
 SEEDS = (0, 1, 2)
+MIXED, LORA, FULL = "mixed", "finetuned by LoRA", "finetuned in full"
 
 
-def told(recipe: str, wording: str, right: float, half: str = "second") -> list[dict]:
-    """Three seeds of one way of teaching, `right` a little apart, in the row of all attributes."""
-    common = {"scale": "laptop", "wording": wording, "recipe": recipe, "attribute": "all"}
-    common |= {"evaluation": "Extraction", "half": half}
-    return [{**common, "seed_init": seed, "exact": right + 0.01 * (seed - 1)} for seed in SEEDS]
+def answered(recipe: str, wording: str, right: float, half: str = "second", **other) -> list[dict]:
+    """Three seeds of one recipe, `right` a little apart, in the row of all facts and in that of each."""
+    common = {"scale": "paper", "wording": wording, "recipe": recipe, "persons": 200}
+    common |= {"evaluation": "Extraction", "half": half, **other}
+    values = {seed: min(max(right + 0.01 * (seed - 1), 0.0), 1.0) for seed in SEEDS}
+    return [
+        {**common, "attribute": name, "seed_init": seed, "exact": values[seed]}
+        for seed in SEEDS
+        for name in ("all", *ATTRIBUTES)
+    ]
 
 
 def held(wording: str, share: float) -> list[dict]:
-    common = {"scale": "laptop", "wording": wording, "recipe": "read only", "evaluation": "Capacity"}
+    common = {"scale": "paper", "wording": wording, "recipe": "read only", "evaluation": "Capacity"}
     return [{**common, "seed_init": seed, "value_bits": 100 * share - seed, "value_bits_max": 100.0} for seed in SEEDS]
 
 
-def test_what_is_stored_and_what_can_be_asked_for_are_judged_apart() -> None:
-    table = [*held("single", 1.0), *told("finetuned in full", "single", 0.05), *told("mixed", "single", 0.3)]
-    table += [*told("finetuned by LoRA", "single", 0.12), *told("mixed", "multi5+permute", 0.9)]
-    table += [*told("finetuned in full", "multi5+permute", 0.4), *told("finetuned by LoRA", "multi5+permute", 0.9)]
-    claims = {claim.statement: claim for claim in module("06").claims(pandas.DataFrame(table))}
-    found = {statement: claim.verdict for statement, claim in claims.items()}
-    assert found["single: share of the values' bits that the model holds before it is taught"] == "reproduced"
-    once = claims["single, best finetuning: held-out people answered right"]
-    assert once.value == pytest.approx(0.12) and once.verdict == "reproduced"
-    gap = claims["multi5+permute minus single, best finetuning of each"]
-    assert gap.value == pytest.approx(0.78) and gap.verdict == "reproduced"
-    assert found["single, mixed: held-out people answered right"] == "contradicted"
+def extraction_table(
+    stored=1.0, trained=0.98, once=0.12, often=0.9, mixed_once=0.3, mixed_often=0.9
+) -> pandas.DataFrame:
+    """Experiment 06 as it might come out at paper scale."""
+    rows = [
+        *held("single", stored),
+        *answered(MIXED, "single", mixed_once),
+        *answered(MIXED, "multi5+permute", mixed_often),
+    ]
+    rows += [*answered(LORA, "single", once), *answered(FULL, "single", once - 0.07)]
+    rows += [*answered(LORA, "multi5+permute", often), *answered(FULL, "multi5+permute", often / 2)]
+    for wording in ("single", "multi5+permute"):
+        for recipe in (LORA, FULL, MIXED):
+            rows += answered(recipe, wording, trained, half="first")
+    return pandas.DataFrame(rows)
 
 
-def test_people_asked_about_in_training_do_not_count() -> None:
-    table = [*told("mixed", "single", 0.1), *told("mixed", "single", 1.0, half="first")]
-    claims = {claim.statement: claim for claim in module("06").claims(pandas.DataFrame([*table, *held("single", 1.0)]))}
-    assert claims["single, mixed: held-out people answered right"].value == pytest.approx(0.1)
+def primary(number: str, table: pandas.DataFrame) -> dict:
+    """The primary line of every claim."""
+    made = module(number).claims(table)
+    found = {claim.id: claim for claim in made if claim.primary}
+    assert sum(claim.primary for claim in made) == len(found)  # one for each claim
+    return found
+
+
+def lines(number: str, rows) -> dict:
+    return {claim.statement: claim for claim in module(number).claims(pandas.DataFrame(rows))}
+
+
+def test_the_better_finetuning_counts_and_the_paper_stands_beside_it() -> None:
+    found = primary("06", extraction_table())
+    once, often, mixed = (found[id] for id in ("3.1", "3.2", "3.3"))
+    assert once.value == pytest.approx(0.12) and once.verdict == "reproduced" and once.paper == pytest.approx(0.097)
+    assert often.value == pytest.approx(0.9) and often.verdict == "reproduced" and often.paper == pytest.approx(0.966)
+    assert mixed.value == pytest.approx(0.3) and mixed.verdict == "contradicted" and mixed.paper == pytest.approx(0.866)
+    gap = lines("06", extraction_table())[
+        "five wordings, shuffled, minus one wording, finetuned: held-out people answered right"
+    ]
+    assert gap.value == pytest.approx(0.78) and gap.paper == pytest.approx(0.869)
+
+
+def test_the_interval_of_shares_stays_within_them() -> None:
+    once = primary("06", extraction_table(once=0.01))["3.1"]
+    assert 0 <= once.low < once.value < once.high < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changed", "gate"),
+    [
+        ({"stored": 0.5}, "bits stored of one wording"),
+        ({"trained": 0.6}, "answers about the people of the training questions"),
+        ({"often": 0.3}, "the same from five shuffled wordings"),
+    ],
+)
+def test_a_failure_to_extract_is_no_finding_where_a_condition_fails(changed: dict, gate: str) -> None:
+    once = primary("06", extraction_table(**changed))["3.1"]
+    assert once.verdict == "not testable" and once.gate.startswith(gate)
+
+
+def test_names_that_nobody_shares_leave_finetuning_undecided_and_mixed_training_decided() -> None:
+    table = extraction_table()
+    found = primary("06", table.assign(scale="laptop"))
+    assert found["3.1"].verdict == found["3.2"].verdict == "not testable"
+    assert "people of one surname, on average 1," in found["3.2"].gate
+    assert "rate times weight decay" in found["3.3"].gate and "surname" not in found["3.3"].gate
+    mixed = lines("06", table.assign(scale="laptop"))["five wordings, shuffled, mixed with questions: the same"]
+    assert mixed.verdict == "reproduced"
+
+
+def test_what_was_not_run_is_said_to_be_so() -> None:
+    table = extraction_table()
+    found = primary("06", table[table["wording"] == "single"])
+    assert (
+        found["3.2"].verdict == found["3.1"].verdict == "not run"
+    )  # no wording from which anything could be extracted
+
+
+def test_people_of_the_training_questions_do_not_count() -> None:
+    rows = extraction_table(mixed_once=0.1)
+    assert primary("06", rows)["3.3"].value == pytest.approx(0.1)
 
 
 def planted(number: str, scale: str) -> pandas.DataFrame:
@@ -61,11 +130,13 @@ def planted(number: str, scale: str) -> pandas.DataFrame:
 
 def measured(evaluation, task, i: int) -> list[dict]:
     """Rows as an evaluation would give them; those of questions have columns that others lack."""
-    numbers = {"exact": 0.3 + 0.02 * (i % 9), "chance": 0.02}
+    numbers = {"exact": 0.3 + 0.02 * (i % 9), "chance": 0.02, "persons": 200}
     numbers |= {"value_bits": 90.0 + i % 3, "value_bits_max": 100.0}
     if isinstance(evaluation, Manipulation):
         asked = [(question.question, way) for question, way in evaluation._task_variants(task)]
-        return [{"question": q, "hint": way, "accuracy": 0.2 + 0.02 * (i % 9), "floor": 0.1} for q, way in asked]
+        numbers = {"accuracy": 0.2 + 0.02 * (i % 9), "floor": 0.1, "n": 200}
+        hint = {"hint_accuracy": 0.9, "follows": 0.9}
+        return [{"question": q, "hint": way, **numbers, **(hint if way == "hint" else {})} for q, way in asked]
     if isinstance(evaluation, SystemComparison):
         kinds = ("retrieval", "classification", "comparison", "inverse")
         shares = {"accuracy": 0.9 + 0.01 * (i % 3), "given": 1.0, "routed": 1.0, "question": "all"}
@@ -81,8 +152,10 @@ def test_every_scale_draws_what_there_is_and_judges_the_whole(number: str, scale
     table, experiment = planted(number, scale), module(number)
     for part in parts(table):
         experiment.figure(part)
-    found = verdicts(experiment.claims(table)).values()
-    assert (scale == "smoke") == (set(found) <= {"not testable here"})
+    made = experiment.claims(table)
+    assert "not run" not in {claim.verdict for claim in made if claim.primary}
+    if scale == "smoke":
+        assert set(verdicts(made).values()) <= {"not testable", "not run"}
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -97,11 +170,111 @@ def test_questions_are_about_the_people_of_the_biographies(scale: str, wording: 
     assert worded.vocab().symbols == part3_people.manipulation_task(scale, wording, "all").vocab().symbols
 
 
+# ---- what is read and what opens it ----------------------------------------------------------------------------
+def three_seeds(evaluation: str, **values) -> list[dict]:
+    """A row for each of three seeds; the values lie a little apart."""
+    common = {"scale": "paper", "evaluation": evaluation, "persons": 200, "n": 200, "chance": 0.03, "majority": 0.1}
+    common |= {"attribute": "all", "half": "second", "parameters": 9000, "people_told": 400, **values}
+    moved = {"accuracy", "exact", "likeliest"} & values.keys()
+    return [
+        {**common, "seed_init": seed, **{name: abs(values[name] - 0.01 * (2 - seed)) for name in moved}}
+        for seed in SEEDS
+    ]
+
+
+def probed(at_name: dict[str, float], before_value: float = 1.0) -> list[dict]:
+    rows = []
+    for case, share in at_name.items():
+        for k, attribute in enumerate(ATTRIBUTES):
+            what = {"study": "probes", "case": case, "attribute": attribute}
+            rows += three_seeds("QProbe", **what, position=0, accuracy=share) if k else []
+            for position in range(6):
+                rows += three_seeds(
+                    "PProbe", **what, position=position, accuracy=before_value if position == k else share
+                )
+    return rows
+
+
+def deleted(margins: dict[str, float]) -> list[dict]:
+    common = {"study": "mixed", "case": "GPT", "shuffled": 0.02, "exact": 0.5}
+    return [
+        row for name, x in margins.items() for row in three_seeds("LayerDeletion", **common, without=name, likeliest=x)
+    ]
+
+
+def asked_in_formats(near: float, far: float, ill_posed: float = 0.0) -> list[dict]:
+    """Every format of the evaluation, by kind."""
+    shares = {BIOGRAPHY: near, QUESTION: near, NEAR: (near + far) / 2, FAR: far}
+    rows = []
+    for each in FORMATS:
+        share = ill_posed if each.name in part3_prompts.ill_posed_formats("paper") else shares[each.kind]
+        common = {"study": "mixed", "case": "GPT", "format": each.name, "kind": each.kind}
+        rows += three_seeds("PromptFormats", **common, exact=share)
+    return rows
+
+
+def halves(study: str, **shares: tuple[float, float]) -> list[dict]:
+    """By case the shares of held-out people and of people of the training questions."""
+    return [
+        row
+        for case, both in shares.items()
+        for half, share in zip(("second", "first"), both, strict=True)
+        for row in three_seeds("Extraction", study=study, case=case.replace("_", " "), half=half, exact=share)
+    ]
+
+
+def probing_table(blocks: int = 12, encoder_trained: float = 0.99, near: float = 0.98) -> pandas.DataFrame:
+    rows = probed({"single": 0.2, "multi5+permute": 0.99, "untrained": 0.2})
+    rows += halves("celebrities", with_celebrities=(0.8, 0.99), without=(0.1, 0.99))
+    rows += halves("mixed", GPT=(0.95, 0.99), encoder=(0.2, encoder_trained))
+    rows += deleted({"nothing": 0.99, "block.0": 0.1, **{f"block.{k}": 0.6 for k in range(1, blocks)}})
+    return pandas.DataFrame([*rows, *asked_in_formats(near, 0.4)])
+
+
+def test_what_probes_and_questions_find_is_judged_by_the_primary_lines() -> None:
+    found = primary("07", probing_table())
+    assert {id: claim.verdict for id, claim in found.items()} == dict.fromkeys(
+        ("3.4", "3.5", "3.6", "3.7", "3.8"), "reproduced"
+    )
+    values = {id: pytest.approx(claim.value) for id, claim in found.items()}
+    assert values == {"3.4": 0.79, "3.5": 0.7, "3.6": 0.75, "3.7": 0.07, "3.8": 0.58}
+    assert found["3.4"].paper == pytest.approx(0.8968) and found["3.5"].paper == pytest.approx(0.824)
+    before = lines("07", probing_table())[
+        "P-probe, first words, one wording, mean of all facts but the first: "
+        + "read just before the value minus off the name"
+    ]
+    assert before.value == pytest.approx(0.8) and before.paper == pytest.approx(0.8662)
+
+
+def test_an_encoder_that_learned_nothing_and_a_shallow_model_decide_nothing() -> None:
+    found = primary("07", probing_table(blocks=3, encoder_trained=0.03))
+    assert found["3.6"].gate == "encoder: people of the training questions 0.02, needs at least 0.9"
+    assert found["3.7"].gate == "blocks of the model 3, needs at least 8"
+    assert found["3.6"].verdict == found["3.7"].verdict == "not testable"
+    laptop = primary("07", probing_table().assign(scale="laptop"))
+    assert laptop["3.4"].verdict == laptop["3.5"].verdict == "not testable" and "surname" in laptop["3.5"].gate
+
+
+def test_formats_that_cannot_be_answered_count_for_nothing() -> None:
+    table = pandas.DataFrame(asked_in_formats(0.98, 0.98, ill_posed=0.0))
+    assert primary("07", table)["3.8"].value == pytest.approx(0.0)
+    far = set(part3_prompts.format_rows(table).query("reason.notna()")["format"])
+    assert far == {*part3_prompts.ILL_POSED, "surname alone"}  # a hundred people share each surname
+    assert "surname alone" not in part3_prompts.ill_posed_formats("laptop")
+    assert primary("07", probing_table(near=0.8))["3.8"].gate.startswith("formats as trained 0.79")
+
+
+def test_every_part_of_a_table_of_probes_is_drawn() -> None:
+    for part in parts(probing_table().sample(frac=1, random_state=0)):
+        module("07").figure(part)
+    assert set(verdicts(module("07").claims(probing_table().assign(scale="smoke"))).values()) == {"not testable"}
+
+
 # ---- what can be done with facts -------------------------------------------------------------------------------
 def facts(year: float, whole: float) -> list[dict]:
     """Retrieval by three seeds."""
-    common = {"scale": "laptop", "lesson": "retrieval", "style": "answers only", "pupils": 200, "people_told": 400}
-    common |= {"hint": "none", "floor": 0.05}
+    common = {"scale": "paper", "lesson": "retrieval", "style": "answers only", "pupils": 200, "people_told": 400}
+    common |= {"hint": "none", "floor": 0.05, "n": 200}
     asked = {"birth_year": year, "university+major": 0.9, "major+university": 0.8}
     rows = [{**common, "evaluation": "Manipulation", "question": name, "accuracy": x} for name, x in asked.items()]
     rows.append({**common, "evaluation": "Extraction", "attribute": "birth date", "exact": whole})
@@ -109,61 +282,69 @@ def facts(year: float, whole: float) -> list[dict]:
     return [{**row, "seed_init": seed} for row in rows for seed in SEEDS]
 
 
-def worked(question: str, bare, written, direct) -> list[dict]:
-    """Answers of three seeds, a little apart, over numbers of people taught with."""
+def worked(question: str, bare, written, direct, hint: float = 0.95) -> list[dict]:
+    """Answers of three seeds, by numbers of people in training; hint: share of facts written rightly."""
     rows = []
     for pupils, *right in zip((25, 100, 200), bare, written, direct, strict=True):
         ways = [("answers only", "direct"), *(("half with the facts written out", way) for way in ("hint", "direct"))]
         for (style, way), x in zip(ways, right, strict=True):
-            row = {"scale": "laptop", "lesson": question, "style": style, "pupils": pupils, "people_told": 400}
+            row = {"scale": "paper", "lesson": question, "style": style, "pupils": pupils, "people_told": 400, "n": 200}
             row |= {"evaluation": "Manipulation", "question": question, "hint": way, "floor": 0.5}
+            row |= {"hint_accuracy": hint, "follows": 0.9} if way == "hint" else {}
             rows += [{**row, "seed_init": seed, "accuracy": x + 0.01 * (seed - 1)} for seed in SEEDS]
     return rows
 
 
-def manipulation_claims(rows: list[dict]) -> dict:
-    return {claim.statement: claim for claim in module("08").claims(pandas.DataFrame(rows))}
-
-
-def test_a_part_is_judged_against_the_whole_and_two_facts_by_themselves() -> None:
-    claims = manipulation_claims([*facts(0.3, 0.9), *worked("month_mod_2", [0.5] * 3, [0.9] * 3, [0.6] * 3)])
-    part = claims["the year of birth minus the whole date of birth: people answered right"]
-    assert part.value == pytest.approx(-0.6) and (part.id, part.verdict) == ("3.9", "reproduced")
-    two = claims["two facts at once, mean of six questions: people answered right"]
+def test_a_part_is_judged_against_the_whole_where_the_whole_is_known() -> None:
+    other = worked("month_mod_2", [0.5] * 3, [0.9] * 3, [0.6] * 3)
+    part = primary("08", pandas.DataFrame([*facts(0.3, 0.95), *other]))["3.9"]
+    assert part.value == pytest.approx(-0.65) and part.verdict == "reproduced" and part.paper == pytest.approx(-0.796)
+    assert primary("08", pandas.DataFrame([*facts(0.9, 0.95), *other]))["3.9"].verdict == "contradicted"
+    unknown = primary("08", pandas.DataFrame([*facts(0.1, 0.8), *other]))["3.9"]
+    assert unknown.verdict == "not testable" and unknown.gate == "the whole date of birth 0.8, needs at least 0.9"
+    two = lines("08", [*facts(0.3, 0.95), *other])[
+        "two facts at once, mean of six questions: held-out people answered right"
+    ]
     assert two.value == pytest.approx(0.85) and two.verdict == "reproduced"
-    assert claims[part.statement].verdict != manipulation_claims(facts(0.8, 0.9))[part.statement].verdict
+
+
+PARITY = worked("month_mod_2", bare=[0.54, 0.6, 0.8], written=[0.7, 0.9, 0.95], direct=[0.99] * 3)
 
 
 def test_bare_answers_are_compared_with_those_whose_facts_are_written_out() -> None:
-    rows = worked("month_mod_2", bare=[0.54, 0.6, 0.8], written=[0.7, 0.9, 0.95], direct=[0.99] * 3)
-    rows += worked("luck_rank", bare=[0.7, 0.8, 0.9], written=[0.6, 0.7, 0.6], direct=[0.0] * 3)
-    claims = manipulation_claims([*facts(0.3, 0.9), *rows])
-    few = claims["month_mod_2, fewest people, taught bare answers: answered right, minus chance"]
+    gain = primary("08", pandas.DataFrame([*facts(0.3, 0.95), *PARITY]))["3.10"]
+    assert gain.value == pytest.approx((0.7 + 0.9 + 0.95 - 0.54 - 0.6 - 0.8) / 3) and gain.verdict == "reproduced"
+    assert gain.paper == pytest.approx(0.1442)
+    claims = lines("08", [*facts(0.3, 0.95), *PARITY])
+    few = claims["parity of the birth month, fewest people, bare answers: answered right minus chance"]
     assert few.value == pytest.approx(0.04) and (few.id, few.verdict) == ("3.10", "reproduced")
-    gap = claims["month_mod_2, mean over numbers of people: facts written out minus bare answers"]
-    assert gap.value == pytest.approx((0.7 + 0.9 + 0.95 - 0.54 - 0.6 - 0.8) / 3) and gap.verdict == "reproduced"
-    assert claims["month_mod_2, most people, facts written out: answered right"].value == pytest.approx(0.95)
-    found = {claim.verdict for name, claim in claims.items() if name.startswith("luck_rank")}
-    assert found == {"contradicted"} and {c.id for n, c in claims.items() if n.startswith("luck_rank")} == {"3.11"}
-    assert claims["luck_mod_5, most people, facts written out: answered right"].verdict == "not testable here"
+    most = claims["parity of the birth month, most people, facts written out: answered right"]
+    assert most.value == pytest.approx(0.95) and most.verdict == "reproduced" and most.note.endswith("0.9")
 
 
-def test_dependence_on_steps_is_of_one_model_asked_both_ways() -> None:
-    table = pandas.DataFrame(worked("luck_mod_5", bare=[0.5] * 3, written=[0.7, 0.8, 0.9], direct=[0.6, 0.6, 0.5]))
-    gaps = module("08").hint_dependence(table).groupby("pupils")["gap"].mean()
-    assert gaps.to_dict() == pytest.approx({25: 0.1, 100: 0.2, 200: 0.4})
+def test_hints_that_were_never_written_rightly_contradict_nothing() -> None:
+    ranked = {"bare": [0.7, 0.8, 0.9], "written": [0.6, 0.7, 0.6], "direct": [0.5] * 3}
+    known = primary("08", pandas.DataFrame([*facts(0.3, 0.95), *worked("luck_rank", **ranked)]))["3.11"]
+    assert known.verdict == "contradicted"
+    unknown = primary("08", pandas.DataFrame([*facts(0.3, 0.95), *worked("luck_rank", **ranked, hint=0.1)]))["3.11"]
+    assert unknown.verdict == "not testable" and unknown.gate == "facts written out rightly 0.1, needs at least 0.8"
 
 
+def test_answers_that_answer_nothing_are_no_base_for_a_gain() -> None:
+    rows = worked("month_mod_2", bare=[0.2, 0.3, 0.3], written=[0.9] * 3, direct=[0.6] * 3)
+    gain = primary("08", pandas.DataFrame([*facts(0.3, 0.95), *rows]))["3.10"]
+    assert gain.verdict == "not testable" and gain.gate.startswith("bare answers minus chance -0.233")
+
+
+def test_a_question_that_was_not_trained_is_not_run() -> None:
+    assert primary("08", pandas.DataFrame([*facts(0.3, 0.95), *PARITY]))["3.11"].verdict == "not run"
+
+
+# ---- from facts to names ---------------------------------------------------------------------------------------
 def searched(wording: str, found: float, told: float, model: str = "3 x 64", recipe: str = "mixed") -> list[dict]:
-    """Three seeds of one model asked backwards (`found`: all questions alike) and forwards."""
-    common = {
-        "scale": "laptop",
-        "wording": wording,
-        "recipe": recipe,
-        "model": model,
-        "parameters": 9,
-        "half": "second",
-    }
+    """Three seeds of one model asked for names (`found`: all questions alike) and for facts (`told`)."""
+    common = {"scale": "laptop", "wording": wording, "recipe": recipe, "model": model, "parameters": 9}
+    common |= {"half": "second", "n": 200, "persons": 200}
     names = [f"{given}_to_{name}" for given in ("bdate", "birth", "three", "four", "all") for name in ("first", "full")]
     rows = [{**common, "evaluation": "Manipulation", "question": name, "floor": 0.001} for name in names]
     rows = [{**row, "accuracy": found if row["question"].endswith("full") else 0.9} for row in rows]
@@ -176,40 +357,62 @@ def searched(wording: str, found: float, told: float, model: str = "3 x 64", rec
     ]
 
 
-def test_a_search_that_fails_is_a_finding_only_beside_one_that_succeeds() -> None:
+def trained_half(wording: str, found: float, **other) -> list[dict]:
+    return [{**row, "half": "first"} for row in searched(wording, found, 0.9, **other)]
+
+
+def search_rows(larger: float = 0.001, trained: float = 0.99, reversed_too: float = 0.8) -> list[dict]:
+    """Two corpora that begin with the name, a larger model, and a corpus that ends with it."""
     rows = [*searched("single", 0.001, 0.4), *searched("multi5+permute", 0.001, 0.9)]
-    rows += [*searched("multi5+permute", 0.05, 0.9, model="3 x 128"), *searched("multi5+reverse6", 0.8, 0.7)]
-    taught = [{**row, "half": "first"} for row in searched("single", 1.0, 1.0)]
-    claims = {claim.statement: claim for claim in module("09").claims(pandas.DataFrame([*rows, *taught]))}
-    found = {statement: claim.verdict for statement, claim in claims.items()}
-    assert found["single, 3 x 64: full names found, mean of five questions"] == "reproduced"
-    assert found["multi5+permute, 3 x 64: full names found, mean of five questions"] == "reproduced"
-    assert found["multi5+permute, 3 x 128: full names found, mean of five questions"] == "contradicted"
-    gap = claims["multi5+permute, the same model: facts told by name minus full names found"]
-    assert gap.value == pytest.approx(0.899) and gap.verdict == "reproduced"
-    assert {found[f"multi5+reverse6: full names found, {given} given"] for given in ("all", "four", "three")} == {
-        "reproduced"
-    }
-    assert not any("reverse6, 3 x" in statement for statement in found)
+    rows += [*searched("multi5+permute", larger, 0.9, model="3 x 128"), *trained_half("single", trained)]
+    return [*rows, *searched("multi5+reverse6", reversed_too, 0.7), *trained_half("multi5+reverse6", 0.99)]
 
 
-def test_of_two_ways_of_teaching_the_better_one_counts() -> None:
-    rows = searched("multi5+reverse6", 0.2, 0.7) + searched("multi5+reverse6", 0.9, 0.7, recipe="finetuned by LoRA")
-    claims = {claim.statement: claim for claim in module("09").claims(pandas.DataFrame(rows))}
-    assert claims["multi5+reverse6: full names found, four given"].value == pytest.approx(0.901)
+def test_the_highest_share_of_names_found_decides() -> None:
+    found = primary("09", pandas.DataFrame(search_rows()))["3.12"]
+    assert found.value == pytest.approx(0.002) and found.verdict == "reproduced" and found.paper == 0
+    larger = primary("09", pandas.DataFrame(search_rows(larger=0.05)))["3.12"]
+    assert larger.value == pytest.approx(0.051) and larger.verdict == "contradicted"
 
 
-def test_the_system_is_held_against_its_model() -> None:
-    def answered(kind: str, who: str, right: float, given: float = 1.0) -> list[dict]:
-        row = {"scale": "laptop", "evaluation": "SystemComparison", "half": "second", "kind": kind, "who": who}
-        row |= {"question": "all", "model": "3 x 64", "wording": "multi5+permute", "recipe": "mixed"}
-        return [{**row, "seed_init": seed, "accuracy": right, "given": given, "routed": 1.0} for seed in SEEDS]
+def test_a_search_that_fails_is_a_finding_only_beside_one_that_succeeds() -> None:
+    unlearned = primary("09", pandas.DataFrame(search_rows(trained=0.5)))["3.12"]
+    assert unlearned.verdict == "not testable" and unlearned.gate.startswith("people of the training questions found")
+    never = primary("09", pandas.DataFrame(search_rows(reversed_too=0.1)))["3.12"]
+    assert never.verdict == "not testable" and never.gate.startswith("found where facts came first")
+    rows = [row for row in search_rows() if row["wording"] != "multi5+reverse6"]
+    assert primary("09", pandas.DataFrame(rows))["3.12"].verdict == "not run"
 
-    rows = [*answered("inverse", "system", 0.98), *answered("inverse", "bare model", 0.0)]
-    rows += [*answered("retrieval", "system", 0.7), *answered("classification", "system", 0.6, 0.5)]
-    claims = {claim.statement: claim for claim in module("09").claims(pandas.DataFrame(rows)) if claim.id == "3.13"}
-    assert claims["inverse questions: system minus bare model"].value == pytest.approx(0.98)
-    assert claims["inverse questions: system"].verdict == "reproduced"
-    check = claims["classification, the facts told rightly: system"]
-    assert check.value == 0.5 and check.verdict == "not testable here"
-    assert claims["comparison, the facts told rightly: system"].value is None
+
+def test_reversed_corpora_and_forward_questions_have_lines_of_their_own() -> None:
+    claims = lines("09", search_rows())
+    last = claims["biographies with the name last: full names found, three facts given"]
+    assert last.value == pytest.approx(0.801) and last.verdict == "reproduced" and last.paper == pytest.approx(0.929)
+    name = "five wordings, shuffled, the same model: facts answered from the name minus full names found from facts"
+    assert claims[name].value == pytest.approx(0.899) and claims[name].verdict == "reproduced"
+
+
+def test_of_two_recipes_the_better_one_counts() -> None:
+    rows = searched("multi5+reverse6", 0.2, 0.7) + searched("multi5+reverse6", 0.9, 0.7, recipe=LORA)
+    last = lines("09", rows)["biographies with the name last: full names found, three facts given"]
+    assert last.value == pytest.approx(0.901) and last.paper == pytest.approx(0.77)
+
+
+def system_rows(kind: str, who: str, right: float) -> list[dict]:
+    row = {"scale": "laptop", "evaluation": "SystemComparison", "half": "second", "kind": kind, "who": who}
+    row |= {"question": "all", "model": "3 x 64", "wording": "multi5+permute", "recipe": "mixed", "people": 100}
+    return [{**row, "seed_init": seed, "accuracy": right, "routed": 1.0} for seed in SEEDS]
+
+
+def system_table(told: float) -> pandas.DataFrame:
+    rows = [row for kind in ("retrieval", "classification", "inverse") for row in system_rows(kind, "system", 0.98)]
+    rows += [*system_rows("comparison", "system", 0.7), *system_rows("inverse", "bare model", 0.0)]
+    return pandas.DataFrame([*rows, *system_rows("retrieval", "bare model", told)])
+
+
+def test_the_system_must_answer_the_lowest_kind_and_its_model_must_tell_the_facts() -> None:
+    lowest = primary("09", system_table(0.95))["3.13"]
+    assert lowest.value == pytest.approx(0.7) and lowest.verdict == "contradicted"
+    assert primary("09", system_table(0.6))["3.13"].gate == "facts that the model tells 0.6, needs at least 0.9"
+    gain = lines("09", system_table(0.6))["inverse questions: routed system minus its model alone"]
+    assert gain.value == pytest.approx(0.98) and gain.verdict == "reproduced" and "not a finding" in gain.note

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 from fake_experiment import Coin, Score
 
-from experiments.harness import Run, Seeds, Stage, run_id, with_seeds
+from experiments.harness import Curve, Grid, Run, Seeds, Stage, run_id, train_grid, with_seeds
 from experiments.harness.run import configuration_id, seed_major_order
 from lm.config import ModelConfig, TrainConfig
 from synth import UserError
@@ -16,7 +16,8 @@ OTHER = {
     "precision": "bf16", "compile": True, "betas": (0.9, 0.99), "d_ff": 96, "rotary_fraction": 0.5,
     "d_model": 128, "n_heads": 2, "grad_accum_steps": 2, "experiment": "02_fake", "tags": {"coin": "unfair"},
     "mixer": "gla", "canon": "AC", "rotary_heads": 0.5, "evaluations": (), "ones": 0.25, "objective": "masked",
-    "later_stages": (Stage(Coin(), TrainConfig(steps=1)),),
+    "later_stages": (Stage(Coin(), TrainConfig(steps=1)),), "curve": Curve((1,)),
+    "grid": Grid(train_grid(TrainConfig(steps=10), lr=(1e-3, 2e-3))),
 }  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from experiments.harness import Claim, Run, decide_verdict, interval, main, with_seeds
+from experiments.harness import ClaimList, Run, main, with_seeds
 from experiments.harness.reporting import figures
+from experiments.harness.reporting.rows import mean_by_seed
 from lm import ModelConfig, TrainConfig
 from synth import Example, Task, Vocab
 
@@ -85,8 +86,10 @@ def figure(table):
 
 
 def claims(table):
-    measured = interval(table[table.coin == "ones 0.9"].score)
-    return [Claim.from_interval("1.1", "score of the coin", measured, 99.8, "> 80", decide_verdict(measured, above=80))]
+    made = ClaimList(table)
+    score = mean_by_seed(table, "score", coin="ones 0.9")
+    made.add("1.1", "score of the coin", score, 99.8, "> 80", above=80, primary=True)
+    return made
 
 
 if __name__ == "__main__":

@@ -216,11 +216,14 @@ def test_labels_of_a_table_stay_texts(tmp_path: Path) -> None:
 
 def test_labels_of_a_table_do_not_break_the_ledger() -> None:
     from experiments.harness.reporting.claims import Claim
-    from experiments.harness.reporting.ledger import IndexEntry, _markdown_row
+    from experiments.harness.reporting.ledger import LINES_TABLE, _line_row, _markdown_table
 
-    plain = _markdown_row(IndexEntry("1.1", "c", "", "", "01"), Claim("1.1", "label"), None)
+    def line_of(label: str) -> str:
+        return _markdown_table(LINES_TABLE, [_line_row(Claim("1.1", label, gate=label, note=label))])[2]
+
+    plain = line_of("label")
     for label in HOSTILE:
-        line = _markdown_row(IndexEntry("1.1", "c", "", "", "01"), Claim("1.1", label), None)
+        line = line_of(label)
         bars = re.sub(r"\\.", "", line)  # as a reader of Markdown takes them: what follows a backslash is a letter
         assert bars.count("|") == plain.count("|") and "\n" not in line and "\r" not in line
         assert not re.search(r"<[A-Za-z/!?]", line)

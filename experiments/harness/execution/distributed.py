@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from experiments.harness.execution.tuning import runs_and_variants
 from experiments.harness.run import Run, run_id
 
 ListRuns = Callable[[], Iterable[Run]]  # the runs of the experiment, the same in every rank
@@ -82,7 +83,7 @@ def _follow_leader(list_runs: ListRuns, join: JoinTraining) -> None:
     runs: dict[str, Run] = {}
     try:
         while (order := _receive_order()) not in (DONE, STOP):
-            runs = runs or {run_id(run): run for run in list_runs()}
+            runs = runs or {run_id(run): run for run in runs_and_variants(list_runs())}
             identity, stage_number = order.split()
             join(runs[identity], int(stage_number))
     except KeyboardInterrupt:

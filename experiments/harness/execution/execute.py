@@ -1,7 +1,7 @@
 """Execute one run once: train, measure, write everything under a temporary name, rename.
 
 runs/<id>.partial/   results being written
-runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/
+runs/<id>/           a finished run: rows.json (its result), run.json, history.json, model/, a curve's snapshots/
 runs/<id>.damaged/   a damaged folder, put aside when its run was executed again
 runs/.models/        trained models and trainings in progress (see model_cache.py)
 runs/.locks/<id>     held while a process works on the run, so that two processes never do it twice
@@ -18,12 +18,14 @@ from typing import Any
 from experiments.harness.atomic_io import exclusive_lock, is_disk_full, quarantine, read_json, write_json
 from experiments.harness.execution.fit import StepCallback
 from experiments.harness.execution.model_cache import TrainedModel, link_model, model_dir
+from experiments.harness.execution.snapshots import measure, measure_snapshot, run_snapshots, settings_of
 from experiments.harness.execution.trainings import check_stages, concatenate_histories, train_or_load
+from experiments.harness.execution.tuning import ReadRows, close_trials, first_trials, with_chosen_settings
 from experiments.harness.provenance import provenance
-from experiments.harness.run import RESERVED_COLUMNS, Rows, Run, evaluation_settings, run_id
+from experiments.harness.run import Rows, Run, run_id
 from synth.atomic_io import publish_folder
 from synth.errors import UserError
-from synth.identity import canonical, identity_name
+from synth.identity import canonical
 
 
 def execute(
@@ -59,6 +61,11 @@ def read_rows(run: Run, root: Path) -> Rows:
     return read_json(root / run_id(run) / "rows.json")
 
 
+def rows_reader(root: Path) -> ReadRows:
+    """A function that reads the rows of a finished run under `root`, and returns None for an unfinished one."""
+    return lambda run: read_rows(run, root) if has_valid_result(run, root) else None
+
+
 def has_result(run: Run, root: Path) -> bool:
     """Whether the run's result folder exists; its content is not checked."""
     return (root / run_id(run)).exists()
@@ -73,28 +80,46 @@ def has_valid_result(run: Run, root: Path) -> bool:
 
 
 def _do_run(run: Run, root: Path, wait: bool, on_step: StepCallback, tracker: str) -> bool:
-    """Execute the run; False if another process is busy with a training that it needs and `wait` is False."""
+    """Execute the run; False if another process is busy with a trial or a training that it needs and `wait` is
+    False."""
     final = root / run_id(run)
     partial = final.with_suffix(".partial")
     record = provenance()
     check_stages(run)
-    trained = train_or_load(run, root, wait, on_step, tracker=tracker) if run.model else TrainedModel(None)
+    if not _do_trials(run, root, wait, tracker):
+        return False
+    chosen, grid_columns = with_chosen_settings(run, rows_reader(root))
+    trained = train_or_load(chosen, root, wait, on_step, tracker=tracker) if run.model else TrainedModel(None)
     if trained is None:
         return False
     on_step(run.steps)
     shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
     partial.mkdir(parents=True)
     model, history = trained.model, concatenate_histories(trained.records)
-    _save_model(run, root, model, partial / "model")
+    _save_model(chosen, root, model, partial / "model")
     start = time.perf_counter()
-    measured = _measure(run, model, history) if trained.diverged is None else _rows_without_metrics(run)
+    measured = _measure(chosen, root, model, history) if trained.diverged is None else _rows_without_metrics(run)
     # training counts even if another run did it: a table must not depend on which run came first
-    seconds = time.perf_counter() - start + (history[-1]["seconds"] if history else 0.0)
-    constant = {**_training_columns(run, trained, history), **_code_columns(record), "seconds": round(seconds, 3)}
+    trained_seconds = history[-1]["seconds"] if history else 0.0
+    seconds = time.perf_counter() - start + trained_seconds
+    constant = {**_training_columns(chosen, trained, history), **_code_columns(record), "seconds": round(seconds, 3)}
+    leading = {**_run_columns(run), **grid_columns}
     write_json(partial / "history.json", history)
-    write_json(partial / "run.json", {"id": run_id(run), "run": canonical(run), **record, "seconds": seconds})
-    write_json(partial / "rows.json", [{**_run_columns(run), **row, **constant} for row in measured])
+    described = {"id": run_id(run), "run": canonical(run), **record, "seconds": seconds}
+    described |= {"chosen": canonical(chosen)} if run.grid else {}
+    write_json(partial / "run.json", {**described, "training_seconds": trained_seconds})
+    write_json(partial / "rows.json", [{**leading, "step": _last_step(history), **row, **constant} for row in measured])
+    for step, folder in run_snapshots(chosen, root, _last_step(history)) if trained.diverged is None else ():
+        link_model(folder / "model", partial / "snapshots" / str(step))
     publish_folder(partial, final)
+    return True
+
+
+def _do_trials(run: Run, root: Path, wait: bool, tracker: str) -> bool:
+    """Execute the trials of the run's grid that are left; False if another process is busy with one."""
+    for trials in (lambda: first_trials([run]), lambda: close_trials([run], rows_reader(root))):
+        if any(execute(each, root, wait, tracker=tracker) is None for each in trials()):
+            return False
     return True
 
 
@@ -107,33 +132,24 @@ def _save_model(run: Run, root: Path, model: Any, folder: Path) -> None:
         save(model, folder)
 
 
-def _measure(run: Run, model: Any, history: Rows) -> Rows:
-    """The rows of all evaluations, each with the evaluation's name and plain settings; one bare row without any."""
+def _measure(run: Run, root: Path, model: Any, history: Rows) -> Rows:
+    """The rows of the curve, step by step, then those of the trained model; one bare row without any evaluation."""
     rows: Rows = []
-    for evaluation in run.evaluations:
-        settings = _settings(evaluation)
-        if hasattr(evaluation, "measure_history"):
-            settings |= evaluation.measure_history(history)
-        answer = evaluation.measure(model, run.task, run.seeds.data, run.seeds.init)
-        for row in [answer] if isinstance(answer, dict) else answer:
-            if taken := row.keys() & (RESERVED_COLUMNS | dict(run.tags).keys()):
-                raise ValueError(f"{settings['evaluation']} measures {sorted(taken)}, a column of the run; rename it")
-            rows.append(settings | {key: _to_python_scalar(value) for key, value in row.items()})
-    return rows or [{}]
+    for step, folder in run_snapshots(run, root, _last_step(history)):
+        until_then = [row for row in history if row["step"] <= step]
+        rows += [{"step": step, **row} for row in measure_snapshot(run, folder, until_then)]
+    at_the_end = tuple(dict.fromkeys([*run.curve_evaluations, *run.evaluations]))
+    return rows + measure(run, at_the_end, model, history) or [{}]
+
+
+def _last_step(history: Rows) -> int:
+    """The step at which the training ended; 0 without a training."""
+    return int(history[-1]["step"]) if history else 0
 
 
 def _rows_without_metrics(run: Run) -> Rows:
     """A row without metrics for every evaluation of a training that diverged."""
-    return [_settings(evaluation) for evaluation in run.evaluations] or [{}]
-
-
-def _settings(evaluation: Any) -> dict[str, Any]:
-    return {"evaluation": identity_name(type(evaluation)), **evaluation_settings(evaluation)}
-
-
-def _to_python_scalar(value: Any) -> Any:
-    """Convert a numpy or torch scalar to a Python number, for JSON."""
-    return value.item() if hasattr(value, "item") else value
+    return [settings_of(evaluation) for evaluation in run.evaluations] or [{}]
 
 
 def _run_columns(run: Run) -> dict[str, Any]:
@@ -145,7 +161,8 @@ def _training_columns(run: Run, trained: TrainedModel, history: list[dict[str, A
     """Parameters, and tokens, steps and last loss of all trainings; `diverged` and its step if one diverged; mean,
     minimum and maximum exposures of the first training's items if its task (of a mixture, the first part) has some."""
     last = history[-1] if history else {"tokens": 0, "loss": None}
-    columns = {"parameters": None, "tokens": last["tokens"], "steps": run.steps, "train_loss": last["loss"]}
+    steps = run.steps if trained.diverged is not None else _last_step(history)
+    columns = {"parameters": None, "tokens": last["tokens"], "steps": steps, "train_loss": last["loss"]}
     if trained.diverged is not None:
         columns |= {"diverged": True, "diverged_at": trained.diverged, "train_loss": None}
     if run.model is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.harness.execution.snapshots import StageSnapshots
 from experiments.harness.run import Run, Stage
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ def uses_ensemble(run: Run) -> bool:
 
 
 def fit(
-    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, on_step: StepCallback, on_log: "OnLog | None"
+    run: Run,
+    stage: Stage,
+    model: "Decoder",
+    checkpoint: Path,
+    snapshots: StageSnapshots,
+    on_step: StepCallback,
+    on_log: "OnLog | None",
 ) -> "History":
     """Train a model in place with lm.train, resuming from the checkpoint if there is one, and return its history.
 
@@ -50,20 +57,28 @@ def fit(
         checkpoint_every=_checkpoint_interval(stage),
         on_step=lambda step, steps, loss: on_step(step),
         on_log=on_log,
+        snapshot_steps=snapshots.steps,
+        on_snapshot=snapshots.keep_and_decide,
     )
 
 
 def fit_ensemble_of_one(
-    run: Run, stage: Stage, model: "Decoder", checkpoint: Path, on_step: StepCallback, on_log: "OnLog | None"
+    run: Run,
+    stage: Stage,
+    model: "Decoder",
+    checkpoint: Path,
+    snapshots: StageSnapshots,
+    on_step: StepCallback,
+    on_log: "OnLog | None",
 ) -> "History":
     """Like `fit`, with lm.ensemble.train_many; rows are logged when the training is over."""
     from lm.ensemble.stacked_model import Unstackable
     from lm.training.history import Diverged
 
     try:
-        (history,) = fit_ensemble([run], [model], [checkpoint], [on_step])
+        (history,) = fit_ensemble([run], [model], [checkpoint], [snapshots], [on_step])
     except Unstackable:
-        return fit(run, stage, model, checkpoint, on_step, on_log)
+        return fit(run, stage, model, checkpoint, snapshots, on_step, on_log)
     rows = history.history or () if isinstance(history, Diverged) else history
     if on_log is not None:
         for row in rows:
@@ -77,6 +92,7 @@ def fit_ensemble(
     runs: Sequence[Run],
     models: "Sequence[Decoder]",
     checkpoints: Sequence[Path],
+    snapshots: Sequence[StageSnapshots],
     step_callbacks: Sequence[StepCallback],
 ) -> "list[History | Diverged]":
     """Train the first stage of several runs together, in place; a model that diverged has its error as history."""
@@ -92,6 +108,8 @@ def fit_ensemble(
         folders=checkpoints,
         checkpoint_every=_checkpoint_interval(stages[0]),
         on_step=lambda number, step: step_callbacks[number](step),
+        snapshot_steps=snapshots[0].steps,  # the same for all (grouping.py)
+        on_snapshot=lambda number, step, model: snapshots[number].keep_and_decide(step, model),
     )
 
 

@@ -36,4 +36,5 @@ def _key(run: Run, root: Path) -> object:
     from lm.ensemble.train_many import shared_settings
 
     assert run.model is not None and run.train is not None
-    return run.model, run.model.model_vocab_size(run.task.vocab()), shared_settings(run.train)
+    size = run.model.model_vocab_size(run.task.vocab())
+    return run.model, size, shared_settings(run.train), run.snapshot_steps(0)

@@ -1,6 +1,6 @@
 """Cache of trained models on disk: paths, locks, loading and atomic storing.
 
-runs/.models/<key>/          a model after some trainings: model/, history.json, training.json
+runs/.models/<key>/          a model after some trainings: model/, history.json, training.json, snapshots/ of a curve
 runs/.models/<key>.partial/  a training in progress: checkpoint/, from which a killed one goes on
 runs/.models/<key>.damaged   the last damaged folder of this key, put aside
 
@@ -48,7 +48,16 @@ def cache_key(run: Run, num_stages: int) -> str:
 
     stages = run.stages[:num_stages]
     versions = [stage.task.version for stage in stages]
-    return digest([run.model, stages, versions, run.seeds, VERSION], size=6)
+    return digest([run.model, stages, versions, run.seeds, VERSION, *_curve_parts(run, num_stages)], size=6)
+
+
+def _curve_parts(run: Run, num_stages: int) -> list[Any]:
+    """What the curve adds to a key: the snapshots of these stages, and the plateau that may end the last one."""
+    snapshots = [run.snapshot_steps(stage) for stage in range(num_stages)]
+    until = run.curve.until if run.curve is not None and num_stages == len(run.stages) else None
+    versions = [getattr(evaluation, "version", 1) for evaluation in run.curve_evaluations]
+    stop = [until, run.curve_evaluations, versions] if until is not None else []
+    return [snapshots, *stop] if any(snapshots) else []
 
 
 def model_dir(run: Run, root: Path, num_stages: int) -> Path:

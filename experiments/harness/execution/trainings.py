@@ -21,6 +21,7 @@ from experiments.harness.execution.model_cache import (
     model_lock,
     store_model,
 )
+from experiments.harness.execution.snapshots import StageSnapshots, stage_snapshots
 from experiments.harness.execution.trackers import replay_to_tracker, tracker_for
 from experiments.harness.run import Rows, Run, Stage
 from synth.errors import UserError
@@ -88,9 +89,9 @@ def _train_and_store(
     fit_function = fit_ensemble_of_one if ensemble else fit
     ranks = nullcontext() if ensemble else train_on_all_ranks(run, num_stages)
     with tracker_for(tracker, run, folder.parents[1], num_stages, folder.name) as on_log, ranks:
-        checkpoint = checkpoint_dir(folder)
+        checkpoint, snapshots = checkpoint_dir(folder), stage_snapshots(run, folder.parents[1], num_stages - 1)
         model, record = train_stage(
-            run, stage, before.model, fit_function, checkpoint, lambda step: on_step(done + step), on_log
+            run, stage, before.model, fit_function, checkpoint, snapshots, lambda step: on_step(done + step), on_log
         )
     store_model(run, folder, num_stages, model, (*before.records, record))
     return load_cached(folder)
@@ -102,6 +103,7 @@ def train_stage(
     model: "Decoder",
     fit_function: Callable[..., "History"],
     checkpoint: Path,
+    snapshots: StageSnapshots,
     on_step: StepCallback,
     on_log: "OnLog | None" = None,
 ) -> "tuple[Decoder, TrainingRecord]":
@@ -112,7 +114,9 @@ def train_stage(
     rank, embed_rank = stage.lora_rank, stage.lora_embed_rank
     model = add_lora(model, rank, embed_rank, run.seeds.init) if rank else model.train()
     try:
-        history = _retry_damaged_checkpoint(lambda: fit_function(run, stage, model, checkpoint, on_step, on_log))
+        history = _retry_damaged_checkpoint(
+            lambda: fit_function(run, stage, model, checkpoint, snapshots, on_step, on_log)
+        )
     except Diverged as error:
         return model, _record(run, stage, error)
     return merge_lora(model) if rank else model, _record(run, stage, history)
@@ -127,7 +131,8 @@ def join_training(run: Run, stage_number: int, runs_dir: Path) -> None:
     before = train_or_load(run, runs_dir, True, _ignore_step, stage_number - 1)
     assert before is not None
     checkpoint = checkpoint_dir(model_dir(run, runs_dir, stage_number))
-    train_stage(run, run.stages[stage_number - 1], before.model, fit, checkpoint, _ignore_step)
+    snapshots = stage_snapshots(run, runs_dir, stage_number - 1)
+    train_stage(run, run.stages[stage_number - 1], before.model, fit, checkpoint, snapshots, _ignore_step)
 
 
 def _ignore_step(step: int) -> None:
@@ -184,10 +189,11 @@ def train_group(runs: Sequence[Run], root: Path, step_callbacks: Sequence[StepCa
             return
         group, group_callbacks = zip(*todo.values(), strict=True)
         checkpoints = [checkpoint_dir(folder) for folder in todo]
+        snapshots = [stage_snapshots(run, root, 0) for run in group]
 
         def work() -> "tuple[list[Decoder], list[History | Diverged]]":
             models = [_start(run).train() for run in group]  # anew: some may be restored when another turns out damaged
-            return models, fit_ensemble(group, models, checkpoints, group_callbacks)
+            return models, fit_ensemble(group, models, checkpoints, snapshots, group_callbacks)
 
         try:
             models, histories = _retry_damaged_checkpoint(work)

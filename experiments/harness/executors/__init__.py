@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import Any
 
 from experiments.harness.execution.distributed import is_leading, is_multi_rank
-from experiments.harness.execution.execute import has_result, has_valid_result
+from experiments.harness.execution.execute import has_result, has_valid_result, rows_reader
+from experiments.harness.execution.tuning import close_trials, first_trials
 from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, RunSource, StaticRuns
 from experiments.harness.executors.scheduling import schedule
-from experiments.harness.run import Run
+from experiments.harness.run import Run, seed_major_order
 from synth.errors import UserError
 
 __all__ = ["EXECUTORS", "StaticRuns", "JobSpec", "RunSource", "ExecutorConfig", "check_executor", "run_all"]
@@ -32,21 +33,37 @@ def check_executor(config: ExecutorConfig) -> None:
 def run_all(
     spec: JobSpec, runs: Sequence[Run], config: ExecutorConfig, on_run_done: Callable[[Run], None], bar: Any = None
 ) -> None:
-    """Execute the runs that have no valid result yet; `on_run_done` is called after each.
+    """Execute the runs that have no valid result yet, the trials of their grids first; `on_run_done` is called after
+    each.
 
     bar: a tqdm-like progress bar at 0 that counts optimizer steps; by default a new one.
     Raises UserError or OSError of the first run that fails; finished runs keep their results.
     """
-    todo = [run for run in schedule(runs) if not has_valid_result(run, spec.runs_dir)]
-    if not todo:
+    todo, trials = _pending(spec, runs), _pending(spec, first_trials(runs))
+    if not todo and not trials:
         return
     config = leader_config(config) if is_multi_rank() else config
     executor = import_module(f"{__name__}.{config.executor}")
-    with _progress_bar(todo, len(runs)) if bar is None else nullcontext(bar) as bar:
-        for run in executor.execute_all(spec, todo, config, bar):
-            count = sum(has_result(each, spec.runs_dir) for each in runs)
-            bar.set_postfix_str(f"{count} of {len(runs)} runs", refresh=sys.stderr.isatty())
-            on_run_done(run)
+    count = f"{len(runs) - len(todo)} of {len(runs)} runs"
+    with _progress_bar([*trials, *todo], count) if bar is None else nullcontext(bar) as bar:
+
+        def execute_wave(wave: list[Run]) -> None:
+            for run in executor.execute_all(spec, wave, config, bar) if wave else ():
+                count = sum(has_result(each, spec.runs_dir) for each in runs)
+                bar.set_postfix_str(f"{count} of {len(runs)} runs", refresh=sys.stderr.isatty())
+                on_run_done(run)
+
+        execute_wave(trials)
+        close = _pending(spec, close_trials(runs, rows_reader(spec.runs_dir)))
+        if close:
+            bar.total += sum(run.steps for run in close)
+            execute_wave(close)
+        execute_wave(todo)
+
+
+def _pending(spec: JobSpec, runs: Sequence[Run]) -> list[Run]:
+    """The runs without a valid result, each once, in the order in which they are executed."""
+    return [run for run in schedule(seed_major_order(runs)) if not has_valid_result(run, spec.runs_dir)]
 
 
 def leader_config(config: ExecutorConfig) -> ExecutorConfig:
@@ -61,10 +78,9 @@ def leader_config(config: ExecutorConfig) -> ExecutorConfig:
     return replace(config, jobs=1)
 
 
-def _progress_bar(todo: list[Run], total: int) -> Any:
+def _progress_bar(todo: list[Run], count: str) -> Any:
     from tqdm import tqdm
 
     steps = sum(run.steps for run in todo)
     interval = 0.2 if sys.stderr.isatty() else 60.0  # a log file needs no moving bar
-    count = f"{total - len(todo)} of {total} runs"
     return tqdm(total=steps, unit="step", mininterval=interval, maxinterval=interval, postfix=count, smoothing=0.05)

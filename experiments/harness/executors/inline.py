@@ -43,13 +43,13 @@ def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any
 
 def _execute_in_pool(spec: JobSpec, groups: list[list[Run]], jobs: int, bar: Any) -> Iterator[Run]:
     context = multiprocessing.get_context("spawn")  # a forked child cannot use CUDA or torch's thread pools
-    counter = context.Value("q", 0)
+    counter, begun = context.Value("q", 0), bar.n
     pool = ProcessPoolExecutor(jobs, context, initializer=_init_worker, initargs=(counter, max(1, cores() // jobs)))
     try:
         yield from submit_then_retry_busy(
             groups,
             lambda identities, wait: pool.submit(_work, spec, identities, wait),
-            lambda futures: _as_completed(futures, counter, bar),
+            lambda futures: _as_completed(futures, counter, bar, begun),
         )
     except BaseException as error:
         _stop(multiprocessing.active_children())
@@ -61,12 +61,13 @@ def _execute_in_pool(spec: JobSpec, groups: list[list[Run]], jobs: int, bar: Any
         pool.shutdown(cancel_futures=True)
 
 
-def _as_completed(futures: Iterable[Future], counter: Any, bar: Any) -> Iterator[tuple[Future, list[bool]]]:
-    """Yield futures with their results as they end; update the bar from the counter meanwhile."""
+def _as_completed(futures: Iterable[Future], counter: Any, bar: Any, begun: int) -> Iterator[tuple[Future, list[bool]]]:
+    """Yield futures with their results as they end; update the bar, which was at `begun`, from the counter
+    meanwhile."""
     pending = set(futures)
     while pending:
         ended, pending = concurrent.futures.wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-        bar.update(counter.value - bar.n)
+        bar.update(begun + counter.value - bar.n)
         for future in ended:
             yield future, future.result()
 

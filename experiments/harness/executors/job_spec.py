@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from experiments.harness.execution.tuning import runs_and_variants
 from experiments.harness.provenance import cores
 from experiments.harness.run import Run, run_id
 from synth.errors import UserError
@@ -47,7 +48,7 @@ class JobSpec:
 
 @lru_cache(maxsize=1)
 def _all_by_id(spec: JobSpec) -> dict[str, Run]:
-    return {run_id(run): run for run in spec.source.runs(spec.scale, spec.seeds)}
+    return {run_id(run): run for run in runs_and_variants(spec.source.runs(spec.scale, spec.seeds))}
 
 
 @dataclass(frozen=True)

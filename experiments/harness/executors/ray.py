@@ -52,8 +52,9 @@ def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any
         groups = group_runs(runs, spec.runs_dir, _num_slots(resources, gpus))
         remote_work = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_work)
         marker = _touch_marker(spec.runs_dir)
+        begun = bar.n
         for run in submit_then_retry_busy(
-            groups, submit, lambda tasks: _as_completed(ray, tasks, spec.runs_dir, runs, bar)
+            groups, submit, lambda tasks: _as_completed(ray, tasks, spec.runs_dir, runs, bar, begun)
         ):
             progress_path(spec.runs_dir, run).unlink(missing_ok=True)
             yield run
@@ -122,13 +123,14 @@ def _touch_marker(root: Path) -> str:
 
 
 def _as_completed(
-    ray: Any, tasks: Iterable[Any], root: Path, runs: list[Run], bar: Any
+    ray: Any, tasks: Iterable[Any], root: Path, runs: list[Run], bar: Any, begun: int
 ) -> Iterator[tuple[Any, list[bool]]]:
-    """Yield tasks with their results as they end; update the bar from the progress files meanwhile."""
+    """Yield tasks with their results as they end; update the bar, which was at `begun`, from the progress files
+    meanwhile."""
     pending = list(tasks)
     while pending:
         ended, pending = ray.wait(pending, timeout=0.5)
-        bar.update(steps_done(root, runs) - bar.n)
+        bar.update(begun + steps_done(root, runs) - bar.n)
         for task in ended:
             yield task, _result(ray, task)
 

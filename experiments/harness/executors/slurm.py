@@ -141,13 +141,14 @@ def _poll_results(jobs: list[Any], root: Path, runs: list[Run], bar: Any, timeou
     timeout: seconds for the last results to appear on this machine after all jobs have ended.
     """
     todo, all_ended_at = list(runs), 0.0
+    begun = bar.n
     while todo:
         outcomes = [_job_outcome(job) for job in jobs if job.done()]  # first, as a job's results precede its end
         for run in [run for run in todo if has_valid_result(run, root)]:
             todo.remove(run)
             progress_path(root, run).unlink(missing_ok=True)
             yield run
-        bar.update(steps_done(root, runs) - bar.n)
+        bar.update(begun + steps_done(root, runs) - bar.n)
         if errors := [message for message, lost in outcomes if message and not lost]:
             raise UserError(errors[0])
         if todo and len(outcomes) == len(jobs):

@@ -1,12 +1,10 @@
 """What the experiments of Part 1 (arXiv 2305.13673) share: grammars, models and trainings at our sizes and at the
-paper's, the paper's names of levels, and plots of a mean with its interval."""
+paper's, the paper's names of levels, and captions of figures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.stats import interval
 from lm.config import ModelConfig, Positions, TrainConfig
 from synth.tasks.cfg import Cfg
 
@@ -114,34 +112,21 @@ def describe_training(table: "DataFrame") -> str:
     return f"{names}{rooted}, {size:.2g}M parameters, {tokens:.3g}M tokens each"
 
 
-def figure_title(table: "DataFrame", what: str, *by: str) -> str:
-    """A title that names grammars, root, model size, tokens and the number of seeds (the least over the groups
-    `by`)."""
+def describe_figure(table: "DataFrame", what: str, *by: str) -> str:
+    """A caption's first words: figures of the paper, grammars, model size, tokens, and what dots and bars are.
+
+    The number of seeds is the least over the groups `by`.
+    """
     n = table.groupby(list(by))["seed_init"].nunique().min()
-    return f"Part 1, {what}: {describe_training(table)}; bars and bands are 95% intervals over seeds (n = {n})"
+    return f"Part 1, {what}: {describe_training(table)}. {figures.INTERVALS.capitalize()} (n = {n}), 5% on either side."
+
+
+def is_papers_task(table: "DataFrame") -> bool:
+    """Whether the table's models are as large as the paper's, so that its numbers stand beside ours without a mark."""
+    return str(table["scale"].iloc[0]) == "paper"
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------
-def plot_mean_with_band(
-    axes: "Axes", table: "DataFrame", x: str, y: str, color: Any, label: str = "", dashes: str = "-"
-) -> None:
-    """Plot the mean of y over seeds at every x, and its 95% interval as a band where there are several seeds."""
-    values = table.dropna(subset=[x, y]).groupby([x, "seed_init"])[y].mean()
-    if not len(values):
-        return
-    found = {place: interval(part.to_numpy(float)) for place, part in values.groupby(level=0)}
-    means = [one.mean for one in found.values()]
-    axes.plot(list(found), means, dashes, color=color, label=label or None, marker=".", zorder=3)
-    sure = {place: one for place, one in found.items() if one.n > 1}
-    lows, highs = [one.low for one in sure.values()], [one.high for one in sure.values()]
-    axes.fill_between(list(sure), lows, highs, color=color, alpha=0.2, linewidth=0)
-
-
-def set_ticks(axes: "Axes", places: Sequence[int], names: Sequence[str] | None = None) -> None:
-    """Put ticks at these places only, named as given or by their numbers."""
-    axes.set_xticks(list(places), [str(place) for place in places] if names is None else list(names))
-
-
 def plot_zero_line(axes: "Axes") -> None:
     """A dotted line at y = 0."""
     axes.axhline(0, color=figures.BASELINE_COLOR, linestyle=":", linewidth=1.2, zorder=1)

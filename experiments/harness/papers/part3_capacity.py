@@ -1,16 +1,15 @@
 """What the experiments of Part 3.3 (arXiv 2404.05405) share: people, models and trainings at our sizes and at the
-paper's, intervals of ratios, and the panels of bits learned."""
+paper's, and how bits per parameter are read from their tables."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from experiments.harness.papers.numbers import paper_number
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.stats import Interval, interval, interval_or_none
+from experiments.harness.statistics.estimates import Estimate, mean_of
 from lm.config import ModelConfig, TrainConfig
 from probing.capacity.bits_per_parameter import CapacityWarning
 from synth.corpus import mean_length
@@ -18,8 +17,7 @@ from synth.tasks.biod import BioD
 from synth.tasks.bios import BioS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 # The experiments cross R_max = 2 on purpose and draw it beside R.
 warnings.filterwarnings("ignore", category=CapacityWarning)
@@ -37,7 +35,10 @@ PAPER_TRAINING: dict[int, dict[int, tuple[float, float, int]]] = {
         10_000_000: (0.01, 3e-4, 1024),
     },
 }  # fmt: skip
-PAPER_BITS_PER_PARAMETER = {1000: 2.0, 100: 1.0}  # bits per parameter: results 1 and 4
+PAPER_BITS_PER_PARAMETER = {
+    1000: paper_number("3.3", "Result 1", "1000 exposures", "bits a parameter"),
+    100: paper_number("3.3", "Result 4", "100 exposures", "bits a parameter"),
+}
 
 
 def tiny_biod(n: int, **changes: Any) -> BioD:
@@ -111,103 +112,116 @@ def paper_bios(n: int, **changes: Any) -> BioS:
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
-def ratio_interval(above: Any, below: Any) -> Interval | None:
-    """The interval over seeds of above / below (Series by seed), over seeds where `below` is positive; None where there
-    is no such seed."""
-    return interval_or_none(above / below[below > 0])
+def add_stored_bits(table: "DataFrame") -> "DataFrame":
+    """The rows that measured capacity, with a column `stored`: the bits per parameter that the model stores.
+
+    This is R of the paper (section 3) before it is clamped at 0, and its term for the lists of values counts only where
+    the lists can hold anything (diversity_bits_max above 0). Where every string is a value (T^L = D) they hold nothing:
+    the term, never positive then, would count the loss of a value's first chunk a second time.
+    """
+    table = table[table["bits_unclamped"].notna()]
+    bits = table["bits_unclamped"] - table["diversity_bits"].where(table["diversity_bits_max"] == 0, 0.0)
+    return table.assign(stored=bits / table["parameters"])
 
 
-def best_configuration(table: "DataFrame") -> Interval:
-    """The interval over seeds of the configuration with the highest mean of r: the peak of a curve over sizes."""
-    found = [interval(part["r"]) for _, part in table.groupby("configuration")]
-    return max(found, key=lambda one: one.mean)
+def stored_by(table: "DataFrame", column: str) -> dict[Any, Estimate]:
+    """The bits stored per parameter for each value of a column, over seeds; at most R_max."""
+    groups = table.groupby(column, sort=False)
+    found = {
+        name: mean_of(part.groupby("seed_init")["stored"].mean(), high=part["r_max"].max()) for name, part in groups
+    }
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def extreme_of(estimates: Iterable[Estimate], choose: Callable[..., Any]) -> Estimate | None:
+    """The largest (choose=max) or smallest (min) of several true means, such as the peak over sizes of model.
+
+    Returns the values and mean of the estimate with the extreme mean, and limits of the extreme true mean. Each of k
+    estimates gets limits whose error is k times smaller (Bonferroni), so that all hold at once; the limits of the
+    extreme are then the extremes of the limits, and one of them may be that of another, less sure estimate. Taking the
+    best mean's own limits would be too sure: it is the best by luck as well. Estimates of one seed have no limits and
+    only count for the mean. None if there are no estimates.
+    """
+    estimates = list(estimates)
+    if not estimates:
+        return None
+    found, several = choose(estimates, key=lambda one: one.mean), [one for one in estimates if one.n > 1]
+
+    def limits_at(level: float) -> tuple[float, float]:
+        low, high = zip(*(one.limits_at(1 - (1 - level) / len(several)) for one in several), strict=True)
+        return choose(low), choose(high)
+
+    return Estimate(found.values, found.mean, limits_at)
 
 
 # Bits of data per parameter, beyond what any model has stored: the model is the limit and not the data.
 MIN_SPARE_BITS = 2.5
+MIN_SIZES_OF_A_LAW = 3  # fewer models do not say what sizes have in common
 
 
 def measured_law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
     """Bits per parameter by exposures, of models with more to learn than they can store: (mean over sizes, minimum,
     maximum over models).
 
-    Exposures at which some model stored nothing are left out. These are the numbers of our own fit in
+    Exposures with fewer than three sizes of model are left out. These are the numbers of our own fit in
     probing/capacity/scaling_law.csv.
     """
     spare = table[table["r_max"] >= MIN_SPARE_BITS]
     found = {}
     for times, part in spare.groupby("times"):
-        mean, rates = part.groupby("configuration")["r"].mean().mean(), part["r"]
-        found[int(times)] = (float(mean), float(rates.min()), float(rates.max()))
-    return {times: numbers for times, numbers in found.items() if numbers[1] > 0}  # the rest is no rate to plan with
+        means, bits = part.groupby("configuration")["stored"].mean(), part["stored"]
+        if len(means) >= MIN_SIZES_OF_A_LAW:
+            found[int(times)] = (float(means.mean()), float(bits.min()), float(bits.max()))
+    return found
 
 
-def title_note(table: "DataFrame", *by: str) -> str:
-    """The end of a title: what dots and bars are, and the number of seeds (the least over the groups `by`)."""
-    n = table.groupby(list(by)).size().min()
-    return f"small dots are seeds, large ones their mean, bars its 95% interval (n = {n})"
+def stored_at_same_sizes(first: "DataFrame", second: "DataFrame") -> "tuple[Series, Series]":
+    """Bits per parameter by seed in each of two tables, mean over the sizes (layers and width) that both have with more
+    facts than a model can store; seeds that lack one of these sizes are left out."""
+    one, other = (by_size_with_spare_facts(part) for part in (first, second))
+    both = one.to_frame("first").join(other.rename("second"), how="inner")
+    seeds = both.groupby("seed_init")
+    means = seeds.mean()[seeds.size() == seeds.size().max()]
+    return means["first"], means["second"]
+
+
+def by_size_with_spare_facts(table: "DataFrame") -> "Series":
+    """Bits per parameter by layers, width and seed, of configurations with more facts than a model can store."""
+    spare = table[table["r_max"] >= MIN_SPARE_BITS]
+    return spare.groupby(["layers", "width", "seed_init"])["stored"].mean()
+
+
+def describe_same_sizes(first: "DataFrame", second: "DataFrame") -> str:
+    """The sizes of `stored_at_same_sizes` in words, such as 2 x 16 and 2 x 24."""
+    found = [set(by_size_with_spare_facts(part).index.droplevel("seed_init")) for part in (first, second)]
+    return " and ".join(f"{layers} x {width}" for layers, width in sorted(found[0] & found[1]))
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------
+STORED_LABEL = "bits stored / parameters"
+
+
+def seeds_note(table: "DataFrame", *by: str) -> str:
+    """The sentence of a caption that says what dots and bars are, with the number of seeds (the least over the groups
+    `by`)."""
+    n = table.groupby(list(by))["seed_init"].nunique().min()
+    return f"Small dots are seeds (n = {n}), large ones their mean; {figures.INTERVALS}."
+
+
+def describe_setting(table: "DataFrame", place: str) -> str:
+    """The start of a caption: the paper's figure or result that ours corresponds to, world, and sizes of models."""
+    scale = table["scale"].iloc[0]
+    smaller = "" if scale == "paper" else ", at a smaller scale"
+    world = "bioS" if scale in ("gpu", "paper") else "bioD, one value of 12 symbols a person"
+    return f"Part 3.3, {place}{smaller}: {world}, {describe_sizes(table)}"
 
 
 def describe_sizes(table: "DataFrame") -> str:
     """The range of model sizes in words, such as 5.1K to 28K parameters."""
-    least, most = (f"{value / 1e3:.3g}K" for value in (table["parameters"].min(), table["parameters"].max()))
+    least, most = (format_size(value) for value in (table["parameters"].min(), table["parameters"].max()))
     return f"{least} parameters" if least == most else f"{least} to {most} parameters"
 
 
-# ---- panels ----------------------------------------------------------------------------------------------------
-def plot_bits(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
-    """Bits learned over parameters on logarithmic axes, with the paper's lines of 2 and 1 bits per parameter (Figure
-    1)."""
-    from matplotlib.ticker import LogLocator
-
-    axes.set(xscale="log", yscale="log")
-    _plot_curves(axes, table, hue, names, "parameters", "bits")
-    ends = np.array([table["parameters"].min() * 0.8, table["parameters"].max() * 1.25])
-    for (exposures, rate), dashes in zip(PAPER_BITS_PER_PARAMETER.items(), ("--", "-."), strict=True):
-        axes.plot(ends, rate * ends, dashes, color=figures.PAPER_COLOR, linewidth=1.5,
-                  label=f"paper, {exposures} exposures: {rate:g} a parameter")  # fmt: skip
-    axes.set(xlim=ends, ylim=(table["bits"].max() / 200, ends[1] * 4))
-    axes.set(xlabel="parameters, embeddings included", ylabel="bits learned")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_minor_formatter("{x:,.0f}")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.set(title="How much does a model of some size learn?")
-    legend_below(axes)
-
-
-def plot_saturation(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str]) -> None:
-    """R over R_max: on the diagonal everything is stored, and the capacity of a model shows as a plateau."""
-    from matplotlib.ticker import LogLocator
-
-    _plot_curves(axes, table, hue, names, "r_max", "r")
-    top = max(table["r_max"].max(), 2.6) * 1.2
-    diagonal = np.geomspace(min(table["r_max"].min(), 1.0) * 0.8, top, 50)
-    axes.plot(diagonal, diagonal, ":", color=figures.BASELINE_COLOR, label="all that the data holds")
-    for (exposures, rate), dashes in zip(PAPER_BITS_PER_PARAMETER.items(), ("--", "-."), strict=True):
-        label = f"paper, {exposures} exposures"
-        axes.axhline(rate, linestyle=dashes, color=figures.PAPER_COLOR, linewidth=1.5, label=label)
-    axes.set(xscale="log", ylim=(0, 2.6), xlabel="R_max: bits the data holds / parameters")
-    axes.set(ylabel="R: bits learned / parameters", title="Does it store all, or all that it can?")
-    for axis in ("major", "minor"):
-        getattr(axes.xaxis, f"set_{axis}_formatter")("{x:g}")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    legend_below(axes)
-
-
-def legend_below(axes: "Axes") -> None:
-    """Put the legend under the panel."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=9)
-
-
-def _plot_curves(axes: "Axes", table: "DataFrame", hue: str, names: Mapping[Any, str], x: str, y: str) -> None:
-    """A colour for each value of hue: a dot for each seed, and mean and interval of each `configuration`."""
-    groups = list(dict.fromkeys(table[hue]))
-    for color, group in zip(figures.colors(len(groups)), groups, strict=True):
-        part = table[table[hue] == group]
-        axes.plot(part[x], part[y], "o", color=color, alpha=0.35, markersize=3)
-        found = [(one[x].mean(), interval(one[y])) for _, one in part.groupby("configuration")]
-        places, means = (np.array(column) for column in zip(*((place, one.mean) for place, one in found), strict=True))
-        spread = np.nan_to_num([one.high - one.mean for _, one in found])
-        below = np.minimum(spread, 0.98 * means) if axes.get_yscale() == "log" else spread  # a log axis has no 0
-        axes.errorbar(places, means, yerr=[below, spread], fmt="o", color=color, capsize=4,
-                      markersize=7, label=names.get(group, str(group)))  # fmt: skip
+def format_size(parameters: float) -> str:
+    """A number of parameters in three digits, such as 7.68K or 12.1M."""
+    return f"{parameters / 1e3:.3g}K" if parameters < 999_500 else f"{parameters / 1e6:.3g}M"

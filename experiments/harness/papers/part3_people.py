@@ -4,7 +4,7 @@ and questions, models, and trainings at our sizes and at the paper's."""
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.harness.run import Stage
 from lm.config import ModelConfig, TrainConfig
@@ -13,10 +13,6 @@ from synth.mixture import Mixture
 from synth.tasks.biomanipulate import BioManipulate
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from pandas import DataFrame
 
 # These models could hold far more than the people have to tell, on purpose: what can be asked for is the question.
 warnings.filterwarnings("ignore", category=CapacityWarning)
@@ -167,25 +163,3 @@ def _make_train_config(size: ScaleConfig, budget: TrainBudget, batch_divisor: in
         "warmup_steps": budget.warmup, "weight_decay": budget.weight_decay, "schedule": "cosine", "min_lr_ratio": 0.1,
         "eps": 1e-6, **changes,
     })  # fmt: skip
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------
-def figure_title(table: "DataFrame", what: str, *by: str) -> str:
-    """A title that names people, model size and the number of seeds (the least over the groups `by`)."""
-    size, people = table["parameters"].median() / 1e6, int(table["people_told"].max())
-    n = table.groupby(list(by))["seed_init"].nunique().min()
-    return (
-        f"{what}: {people:,} people, {size:.2g}M parameters; small dots are seeds, large ones their mean, bars its 95% "
-        f"interval (n = {n})"
-    )
-
-
-def set_wrapped_ticks(axes: "Axes", names: Any) -> None:
-    """Name the places of the x-axis by wordings, with line breaks in long names."""
-    axes.set_xticks(range(len(names)), [name.replace("+", "\n+") for name in names], fontsize=9)
-
-
-def add_legend(axes: "Axes", **options: Any) -> None:
-    """Add a legend if the panel has labels: a table of the first runs may have nothing for it."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": 9, "loc": "upper left", "ncols": 2, **options})

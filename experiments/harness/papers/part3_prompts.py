@@ -3,9 +3,11 @@ training and far from it (probing/knowledge/extraction.py, probing/knowledge/pro
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.papers import part3_people
+from experiments.harness.papers import part3_people, part3_reporting
 from experiments.harness.reporting import figures
-from experiments.harness.reporting.stats import select_rows, with_columns
+from experiments.harness.reporting.claims import ClaimList, Gate
+from experiments.harness.reporting.rows import mean_by_seed, select_rows, with_columns
+from experiments.harness.statistics.estimates import difference_of, mean_of
 from probing.knowledge.prompt_formats import BIOGRAPHY, FAR, NEAR, QUESTION
 
 if TYPE_CHECKING:
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 CLOSENESS = {BIOGRAPHY: 2, QUESTION: 2, NEAR: 1, FAR: 0}
 JUDGED_COLUMNS = {"likeliest": "true value", "shuffled": "value of somebody else"}
+WHOLE_MODEL, FIRST_BLOCK = "nothing", "block.0"
+
+# Formats that no model answers with the value at once, whatever it knows: they name no fact or nobody, or training goes
+# on with another token. They are drawn apart and count for no claim.
+ILL_POSED = {
+    "name alone": "no fact named",
+    "name and answer mark": "no fact named",
+    "first name alone": "nobody named",
+    "no colon": "the colon is next",
+    "no answer mark": "the mark is next",
+    "answer mark first": "the mark is next",
+}
+MAX_NAMESAKES = 0.5  # other people, on average, whom a shortened name fits as well
 
 
 def answer_rows(table: "DataFrame", evaluation: str, **values: Any) -> "DataFrame":
@@ -25,25 +40,53 @@ def answer_rows(table: "DataFrame", evaluation: str, **values: Any) -> "DataFram
     import pandas
 
     settings = {"half", "attribute", "position", "without", "format", "kind"}
-    metrics = {"accuracy", "majority", "exact", "chance", *JUDGED_COLUMNS}
+    metrics = {"accuracy", "majority", "exact", "chance", "n", "persons", *JUDGED_COLUMNS}
     table = with_columns(table, settings | metrics)
     rows = select_rows(table, evaluation=evaluation, **values)
     return rows.assign(shuffled=pandas.to_numeric(rows["shuffled"], errors="coerce"))
 
 
-def worst_block_margin(table: "DataFrame") -> "Series":
-    """By seed, the share of true values ranked first minus that of other people's values, without the block whose
-    deletion costs most."""
+# ---- blocks ----------------------------------------------------------------------------------------------------
+def block_margins(table: "DataFrame") -> "DataFrame":
+    """The rows of deleted blocks (`without`) with `margin`: the share of true values ranked first minus that of other
+    people's values."""
     rows = answer_rows(table, "LayerDeletion", attribute="all")
-    rows = rows[rows["without"] != "nothing"]
-    return (rows["likeliest"] - rows["shuffled"]).groupby(rows["seed_init"]).min()
+    return rows.assign(margin=rows["likeliest"] - rows["shuffled"])[rows["without"] != WHOLE_MODEL]
+
+
+def worst_block_margin(table: "DataFrame", *spared: str) -> "Series":
+    """By seed, the margin (see `block_margins`) without the block whose deletion costs most.
+
+    spared: blocks that are not deleted.
+    """
+    rows = block_margins(table)
+    return rows[~rows["without"].isin(spared)].groupby("seed_init")["margin"].min()
+
+
+# ---- formats ---------------------------------------------------------------------------------------------------
+def ill_posed_formats(scale: str) -> dict[str, str]:
+    """The formats that cannot be answered among the people of a scale, with the reason."""
+    task = part3_people.biography_task(scale, "multi5+permute")
+    namesakes = {
+        "surname alone": task.people / task.last * (1 - 1 / (task.first * task.middle)),
+        "without middle name": task.people / (task.last * task.first) * (1 - 1 / task.middle),
+    }
+    shared = {name: "several people named" for name, others in namesakes.items() if others > MAX_NAMESAKES}
+    return {**ILL_POSED, **shared}
 
 
 def format_rows(table: "DataFrame") -> "DataFrame":
-    """The rows of prompt formats that could be asked, with their `closeness` to training: 2 as trained, 1 near, 0
-    far."""
+    """The rows of prompt formats that could be asked, with their `closeness` to training: 2 as trained, 1 near, 0 far;
+    and `reason`, why a format counts for no claim, None for those that do."""
     rows = answer_rows(table, "PromptFormats").dropna(subset=["exact"])
-    return rows.assign(closeness=rows["kind"].map(CLOSENESS))
+    reasons = ill_posed_formats(str(table["scale"].iloc[0]))
+    return rows.assign(closeness=rows["kind"].map(CLOSENESS), reason=[reasons.get(name) for name in rows["format"]])
+
+
+def sound_formats(table: "DataFrame") -> "DataFrame":
+    """The rows of `format_rows` that count for claims."""
+    rows = format_rows(table)
+    return rows[rows["reason"].isna()]
 
 
 def closeness_correlation(rows: "DataFrame") -> "Series":
@@ -60,33 +103,82 @@ def closeness_correlation(rows: "DataFrame") -> "Series":
 def plot_blocks(axes: "Axes", table: "DataFrame") -> None:
     """Shares of values ranked first without each block: true values and other people's."""
     rows = answer_rows(table, "LayerDeletion", attribute="all")
+    estimate = part3_reporting.share_estimator(rows)
     rows = rows.melt(["without", "seed_init"], list(JUDGED_COLUMNS), "measure", "share")
     rows = rows.replace({"measure": JUDGED_COLUMNS})
     names = list(dict.fromkeys(rows["without"]))
-    figures.plot_means_with_ci(axes, rows, "without", "share", "measure", order=names)
-    axes.set_xticks(range(len(names)), [name.replace(".", "\n") for name in names], fontsize=9)
-    axes.set(title="GPT without one of its blocks", ylabel="share judged the likeliest", ylim=(-0.02, 1.05))
-    part3_people.add_legend(axes)
-
-
-def plot_format_kinds(axes: "Axes", table: "DataFrame") -> None:
-    """Answers by kind of format, a dot per seed."""
-    rows = format_rows(table).groupby(["kind", "seed_init"], sort=False)["exact"].mean().reset_index()
-    order = [kind for kind in CLOSENESS if kind in set(rows["kind"])]
-    figures.plot_means_with_ci(axes, rows, "kind", "exact", order=order)
-    axes.set_xticks(range(len(order)), [kind.replace(" (", "\n(") for kind in order], fontsize=8)
-    axes.set(title="Formats by closeness to training", ylabel="share answered right", ylim=(-0.02, 1.05))
+    style: dict[str, Any] = {"labels": {name: name.replace(".", "\n") for name in names}, "legend": False}
+    limits = part3_reporting.SHARES
+    figures.plot_means_with_ci(axes, rows, "without", "share", "measure", names, estimate, limits, **style)
+    axes.set(title="Without one of its blocks", ylabel="share ranked first")
+    figures.legend_outside(axes)
 
 
 def plot_formats(axes: "Axes", table: "DataFrame") -> None:
-    """Answers by format, the best on top: the mean, and a dot per seed."""
+    """Answers by format, the best on top: the mean, and a dot per seed. Formats that cannot be answered are hollow."""
     rows = format_rows(table)
     means = rows.groupby("format")["exact"].mean().sort_values()
     for kind, color in zip(CLOSENESS, figures.colors(len(CLOSENESS)), strict=True):
-        part = rows[rows["kind"] == kind]
-        axes.plot(part["exact"], means.index.get_indexer(part["format"]), "o", color=color, alpha=0.4, markersize=3)
-        names = list(dict.fromkeys(part["format"]))
-        axes.plot(means[names], means.index.get_indexer(names), "o", color=color, markersize=6, label=kind)
-    axes.set_yticks(range(len(means)), list(means.index), fontsize=7)
-    axes.set(title="Every format", xlabel="share answered right", xlim=(-0.02, 1.05))
-    part3_people.add_legend(axes, loc="lower right")
+        part = rows[(rows["kind"] == kind) & rows["reason"].isna()]
+        _plot_format_dots(axes, part, means, kind, color=color)
+    ill_posed = rows[rows["reason"].notna()]
+    _plot_format_dots(axes, ill_posed, means, "cannot be answered", color=figures.BASELINE_COLOR, mfc="none")
+    reasons = dict(zip(ill_posed["format"], ill_posed["reason"], strict=True))
+    words = [f"{name} ({reasons[name]})" if name in reasons else name for name in means.index]
+    axes.set_yticks(range(len(means)), words, fontsize=9)
+    axes.set(title="Every prompt format", xlabel="share answered right")
+    axes.set_ylim(-0.8, max(len(means), 1) - 0.2)
+    axes.grid(axis="x")
+    figures.end_axis(axes, *part3_reporting.SHARES, axis="x")
+    figures.legend_outside(axes)
+
+
+def _plot_format_dots(axes: "Axes", rows: "DataFrame", means: "Series", label: str, **style: Any) -> None:
+    """Small dots for the seeds of each format and a large one for their mean, at the format's place in `means`."""
+    if not len(rows):
+        return
+    axes.plot(rows["exact"], means.index.get_indexer(rows["format"]), "o", alpha=0.4, markersize=3, **style)
+    names = list(dict.fromkeys(rows["format"]))
+    axes.plot(means[names], means.index.get_indexer(names), "o", markersize=7, label=label, **style)
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------
+MIN_BLOCKS, MIN_FORMATS = 8, 20
+
+
+def add_block_claims(made: ClaimList, table: "DataFrame") -> None:
+    """Add the lines of claim 3.7 to those of an experiment."""
+    blocks = block_margins(table)["without"].nunique()
+    rows = answer_rows(table, "LayerDeletion", without=WHOLE_MODEL, attribute="all")
+    whole = part3_reporting.accuracy_of(rows, "likeliest")
+    gates = [Gate("blocks of the model", float(blocks) if blocks else None, at_least=MIN_BLOCKS)]
+    gates.append(Gate("the whole model", whole, at_least=part3_reporting.MIN_TRAINED_ACCURACY))
+    name = "without the block whose deletion costs most: true values ranked first minus values of somebody else"
+    margin, rule = worst_block_margin(table), "above 0: a part survives the loss of any block"
+    made.add("3.7", name, mean_of(margin, -1.0, 1.0), None, rule, above=0.0, primary=True, gates=gates)
+    margin = worst_block_margin(table, FIRST_BLOCK)
+    made.add("3.7", "the same, the first block spared", mean_of(margin, -1.0, 1.0), None, rule, above=0.0, gates=gates)
+
+
+def add_format_claims(made: ClaimList, table: "DataFrame") -> None:
+    """Add the lines of claim 3.8 to those of an experiment."""
+    rows = sound_formats(table)
+    asked = rows["format"].nunique()
+    gates = [Gate("formats that can be answered", float(asked) if asked else None, at_least=MIN_FORMATS)]
+    known = part3_reporting.accuracy_of(rows, "exact", closeness=2)
+    gates.append(Gate("formats as trained", known, at_least=part3_reporting.MIN_TRAINED_ACCURACY))
+    near, far = (mean_by_seed(rows, "exact", closeness=closeness) for closeness in (2, 0))
+    name, gap = "held-out people answered right: formats as trained minus far ones", difference_of(near, far, -1.0, 1.0)
+    far_formats = ", ".join(dict.fromkeys(rows.loc[rows["closeness"] == 0, "format"]))
+    note = f"closeness is our own judgement; far formats: {far_formats}"
+    # seen at laptop: formats near the trained ones are answered as well as those, so that what is left of the line is
+    # three mangled names, and no gradient
+    graded = str(table["scale"].iloc[0]) != "laptop"
+    reason = note if graded else f"three formats carry it, no gradient is seen among the others ({far_formats})"
+    made.add("3.8", name, gap, None, "above 0", graded, above=0.0, primary=True, gates=gates, note=reason)
+    name = "held-out people answered right: formats as trained minus near ones"
+    between = difference_of(near, mean_by_seed(rows, "exact", closeness=1), -1.0, 1.0)
+    made.add("3.8", name, between, None, "above 0", above=0.0, gates=gates)
+    name = "agreement (Kendall's tau) of closeness to training and right answers, over formats"
+    tau = mean_of(closeness_correlation(rows), -1.0, 1.0)
+    made.add("3.8", name, tau, None, "above 0", graded, above=0.0, gates=gates, note=reason)

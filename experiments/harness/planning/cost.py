@@ -14,7 +14,8 @@ from typing import Any
 
 from experiments.harness.execution.execute import has_result
 from experiments.harness.execution.model_cache import cache_key, model_dir
-from experiments.harness.run import MATCHED_PARAMETERS, Run, Stage, configuration_id
+from experiments.harness.execution.tuning import first_trials
+from experiments.harness.run import MATCHED_PARAMETERS, Run, Stage, configuration_id, seed_major_order
 from lm.memory import MemoryProfile, bytes_per_device
 from lm.throughput import efficiency, measure_matmul_flops, single_thread
 from synth.mixture import main_part
@@ -65,12 +66,13 @@ CountedModels = set[tuple[str, bool]]  # cache keys of counted models, and wheth
 def estimate_costs(
     runs: Sequence[Run], runs_dir: Path, time_steps: bool = False, counted: CountedModels | None = None
 ) -> list[Cost]:
-    """The cost of every distinct configuration; with time_steps a few steps of each are timed on this machine.
+    """The cost of every distinct configuration, the first trials of grids before the runs themselves; with time_steps a
+    few steps of each are timed on this machine.
 
     counted: models that other experiments have counted already; those counted here are added to it.
     """
     groups: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in seed_major_order([*first_trials(runs), *runs]):
         groups.setdefault(configuration_id(run), []).append(run)
     counted = set() if counted is None else counted
     return [_cost(group, runs_dir, time_steps, counted) for group in groups.values()]
@@ -88,7 +90,7 @@ def _cost(group: Sequence[Run], runs_dir: Path, time_steps: bool, counted: Count
             key = cache_key(each, stage_number)
             is_new = (key, False) not in counted
             total_flops += share.flops * is_new
-            new_models += is_new
+            new_models += is_new * (1 + len(run.snapshot_steps(stage_number - 1)))
             cached = (key, True) in counted or model_dir(each, runs_dir, stage_number).exists()
             remaining += share.seconds * (is_pending and not cached)
             counted |= {(key, False), (key, is_pending)}
@@ -137,7 +139,10 @@ def _flops(run: Run) -> list[float]:
     trainings = [_flops_per_token(run, each.seq_len) * each.batch_size * each.seq_len * each.steps for each in configs]
     # a forward pass, which evaluations need, is a third of a training step
     seq_len = run.train.seq_len if run.train else run.model.max_seq_len
-    return [*trainings, _flops_per_token(run, seq_len) * sum(_num_tokens(each, run) for each in run.evaluations) / 3]
+    tokens = sum(_num_tokens(each, run) for each in run.evaluations)
+    if run.curve is not None:
+        tokens += len(run.curve.steps) * sum(_num_tokens(each, run) for each in run.curve_evaluations)
+    return [*trainings, _flops_per_token(run, seq_len) * tokens / 3]
 
 
 def _num_tokens(evaluation: Any, run: Run) -> int:

@@ -2,7 +2,8 @@
 
 An architecture is a set of changes to one base ModelConfig. Protocol: Part 4.1 (arXiv 2512.17351), section 3 and
 appendix A, which reports the best of a list of learning rates; here the one with the best mean over seeds. It is chosen
-on the seeds that are reported, which biases the scores of all architectures upwards if there are several rates.
+on the seeds that are reported, which biases the scores of all architectures upwards if there are several rates. Below
+the paper's scale there is one rate for all, which may suit one architecture better than another.
 """
 
 from bisect import bisect_left
@@ -10,14 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.harness.reporting.stats import (
-    Interval,
-    holm_correction,
-    interval,
-    interval_or_none,
-    sign_flip_test,
-    with_columns,
-)
+from experiments.harness.papers.numbers import paper_numbers
+from experiments.harness.reporting.rows import with_columns
+from experiments.harness.statistics.estimates import Estimate, mean_of
 from lm.config import ModelConfig
 from synth.errors import UserError
 
@@ -78,7 +74,8 @@ class ScoreColumn:
 
     title: of the panel. column: in the rows of `evaluation`. floor: score of a model that knows nothing, a number or
     the name of a column. filters: values of other columns that select rows, e.g. difficulty "all". part_column: column
-    whose values are separate parts of the task, e.g. difficulty. solved_threshold: lowest score of a solved task.
+    whose values are separate parts of the task, e.g. difficulty. limits: the range that the score can take, that of a
+    share by default. divisor: column by which the score is divided, if any.
     """
 
     title: str
@@ -87,14 +84,15 @@ class ScoreColumn:
     floor: float | str = 0.0
     filters: tuple[tuple[str, Any], ...] = ()
     part_column: str = ""
-    solved_threshold: float = 0.9
+    limits: tuple[float, float] = (0.0, 1.0)
+    divisor: str = ""
 
     def select(self, table: "DataFrame") -> "DataFrame":
         """The rows of this score, with columns `score`, `floor` and `part` (the value of `part_column`, or "").
 
         A diverged training scores the floor, in every part; rows without the score are left out.
         """
-        columns = [name for name in (self.part_column, self.floor) if name and isinstance(name, str)]
+        columns = [name for name in (self.part_column, self.floor, self.divisor) if name and isinstance(name, str)]
         table = with_columns(table, [self.column, "diverged", *dict(self.filters), *columns])
         table = table[table["evaluation"] == self.evaluation]
         diverged = table["diverged"].eq(True)
@@ -102,7 +100,8 @@ class ScoreColumn:
         for name, value in self.filters:
             rows = rows[rows[name].astype(str) == str(value)]
         rows = rows.assign(part=rows[self.part_column].astype(str) if self.part_column else "")
-        rows = rows.assign(score=rows[self.column], floor=rows[self.floor] if self._floor_is_column else self.floor)
+        score = rows[self.column] / rows[self.divisor] if self.divisor else rows[self.column]
+        rows = rows.assign(score=score, floor=rows[self.floor] if self._floor_is_column else self.floor)
         return _concat([rows.dropna(subset=["score"]), *self._at_floor(table[diverged], rows)])
 
     @property
@@ -147,20 +146,6 @@ def diverged_note(table: "DataFrame") -> str:
 
 
 # ---- statistics ------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class SeedSummary:
-    """Scores of an architecture on a task: median, mean with 95% interval, share of seeds that solved the task."""
-
-    median: float
-    mean: Interval
-    solved_share: float
-
-
-def summarize_seeds(values: "Series", solved_threshold: float) -> SeedSummary:
-    """Summarize the scores of the seeds."""
-    return SeedSummary(float(values.median()), interval(values), float((values >= solved_threshold).mean()))
-
-
 def paired_differences(table: "DataFrame", a: str, b: str, by: str = "architecture") -> "Series":
     """Score of a minus that of b for each seed: the mean over tasks and parts that both have. Seeds that lack some of
     these are left out."""
@@ -170,17 +155,34 @@ def paired_differences(table: "DataFrame", a: str, b: str, by: str = "architectu
     return pairs.mean()[pairs.size() == pairs.size().max()]
 
 
-def paired_gain(table: "DataFrame", a: str, b: str, by: str = "architecture") -> Interval | None:
-    """95% interval over seeds of `paired_differences`; None if no seed has both."""
-    return interval_or_none(paired_differences(table, a, b, by))
+def paired_gain(
+    table: "DataFrame", a: str, b: str, by: str = "architecture", limits: tuple[float, float] = (0.0, 1.0)
+) -> Estimate | None:
+    """The mean over seeds of `paired_differences`; None if no seed has both. limits: the range of one score."""
+    low, high = limits
+    return mean_of(paired_differences(table, a, b, by), low - high, high - low)
 
 
-def p_values_against(table: "DataFrame", reference: str, by: str = "architecture") -> dict[str, float]:
-    """p-value of no difference from the reference for every other architecture: paired sign-flip test over seeds,
-    Holm-corrected. With five seeds none is below 0.0625."""
-    p_values = {}
-    for name in dict.fromkeys(table[by]):
-        pairs = paired_differences(table, name, reference, by) if name != reference else []
-        if len(pairs) > 1:
-            p_values[name] = sign_flip_test(pairs, [0.0] * len(pairs))
-    return holm_correction(p_values)
+# ---- the papers' scores ----------------------------------------------------------------------------------------
+# of the largest size of each task; Depo's is the mean over its most steps and half of them
+PAPER_COLUMNS = {
+    "depo": ("Depo1, all steps", "Depo1, half of the steps"),
+    "brevo": ("Brevo1",),
+    "mano": ("Mano",),
+    "cfg": ("cfg3k",),
+}
+
+
+def paper_scores(place: str) -> dict[str, dict[str, float]]:
+    """The scores (shares) that Part 4.1 gives at a place, such as "Figure 27", by task and architecture; where a column
+    of a task is missing there, its architecture is left out."""
+    cells = paper_numbers("4.1", place)
+    names = list(dict.fromkeys(row for row, _ in cells))
+    return {
+        task: {
+            name: sum(cells[name, column] for column in columns) / len(columns)
+            for name in names
+            if all((name, column) in cells for column in columns)
+        }
+        for task, columns in PAPER_COLUMNS.items()
+    }

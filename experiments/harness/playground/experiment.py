@@ -21,6 +21,7 @@ from experiments.harness.playground.task_suite import (
     SCORE_COLUMNS,
     build_task,
     configurations,
+    describe_training,
     recurrent_changes,
     suite_runs,
 )
@@ -40,6 +41,9 @@ def reference_architectures(scale: str) -> dict[str, dict[str, Any]]:
 
 
 BASE = "rotary"
+PROTOCOL = (
+    f"Models of one size, {{}}. Right of a row: the difference from {BASE}, paired by seed, with its 90% interval."
+)
 
 
 def architecture_name(spec: str) -> str:
@@ -87,8 +91,8 @@ class PlaygroundExperiment(Experiment):
         scale = table["scale"].iloc[0]
         names = list(self.architectures(scale))
         drawing, _ = scorecard.plot_scorecard(table, scores, names, reference=BASE, cost=COST_COLUMN)
-        what = f"Score card at scale {scale}; p: paired sign-flip test against {BASE}, Holm"
-        scorecard.set_title(drawing, table, what)
+        headline = f"{architecture_name(self.arch)} beside the papers' architectures"
+        scorecard.set_texts(drawing, table, headline, PROTOCOL.format(describe_training(table)))
         return drawing
 
 

@@ -1,12 +1,14 @@
 """The playground's tasks: at every scale their fields, model shapes, budgets, learning rates and evaluations.
 
 Tasks, and at the paper's scale sizes, steps and learning rates, are those of Part 4.1 (arXiv 2512.17351), appendices A
-and B; smaller scales shrink all of them. Each task is trained from scratch on fresh documents and tested at its largest
-size. The base is a LLaMA with rotary positions; architectures are changes to it.
+and B; smaller scales shrink all of them. Each task is trained from scratch and tested at its largest size, on
+fresh documents but for the tasks that `describe_training` names. The base is a LLaMA with rotary positions;
+architectures are changes to it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from experiments.harness.evaluation.loss_spikes import LossSpikes
@@ -19,18 +21,21 @@ from synth.errors import UserError
 from synth.registry import get_task
 
 ALL = (("difficulty", "all"),)
-# The score of each task: bits per parameter for capacity, otherwise a share of correct answers.
+# The score of each task: bits per parameter for capacity, not clamped at 0; otherwise a share of correct answers.
 SCORE_COLUMNS = {
     "depo": ScoreColumn("depth: k-th successor (Depo)", "Answers", "correct", "chance", ALL),
     "brevo": ScoreColumn("breadth: all a node needs (Brevo)", "Solved", "correct", "chance", ALL),
     "mano": ScoreColumn("arithmetic in the head (Mano)", "Answers", "correct", "chance", ALL),
-    "capacity": ScoreColumn("capacity: bits a parameter", "Capacity", "r", 0.0, solved_threshold=1.0),
+    "capacity": ScoreColumn(
+        "capacity: bits per parameter", "Capacity", "bits_unclamped", 0.0, limits=(-inf, inf), divisor="parameters"
+    ),
     "cfg": ScoreColumn("structure: valid sentences", "Validity", "valid_0", 0.0),
     "copy": ScoreColumn("copying", "Answers", "correct", "chance", ALL),
     "recall": ScoreColumn("associative recall", "Answers", "correct", "chance", ALL),
 }
+HOP_SCORE = ScoreColumn("depth by number of steps", "Answers", "correct", "chance", part_column="difficulty")
 PLAYGROUND_TASKS = ("depo", "brevo", "mano", "capacity", "cfg")
-COST_COLUMN = ScoreColumn("cost: time of a training step", "Pace", "seconds_a_step", solved_threshold=float("inf"))
+COST_COLUMN = ScoreColumn("cost: time of a training step", "Pace", "seconds_a_step", limits=(0.0, inf))
 
 # Appendix A: settings that do not change with size. Packing "whole": a window begins with a whole document.
 _COSINE = {"schedule": "cosine", "min_lr_ratio": 0.1, "eps": 1e-6}
@@ -148,10 +153,25 @@ SKILLS = {"depo": "depth", "brevo": "breadth", "mano": "arithmetic", "cfg": "str
 SCALES_WITH_SEEN_EXPRESSIONS = ("smoke", "laptop")
 
 
+def has_held_out_tests(task: str, table: Any) -> bool:
+    """Whether the task's tests are new to the model: not where training has shown every expression of mano."""
+    return task != "mano" or not table["scale"].isin(SCALES_WITH_SEEN_EXPRESSIONS).any()
+
+
 def skill_name(task: str, table: Any) -> str:
-    """Name of a task's skill, with a note where training has shown every expression of mano."""
-    seen = task == "mano" and table["scale"].isin(SCALES_WITH_SEEN_EXPRESSIONS).any()
-    return f"{SKILLS[task]} (expressions seen in training)" if seen else SKILLS[task]
+    """Name of a task's skill, with a note where its tests were seen in training."""
+    return SKILLS[task] if has_held_out_tests(task, table) else f"{SKILLS[task]} (expressions seen in training)"
+
+
+def describe_training(table: Any) -> str:
+    """How the models of a table were trained, for a caption: alike, and on documents that were fresh or not."""
+    tasks = set(table["task"])
+    seen = {"mano": "arithmetic: every test expression was seen in training", "capacity": "capacity: the same people"
+            " at every exposure"}  # fmt: skip
+    repeated = [task for task in seen if task in tasks and (task == "capacity" or not has_held_out_tests(task, table))]
+    words = "trained alike on fresh documents" if tasks - set(repeated) else "trained alike"
+    exceptions = "; ".join(seen[task] for task in repeated)
+    return f"{words} ({exceptions})" if repeated else words
 
 
 def recurrent_changes(scale: str, mixer: str, **changes: Any) -> dict[str, Any]:

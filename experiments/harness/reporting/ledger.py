@@ -1,18 +1,19 @@
-"""The ledger of claims: every claim of the suite with the result of each scale, or "not built"."""
+"""The ledger: one verdict for every claim of the papers, then the lines of every experiment."""
 
 import csv
 import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from experiments.harness.experiment import EXPERIMENTS_DIR, Experiment, discover
-from experiments.harness.reporting.claims import VERDICTS, Claim
+from experiments.harness.reporting.claims import DECIDED, VERDICTS, Claim
 from experiments.harness.reporting.outputs import committed_claims
+from experiments.harness.run import SCALES
 from synth.commands.command_line import one_line
 from synth.errors import UserError
 
@@ -23,16 +24,27 @@ PART_TITLES = {
     "3": "Part 3: knowledge",
     "4": "Part 4: architecture",
     "B": "Background: language-model theory and the cost of attention",
+    "R": "Related work",
 }
-LedgerLine = tuple["IndexEntry", Claim, Experiment | None]  # the experiment that made the claim; None for "not built"
 HEADER = """# Claims
 
 Written by `python -m experiments claims --write` from the tables beside it; do not edit.
-Each line holds a paper's claim against what was measured here. The interval is Student's 95% interval over n seeds.
-The verdict comes from a threshold that stands in the experiment: *reproduced* when the whole interval lies on the
-claimed side of it, *contradicted* when it lies wholly on the other, *undecided* in between, *not testable here* where
-the scale is too small for the claim to show, *not built* where there is no result yet.
+
+One row a claim: what the paper says, the one line that decides it, and the verdict at the largest scale that was run.
+*Reproduced*: the whole interval lies on the claimed side of a threshold that is written in the experiment;
+*contradicted*: it lies wholly on the other side; *undecided*: it holds the threshold. *Not testable*: a condition
+without which the claim cannot be decided does not hold, such as a base model that has learned its task; *not run* and
+*not built* say what is missing. A row counts what the further lines of its claim found. Intervals leave out 5% on
+either side, over n seeds ([how they are made](../docs/statistics.md)). The lines of every experiment follow, findings
+against the papers included.
+
+Thresholds come from the papers' statements. For the tables of scale laptop, which are older, the primary lines and the
+gates were chosen when the numbers had been seen; gates can only withhold a verdict.
 """
+FIRST_TABLE = (
+    "id", "claim", "measured here", "paper", "ours", "interval", "n", "scale", "reproduced if", "verdict", "figure",
+)  # fmt: skip
+LINES_TABLE = ("id", "measured", "paper", "ours", "interval", "n", "reproduced if", "verdict")
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,15 @@ class IndexEntry:
     paper: str
     measured_by: str
     exp: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """verdicts: for every claim of the papers its entry, the line that decides it, and the experiment that made it
+    (None if none has); lines: all lines by experiment, in the order in which they were made."""
+
+    verdicts: tuple[tuple[IndexEntry, Claim, Experiment | None], ...]
+    lines: tuple[tuple[Experiment, tuple[Claim, ...]], ...]
 
 
 @cache
@@ -60,56 +81,132 @@ def _sort_key(number: str) -> tuple[str, int]:
     return part, int(rest)
 
 
-def entry_for(claim: Claim, experiment: Experiment) -> IndexEntry:
-    """The index entry of an experiment's claim. Raises UserError if there is none."""
-    for entry in claims_index():
-        if entry.id == claim.id:
-            return entry
-    raise UserError(f"{experiment.path} makes claim {claim.id!r}, which {INDEX_PATH.name} lacks; add it there")
+def is_paper_claim(id: str) -> bool:
+    """Whether an id is that of a paper's claim ("3.14"); an experiment may make claims of its own under any other."""
+    part, dot, number = id.partition(".")
+    return part in PART_TITLES and bool(dot) and number.isdigit()
 
 
-def build_ledger(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> list[LedgerLine]:
-    """All claims in order, each with its results or one "not built" line. Raises UserError for a claim without an index
-    entry."""
-    found: dict[str, list[LedgerLine]] = {}
-    for experiment in discover(folder):
-        for claim in committed_claims(experiment, results_dir):
-            found.setdefault(claim.id, []).append((entry_for(claim, experiment), claim, experiment))
-    return [line for entry in claims_index() for line in found.get(entry.id) or [_not_built(entry)]]
+def check_claims(claims: Sequence[Claim], experiment: Experiment) -> None:
+    """Raise UserError for a paper's claim that the index lacks, and for one with several primary lines, or none, at a
+    scale."""
+    known = {entry.id: entry for entry in claims_index()}
+    for id in dict.fromkeys(claim.id for claim in claims if is_paper_claim(claim.id)):
+        if id not in known:
+            problem = f"{experiment.path} makes claim {id!r}, which {INDEX_PATH.name} lacks"
+            raise UserError(f"{problem}; add it there, or name a claim of your own otherwise, such as 'mine'")
+        for scale in dict.fromkeys(claim.scale for claim in claims if claim.id == id):
+            n = sum(claim.primary for claim in claims if claim.id == id and claim.scale == scale)
+            if n != 1 and known[id].exp == experiment.number:
+                problem = f"{experiment.path} has {n} primary lines of claim {id} at scale {scale}"
+                raise UserError(f"{problem}; give primary=True to the one that decides it")
 
 
-def _not_built(entry: IndexEntry) -> LedgerLine:
-    return entry, Claim(entry.id, entry.claim, exp=entry.exp, paper=entry.paper, verdict="not built"), None
+def build_ledger(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> Ledger:
+    """The verdict on every claim, and all lines. Raises UserError as `check_claims`."""
+    experiments = discover(folder)
+    lines = [(experiment, tuple(committed_claims(experiment, results_dir))) for experiment in experiments]
+    for experiment, claims in lines:
+        check_claims(claims, experiment)
+    made = {experiment.number: (experiment, claims) for experiment, claims in lines if experiment.numbered}
+    verdicts = [_verdict(entry, *made.get(entry.exp, (None, ()))) for entry in claims_index()]
+    return Ledger(tuple(verdicts), tuple((experiment, claims) for experiment, claims in lines if claims))
 
 
-def to_json_lines(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> Iterator[str]:
-    """The ledger as JSON lines: id, exp, scale, value, low, high, n, paper, verdict; null for missing values."""
-    for _, claim, _ in build_ledger(results_dir, folder):
-        yield json.dumps({key: None if value == "" else value for key, value in claim.to_dict().items()})
+def _verdict(
+    entry: IndexEntry, experiment: Experiment | None, claims: Sequence[Claim]
+) -> tuple[IndexEntry, Claim, Experiment | None]:
+    """The primary line of the largest scale at which it was run; else a line that says what is missing."""
+    primary = [claim for claim in claims if claim.id == entry.id and claim.primary and claim.verdict != "not run"]
+    if primary:
+        return entry, max(primary, key=lambda claim: SCALES.index(claim.scale)), experiment
+    built = any(claim.id == entry.id for claim in claims) or (experiment is not None and experiment.mentions(entry.id))
+    missing = "not run" if built else "not built"
+    empty = Claim(entry.id, "", exp=entry.exp, paper=entry.paper, verdict=missing, primary=True)  # type: ignore[arg-type]
+    return entry, empty, None
+
+
+# ---- as text ---------------------------------------------------------------------------------------------------
+def to_json_lines(results_dir: Path, folder: Path = EXPERIMENTS_DIR, chosen: Sequence[str] = ()) -> Iterator[str]:
+    """The ledger as JSON lines, null for missing values: all lines, then the claims that were not run or built.
+
+    chosen: numbers of experiments, all if empty.
+    """
+    ledger = build_ledger(results_dir, folder)
+    found = [claim for _, claims in ledger.lines for claim in claims]
+    found += [claim for _, claim, experiment in ledger.verdicts if experiment is None]
+    for claim in found:
+        if not chosen or claim.exp in chosen:
+            yield json.dumps({key: None if value == "" else value for key, value in claim.to_dict().items()})
 
 
 def to_markdown(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> str:
     """The text of results/README.md, determined by the committed tables."""
-    lines = build_ledger(results_dir, folder)
-    counts = Counter(str(claim.verdict) for _, claim, _ in lines)
+    ledger = build_ledger(results_dir, folder)
+    counts = Counter(str(claim.verdict) for _, claim, _ in ledger.verdicts)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-    parts = [HEADER, f"{len(claims_index())} claims, {len(lines)} lines: {summary}.\n"]
+    parts = [HEADER, f"{len(ledger.verdicts)} claims: {summary}.{_withheld(ledger)}\n"]
+    lines = [claim for _, claims in ledger.lines for claim in claims]
     for key, title in PART_TITLES.items():
-        parts.append(f"## {title}\n")
-        parts.append("| id | claim | exp | scale | paper | ours | 95% interval | n | threshold | verdict |")
-        parts.append("|---|---|---|---|---|---|---|---|---|---|")
-        parts += [_markdown_row(*line) for line in lines if line[0].id.startswith(f"{key}.")]
-        parts.append("")
+        rows = [_first_row(*found, lines) for found in ledger.verdicts if found[0].id.startswith(f"{key}.")]
+        parts += [f"## {title}\n", *_markdown_table(FIRST_TABLE, rows)] if rows else []
+    parts.append("# All lines, by experiment\n")
+    for experiment, claims in ledger.lines:
+        for scale in dict.fromkeys(claim.scale for claim in claims):
+            parts.append(f"## {experiment.number} at scale {scale}: {_escape_cell(experiment.title)}\n")
+            some = [claim for claim in claims if claim.scale == scale]
+            parts += [f"![]({experiment.name}/{scale}/figure.png)\n"]
+            parts += _markdown_table(LINES_TABLE, [_line_row(claim) for claim in some])
     return "\n".join(parts)
 
 
-def _markdown_row(entry: IndexEntry, claim: Claim, experiment: Experiment | None) -> str:
+def _withheld(ledger: Ledger) -> str:
+    """What the verdicts that gates withhold would be."""
+    counts = Counter(str(claim.without_gate) for _, claim, _ in ledger.verdicts if claim.without_gate)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return f" Those that are not testable would, without their gates, be {words}." if words else ""
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(map(_escape_cell, row)) + " |" for row in rows]
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines, ""]
+
+
+def _first_row(entry: IndexEntry, claim: Claim, experiment: Experiment | None, lines: Sequence[Claim]) -> list[str]:
     link = f"[{claim.exp}]({experiment.name}/{claim.scale}/figure.png)" if experiment else claim.exp
-    words = entry.claim if claim.statement == entry.claim else f"{entry.claim}: *{claim.statement}*"
-    limits = "" if claim.low is None else f"{_format_number(claim.low)} to {_format_number(claim.high)}"
-    cells = [entry.id, words, link, claim.scale, _format_number(claim.paper), _format_number(claim.value), limits]
-    cells += ["" if claim.n is None else str(claim.n), claim.threshold, claim.verdict]
-    return "| " + " | ".join(map(_escape_cell, cells)) + " |"
+    numbers = [entry.paper, _format_number(claim.value), _format_limits(claim), _format_count(claim), claim.scale]
+    verdict = _format_verdict(claim) + (_further_lines(claim, lines) if claim.verdict in DECIDED else "")
+    return [entry.id, entry.claim, claim.statement or entry.measured_by, *numbers, claim.rule, verdict, link]
+
+
+def _further_lines(claim: Claim, lines: Sequence[Claim]) -> str:
+    """What the other lines of the claim found at its scale; a claim with several parts may hold in some of them."""
+    others = [each for each in lines if (each.id, each.exp, each.scale) == (claim.id, claim.exp, claim.scale)]
+    counts = Counter(str(each.verdict) for each in others if not each.primary)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return f"; further lines: {words}" if words else ""
+
+
+def _line_row(claim: Claim) -> list[str]:
+    id = f"**{claim.id}**" if claim.primary else claim.id
+    numbers = [_format_number(claim.paper), _format_number(claim.value), _format_limits(claim), _format_count(claim)]
+    return [id, claim.statement, *numbers, claim.rule, _format_verdict(claim)]
+
+
+def _format_verdict(claim: Claim) -> str:
+    reason = f": {claim.gate}" if claim.gate else ""
+    return f"{claim.verdict}{reason}" + (f" ({claim.note})" if claim.note else "")
+
+
+def _format_count(claim: Claim) -> str:
+    looks = "" if claim.looks is None else f" ({claim.looks} look{'s' * (claim.looks > 1)})"
+    return "" if claim.n is None else f"{claim.n}{looks}"
+
+
+def _format_limits(claim: Claim, between: str = " to ") -> str:
+    if claim.low is None or claim.high is None:
+        return ""
+    return between.join(_format_number(limit) for limit in (claim.low, claim.high))
 
 
 def _escape_cell(text: str) -> str:
@@ -119,18 +216,39 @@ def _escape_cell(text: str) -> str:
 
 
 def _format_number(value: float | str | None) -> str:
+    if value in (float("inf"), float("-inf")):
+        return "no limit"
     return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
-def to_text(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> str:
-    """The ledger for a terminal, one line a result."""
-    rows = [("id", "exp", "scale", "paper", "ours", "interval", "n", "verdict", "what")]
-    for entry, claim, _ in build_ledger(results_dir, folder):
-        limits = "" if claim.low is None else f"{_format_number(claim.low)}..{_format_number(claim.high)}"
-        n = "" if claim.n is None else str(claim.n)
-        paper = textwrap.shorten(_format_number(claim.paper), 32, placeholder=" ...")
-        value = _format_number(claim.value)
-        what = one_line(claim.statement)  # a table may have a share in its words
-        rows.append((entry.id, claim.exp, claim.scale, paper, value, limits, n, claim.verdict, what))
+def to_text(results_dir: Path, folder: Path = EXPERIMENTS_DIR, chosen: Sequence[str] = ()) -> str:
+    """The ledger for a terminal: one row a claim, or, for chosen experiments (numbers), all their lines."""
+    ledger = build_ledger(results_dir, folder)
+    if chosen:
+        lines = [claims_text(claims) for experiment, claims in ledger.lines if experiment.number in chosen]
+        return "\n\n".join(lines) or f"no table of {', '.join(chosen)}; run it first"
+    rows = [_text_row(claim, entry.claim, entry.paper) for entry, claim, _ in ledger.verdicts]
+    return _align(rows) + "\n\nThe lines of an experiment: python -m experiments claims NN"
+
+
+def claims_text(claims: Sequence[Claim]) -> str:
+    """The claims of an experiment for a terminal, a line each; * marks the primary ones."""
+    return _align([_text_row(claim, claim.statement, _format_number(claim.paper), mark=True) for claim in claims])
+
+
+def _text_row(claim: Claim, words: str, paper: str, mark: bool = False) -> tuple[str, ...]:
+    verdict = textwrap.shorten(_format_verdict(claim), 60, placeholder=" ...")
+    name = claim.id + ("*" if mark and claim.primary else "")
+    numbers = (
+        textwrap.shorten(paper, 24, placeholder=" ..."),
+        _format_number(claim.value),
+        _format_limits(claim, ".."),
+    )
+    # a table may have a share in its words
+    return name, claim.exp, claim.scale, *numbers, _format_count(claim), one_line(verdict), one_line(words)
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [("id", "exp", "scale", "paper", "ours", "interval", "n", "verdict", "what"), *rows]
     widths = [max(len(row[i]) for row in rows) for i in range(8)]
     return "\n".join("  ".join([*map(str.ljust, row, widths), row[8]]) for row in rows)

@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.harness.experiment import TABLE_NAME, Experiment, as_user_error
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import Claim
-from experiments.harness.reporting.table import read_table
+from experiments.harness.reporting.looks import claims_over_looks
+from experiments.harness.reporting.table import read_grid, read_table
+
+GRID_TABLE_NAME = "grid.csv"
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def draw_figure(experiment: Experiment, source: Path, folder: Path, note: str = "") -> list[Path]:
@@ -21,10 +28,36 @@ def draw_figure(experiment: Experiment, source: Path, folder: Path, note: str = 
 
 def claims_from_table(experiment: Experiment, scale: str, results: Path) -> list[Claim]:
     """The experiment's claims about its table of one scale. Raises UserError as `draw_figure`."""
-    source = results / experiment.name / scale / TABLE_NAME
+    return make_claims(experiment, results / experiment.name / scale / TABLE_NAME, scale)
+
+
+def make_claims(experiment: Experiment, source: Path, scale: str) -> list[Claim]:
+    """The experiment's claims about the table `source` of a scale. Raises UserError as `draw_figure`."""
     table, module = read_table(source), experiment.load_module()
     with as_user_error(experiment.path, f"{experiment.path.name} cannot make claims of {source}"):
-        return [replace(claim, exp=experiment.number, scale=scale) for claim in module.claims(table)]
+        claims = claims_over_looks(table, module.claims)
+    edge = _grid_edges(table)
+    claims = [replace(claim, exp=experiment.number, scale=scale) for claim in claims]
+    return [replace(claim, note=_joined(claim.note, edge)) if claim.primary else claim for claim in claims]
+
+
+def draw_grid(source: Path, folder: Path) -> list[Path]:
+    """Draw the grid whose table is in the folder `source`: grid.png and grid.svg in `folder`; return them."""
+    table = read_grid(source / GRID_TABLE_NAME)
+    with figures.style():
+        return figures.save(figures.draw_grid(table), folder, name="grid")
+
+
+def _grid_edges(table: "DataFrame") -> str:
+    """Says that the best value of a grid lies on its edge, so that a better one may lie beyond; "" if none does."""
+    axes = (
+        sorted({axis for text in table["grid_edge"].dropna() for axis in text.split()}) if "grid_edge" in table else []
+    )
+    return f"the best {' and '.join(axes)} of an arm lies on the edge of its grid" if axes else ""
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def committed_claims(experiment: Experiment, results: Path) -> list[Claim]:

@@ -1,13 +1,17 @@
 """Architectures are made alike, chosen and compared as planted tables say."""
 
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import pandas
 import pytest
 
-from experiments.harness.playground import comparison
-from experiments.harness.reporting.stats import holm_correction
+from experiments.harness.playground import comparison, scorecard
+from experiments.harness.playground.gains import GainClaims, count_gain, least_of, list_skills, solved_gain
+from experiments.harness.playground.task_suite import describe_training
+from experiments.harness.reporting import figures
+from experiments.harness.statistics.estimates import Interval, mean_of, solved_of
 from lm.config import ModelConfig
 from lm.model_size import num_parameters
 from synth import UserError
@@ -91,16 +95,144 @@ def test_differences_are_taken_within_seed_and_task() -> None:
         *rows("a", {1e-3: [1.0]}, task="mano"),  # b has not got this task yet
     ])  # fmt: skip
     found = comparison.paired_gain(comparison.select_scores(table, {"depo": SCORE, "mano": SCORE}), "a", "b")
-    assert found is not None and (found.mean, found.n) == (pytest.approx(0.2), 5) and found.high - found.low < 1e-9
-    assert comparison.p_values_against(SCORE.select(table[table["task"] == "depo"]), "b") == {"a": 0.125, "c": 0.125}
+    assert found is not None and (found.mean, found.n) == (pytest.approx(0.2), 5)
+    assert found.interval().high - found.interval().low < 1e-9
     assert comparison.paired_gain(SCORE.select(table), "a", "nobody") is None
-    seeds = comparison.summarize_seeds(pandas.Series([0.1, 0.95, 0.96]), 0.9)
-    assert seeds.median == 0.95 and seeds.solved_share == pytest.approx(2 / 3) and seeds.mean.n == 3
 
 
-def test_holms_correction() -> None:
-    assert holm_correction({"x": 0.03, "y": 0.01, "z": 0.04}) == {"x": 0.06, "y": 0.03, "z": 0.06}
-    assert holm_correction({"x": 0.7, "y": 0.9}) == {"x": 1.0, "y": 1.0} and holm_correction({}) == {}
+def test_a_difference_ends_where_differences_of_the_score_end() -> None:
+    table = pandas.DataFrame([*rows("a", {1e-3: [0.0, 1.0, 0.9]}), *rows("b", {1e-3: [0.9, 0.0, 0.0]})])
+    share = comparison.paired_gain(SCORE.select(table), "a", "b")
+    bits = comparison.paired_gain(SCORE.select(table), "a", "b", limits=(-np.inf, np.inf))
+    assert share is not None and (share.interval().low, share.interval().high) == (-1.0, 1.0)
+    assert bits is not None and bits.interval().low < -1 and bits.interval().high > 1
+
+
+def test_a_score_may_be_divided_by_a_column_and_is_not_clamped() -> None:
+    score = comparison.ScoreColumn("capacity", "Asked", "correct", limits=(-np.inf, np.inf), divisor="parameters")
+    table = pandas.DataFrame(rows("a", {1e-3: [-50.0, 100.0]}, parameters=50))
+    assert score.select(table)["score"].tolist() == [-1.0, 2.0]
+
+
+def test_the_least_gain_is_the_one_that_is_shown_worst() -> None:
+    near = mean_of(pandas.Series([0.1, 0.1, 0.1]))
+    wide = mean_of(pandas.Series([0.0, 1.0, 0.5]))
+    assert least_of({"near": near, "wide": wide}) == ("wide", wide)
+    assert least_of({"near": near, "lost": None, "wide": wide}) == ("lost", None)
+    one, two = mean_of(pandas.Series([0.3])), mean_of(pandas.Series([0.2]))
+    assert least_of({"one": one, "two": two}) == ("two", two)  # a single seed has no limits
+
+
+def test_gains_are_claimed_on_tests_that_are_new_alone() -> None:
+    common = {"evaluation": "Answers", "difficulty": "all", "scale": "laptop"}
+    table = pandas.DataFrame([
+        *rows("a", {1e-3: [0.8, 0.81, 0.82]}, task="mano", **common),
+        *rows("b", {1e-3: [0.1, 0.12, 0.11]}, task="mano", **common),
+        *rows("a", {1e-3: [0.6, 0.61, 0.62]}, **common),
+        *rows("b", {1e-3: [0.1, 0.12, 0.11]}, **common),
+    ])  # fmt: skip
+    paper = {"depo": {"a": 0.9, "b": 0.4}, "mano": {"a": 1.0}}
+    untuned = GainClaims(table, ("depo", "mano"), paper)
+    untuned.add("1", "depo", "a", "b", "above 0.3", above=0.3)
+    assert untuned.made[0].verdict == "not testable" and untuned.made[0].without_gate == "reproduced"
+    assert untuned.made[0].gate == "learning rates tried for each architecture 1, needs at least 3"
+    gains = GainClaims(table.assign(grid_size=3), ("depo", "mano"), paper)
+    assert gains.held_out(("depo", "mano", "cfg")) == ["depo"]
+    assert gains.published(["depo"], "a", "b") == 0.5 and gains.published(["depo", "mano"], "a", "b") is None
+    for task in ("depo", "mano"):
+        gains.add("1", task, "a", "b", "above 0.3", above=0.3)
+    assert [claim.verdict for claim in gains.made] == ["reproduced", "not testable"]
+    assert "seen in training" in gains.made[1].gate and "equal training" in gains.made[0].note
+    gains.add_mean("2", ["depo"], "a", ("b", "nobody"), "above 0", above=0.0)
+    assert gains.made[-1].verdict == "not run"  # a rival is missing
+
+
+def test_a_gain_is_gated_by_the_rates_tried_on_its_own_tasks() -> None:
+    common = {"evaluation": "Answers", "difficulty": "all", "scale": "gpu"}
+    table = pandas.DataFrame([
+        *rows("a", {lr: [0.8, 0.81, 0.82] for lr in (1e-3, 2e-3, 3e-3)}, **common),
+        *rows("b", {lr: [0.1, 0.12, 0.11] for lr in (1e-3, 2e-3, 3e-3)}, **common),
+        *rows("a", {1e-3: [0.8, 0.81, 0.82]}, task="mano", **common, grid_size=3),
+        *rows("b", {1e-3: [0.1, 0.12, 0.11]}, task="mano", **common, grid_size=2),
+    ])  # fmt: skip
+    gains = GainClaims(table, ("depo", "mano"), {"depo": {}, "mano": {}})
+    for task in ("depo", "mano"):
+        gains.add("1", task, "a", "b", "above 0.3", above=0.3)
+    gains.add_mean("2", ["depo", "mano"], "a", ("b",), "above 0.3", above=0.3)
+    gains.add_least("3", "both", [("depo", "a", "b"), ("mano", "a", "b")], "above 0.3", above=0.3)
+    assert [claim.verdict for claim in gains.made] == ["reproduced", *["not testable"] * 3]
+    assert all(c.gate == "learning rates tried for each architecture 2, needs at least 3" for c in gains.made[1:])
+
+
+def test_counts_that_differ_equally_have_no_limits() -> None:
+    a, b = pandas.Series([3.0] * 8), pandas.Series([1.0] * 8)
+    equal, other = count_gain(a, b), count_gain(a, b.where(b.index > 0, 0.0))
+    assert equal is not None and equal.interval() == Interval(2.0, -np.inf, np.inf, 8)
+    assert other is not None and (other.interval().low, other.interval().high) == (2.0, 3.0)
+    assert count_gain(a, b.set_axis(range(10, 18))) is None
+
+
+def test_shares_of_seeds_are_compared_by_their_exact_limits() -> None:
+    a, b = pandas.Series([1.0] * 6 + [np.nan]), pandas.Series([0.0] * 6, index=[*range(5), 9])
+    found = solved_gain(a, b)
+    assert found is not None and (found.mean, found.n) == (1.0, 5)  # seeds 0 to 4 have both
+    one, none = solved_of(a.iloc[:5]), solved_of(b.iloc[:5])
+    assert one is not None and none is not None
+    low = one.interval(0.95).low - none.interval(0.95).high
+    assert (found.interval().low, found.interval().high) == (pytest.approx(low), 1.0)
+    assert solved_gain(a, b.set_axis(range(20, 26))) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_compared_shares_err_in_at_most_5_percent(n: int) -> None:
+    """Exact, over all counts, where the two shares are equal: how often the lower limit is above 0."""
+    flags = [pandas.Series([1.0] * k + [0.0] * (n - k)) for k in range(n + 1)]
+    above = np.array([[solved_gain(a, b).interval().low > 0 for b in flags] for a in flags])  # type: ignore[union-attr]
+    for p in np.linspace(0.02, 0.98, 25):
+        chances = np.array([comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
+        assert chances @ above @ chances <= 0.05
+    assert above.any() == (n == 6)
+
+
+def test_a_caption_says_which_documents_were_not_fresh() -> None:
+    def said(scale: str, *tasks: str) -> str:
+        return describe_training(pandas.DataFrame({"task": tasks, "scale": scale}))
+
+    assert said("gpu", "depo", "mano") == "trained alike on fresh documents"
+    seen = "(arithmetic: every test expression was seen in training"
+    assert said("laptop", "mano") == f"trained alike {seen})"
+    assert said("laptop", "mano", "capacity", "cfg") == (
+        f"trained alike on fresh documents {seen}; capacity: the same people at every exposure)"
+    )
+
+
+def test_skills_are_listed_as_words() -> None:
+    table = pandas.DataFrame({"scale": ["gpu"]})
+    assert list_skills(("depo", "brevo", "cfg"), table) == "depth, breadth and structure"
+    assert list_skills(("depo",), table) == "depth" and list_skills((), table) == "no task"
+
+
+def test_the_papers_scores_are_those_of_its_largest_tasks() -> None:
+    found = comparison.paper_scores("Results 2 and 3")
+    assert found["depo"]["rotary + Canon"] == pytest.approx((0.97 + 1.0) / 2)  # eight and four steps
+    assert (found["brevo"]["rotary"], found["mano"]["NoPE"], found["cfg"]["H-ALiBi"]) == (0.275, 0.073, 0.052)
+    ablations = comparison.paper_scores("Figure 27")
+    assert "NoPE, ABCD" in ablations["cfg"] and "NoPE, ABCD" not in ablations["mano"]
+
+
+def test_a_difference_is_written_with_its_interval() -> None:
+    assert scorecard.format_difference(Interval(-0.123, -0.2, 0.05, 3)) == "\u22120.12 [\u22120.20, 0.05]"
+    assert scorecard.format_difference(Interval(-0.001, -0.004, 0.002, 3)) == "+0.00 [0.00, 0.00]"
+    assert scorecard.format_difference(Interval(0.5, np.nan, np.nan, 1)) == "+0.50"
+
+
+def test_a_row_that_was_not_run_says_so() -> None:
+    table = pandas.DataFrame([*rows("a", {1e-3: [0.8, 0.9]}), *rows("b", {1e-3: [0.1, 0.2]})])
+    with figures.style():
+        _, (axes,) = figures.subplots()
+        scorecard.plot_task(axes, SCORE.select(table), SCORE, ["a", "b", "c"], reference="b")
+    said = [text.get_text() for text in axes.texts]
+    assert said[1:] == ["minus b:", "not run"] and said[0].startswith("+0.70 [")
 
 
 def test_where_every_training_diverged_the_floor_is_the_one_that_is_known() -> None:

@@ -20,7 +20,7 @@ def results():
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     table = to_table(results(), "laptop")
-    assert list(table.columns) == ["run", "experiment", "scale", "kind", "seed_data", "score", "exact", *BASE]
+    assert list(table.columns) == ["run", "experiment", "scale", "kind", "seed_data", "score", "exact", "step", *BASE]
     write_table(table, tmp_path / "table.csv")
     again = read_table(tmp_path / "table.csv")
     assert list(again.run) == ["12345e678901", "000000000012", "000000000012"]

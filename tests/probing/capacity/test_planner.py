@@ -87,7 +87,7 @@ def test_the_model_is_the_smallest_of_its_depth(n: int) -> None:
 
 def test_the_law_is_whole_and_says_where_it_comes_from() -> None:
     found = load_scaling_law()
-    assert [law.exposures for law in found] == [10, 100, 1000]
+    assert [law.exposures for law in found] == [100, 1000]
     assert all(0 < law.low <= law.bits_per_parameter <= law.high and law.source for law in found)
     assert all(a.bits_per_parameter < b.bits_per_parameter for a, b in zip(found, found[1:], strict=False))
 
@@ -103,7 +103,7 @@ def test_the_output_says_whose_law_it_is() -> None:
 def test_json_holds_the_same() -> None:
     found = json.loads(plan("--people", 500, "--names", 1e6, "--values", 12, 28, "--tokens-per-subject", 15, "--json"))
     assert found["bits"] == pytest.approx(people_fact_set(500, 1e6, (12, 28)).bits)
-    assert [row["exposures"] for row in found["needs"]] == [10, 100, 1000]
+    assert [row["exposures"] for row in found["needs"]] == [100, 1000]
     assert all(row["seconds"] > 0 for row in found["needs"])
 
 

@@ -1,13 +1,9 @@
 """Completions of corrupted prefixes: the instrument against planted writers, and experiment 04 on planted tables."""
 
 import numpy as np
-import pandas
 import pytest
-from planted_tables import parts
 from scipy.stats import binomtest
 
-from experiments.harness.experiment import select
-from experiments.harness.run import SCALES, evaluation_settings
 from lm.config import ModelConfig
 from lm.model import Decoder
 from probing.grammar import robustness
@@ -20,7 +16,6 @@ from probing.grammar.robustness import (
     take_prefixes,
 )
 from synth import Corpus, UserError, get_task
-from synth.tasks.cfg_perturbed import STRENGTHS
 
 TASK = get_task("cfg3b-random", root="16")
 GRAMMAR, VOCAB = TASK.world(0), TASK.vocab()
@@ -119,85 +114,3 @@ def test_a_task_that_cannot_be_asked() -> None:
         Robustness(4, 30).measure(model, TASK, 0, 0)
     with pytest.raises(UserError, match="bioD is none"):
         Robustness(4, 5).measure(model, get_task("bioD"), 0, 0)
-
-
-# ---- experiment 04 ---------------------------------------------------------------------------------------------
-EXPERIMENT = select(["04"])[0]
-BRITTLE = {"none": 0.99, "clean": 0.99, "corrupted": 0.3}
-
-
-def planted(
-    scale: str, robust: float = 0.8, clean: dict | None = None, wrong: float = 0.9, hot: float = 0.4, kept: float = 0.98
-) -> pandas.DataFrame:
-    """A table as the runs of this scale would make it: with faults in training `robust` of the completions of corrupted
-    prefixes are right (`hot` at T=1), `kept` of those of true ones, and from nothing a share gamma * `wrong` is not."""
-    found = []
-    for run in EXPERIMENT.runs(scale):
-        tags, (asked,) = dict(run.tags), run.evaluations
-        common = {**tags, **evaluation_settings(asked), "scale": scale, "seed_init": run.seeds.init, "parameters": 5e4,
-                  "steps": run.steps, "tokens": 1e6, "floor": 0.1, "unchanged": 0.1, "possible": 0.15}  # fmt: skip
-        for prefix, temperature in [(p, t) for p in PREFIXES for t in asked.temperatures]:
-            share = {"none": 1 - wrong * tags["gamma"], "clean": kept, "corrupted": hot if temperature == 1 else robust}
-            value = (share if tags["kind"] != "clean" else clean or BRITTLE)[prefix] + 0.002 * (run.seeds.init - 1)
-            found.append(common | {"prefix": prefix, "temperature": temperature, "valid": value})
-    return pandas.DataFrame(found)
-
-
-def verdicts(table) -> dict[str, str]:
-    return {claim.statement: claim.verdict for claim in EXPERIMENT.load_module().claims(table)}
-
-
-def about(found: dict[str, str], part: str) -> list[str]:
-    return [verdict for statement, verdict in found.items() if part in statement]
-
-
-GAINED, SPREAD, ERRS, KEPT = "corrupted prefixes, minus clean", "minus T=1", "wrong from nothing", "right after true"
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_the_papers_result_is_reported(scale: str) -> None:
-    found = verdicts(planted(scale))
-    assert len(found) == 2 + 3 * 7
-    assert set(found.values()) == ({"not testable here"} if scale == "smoke" else {"reproduced"})
-
-
-@pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != "smoke"])
-def test_faults_that_do_not_help_contradict(scale: str) -> None:
-    found = verdicts(planted(scale, robust=0.35, hot=0.35))
-    assert about(found, GAINED) == ["contradicted"] * 12 and about(found, SPREAD) == ["undecided"] * 3
-    assert set(about(found, ERRS)) == {"reproduced"} and set(about(found, "clean training, T")) == {"reproduced"}
-
-
-@pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != "smoke"])
-def test_each_part_is_judged_by_itself(scale: str) -> None:
-    assert set(about(verdicts(planted(scale, hot=0.9)), SPREAD)) == {"contradicted"}
-    assert set(about(verdicts(planted(scale, wrong=-0.1)), ERRS)) == {"contradicted"}
-    assert about(verdicts(planted(scale, kept=0.5)), KEPT) == ["reproduced"] * 2 + ["contradicted"] * 3
-    sturdy = verdicts(planted(scale, clean={"none": 0.99, "clean": 0.99, "corrupted": 0.9}))
-    assert about(sturdy, "clean training, T") == ["contradicted"] * 2 and set(about(sturdy, GAINED)) == {"contradicted"}
-
-
-def test_one_seed_decides_nothing() -> None:
-    table = planted("laptop")
-    assert set(verdicts(table[table["seed_init"] == 0]).values()) == {"undecided"}
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_draws_what_there_is(scale: str) -> None:
-    table, module = planted(scale), EXPERIMENT.load_module()
-    for part in parts(table):
-        module.figure(part)
-        module.claims(part)
-
-
-@pytest.mark.parametrize("scale", SCALES)
-def test_clean_and_faulty_trainings_differ_by_their_sentences_alone(scale: str) -> None:
-    runs = [run for run in EXPERIMENT.runs(scale) if run.seeds.init == 0]
-    assert len({(run.model, run.train, run.evaluations) for run in runs}) == 1
-    clean, *faulty = runs
-    world = clean.task.world(0)
-    assert clean.evaluations[0].cut < world.min_length and clean.model.max_seq_len >= world.max_length + 1
-    assert {(run.task.kind, run.task.strength) for run in faulty} == set(STRENGTHS.items())
-    assert all((run.task.grammar, run.task.root) == (clean.task.grammar, clean.task.root) for run in faulty)
-    for run in faulty:
-        run.task.sample_block(world, np.random.default_rng(0), "train", 2)

@@ -32,84 +32,6 @@ def spread(rows: Rows, measure: str) -> Rows:
     return [{**row, "seed_init": seed, measure: row[measure] + 0.01 * (seed - 1)} for row in rows for seed in SEEDS]
 
 
-def p_probe(case: str, before: float, own: float) -> Rows:
-    """Read with `before` at places before a value is told in the usual order, with `own` from there on: the birth date,
-    which is told first, always with `own`."""
-    rows = [
-        named("PProbe", case, position=k, attribute=name, accuracy=own if k >= place else before)
-        for place, name in enumerate(ATTRIBUTES)
-        for k in range(6)
-    ]
-    return spread(rows, "accuracy")
-
-
-def q_probe(case: str, share: float) -> Rows:
-    rows = [named("QProbe", case, position=0, attribute=name, accuracy=share) for name in ATTRIBUTES[1:]]
-    return spread(rows, "accuracy")
-
-
-def answered(study: str, case: str, right: float, half: str = "second") -> Rows:
-    return spread([named("Extraction", case, study=study, half=half, attribute="all", exact=right)], "exact")
-
-
-def blocks(*likeliest: float) -> Rows:
-    """The whole model, which says all, and the model without each of some blocks."""
-    without = {"nothing": 1.0} | {f"block.{i}": share for i, share in enumerate(likeliest)}
-    rows = [named("LayerDeletion", "GPT", attribute="all", without=name, likeliest=share, shuffled=0.02)
-            for name, share in without.items()]  # fmt: skip
-    return spread(rows, "likeliest")
-
-
-def asked(trained: float, near: float, far: float, among: int = 30) -> Rows:
-    """The first formats, those from `among` on skipped."""
-    shares = {"near": near, "far": far}
-    rows: Rows = [
-        named("PromptFormats", "GPT", format=each.name, kind=each.kind, exact=shares.get(each.kind, trained))
-        for each in FORMATS[:among]
-    ]
-    return [*spread(rows, "exact"), *(named("PromptFormats", "GPT", format=f.name, kind=f.kind, seed_init=0)
-                                      for f in FORMATS[among:])]  # fmt: skip
-
-
-def judged(rows: Rows, id: str) -> list[tuple[float | None, str]]:
-    claims = module().claims(pandas.DataFrame(rows))
-    return [(claim.value and round(claim.value, 2), claim.verdict) for claim in claims if claim.id == id]
-
-
-def test_probes_leave_out_what_every_biography_begins_with() -> None:
-    rows = [*p_probe("single", 0.1, 1.0), *p_probe("multi5+permute", 0.9, 1.0), *q_probe("single", 0.1)]
-    found = judged([*rows, *q_probe("multi5+permute", 0.4)], "3.4")
-    assert found == [(0.8, "reproduced"), (0.3, "contradicted"), (0.9, "reproduced")]
-    unaugmented = [*p_probe("single", 0.8, 0.9), *p_probe("multi5+permute", 0.9, 1.0)]
-    assert judged(unaugmented, "3.4") == [(0.1, "contradicted"), (None, "not testable here"), (0.1, "contradicted")]
-
-
-def test_celebrities_and_encoders_are_judged_on_people_never_asked_about() -> None:
-    rows = [*answered("celebrities", "with celebrities", 0.6), *answered("celebrities", "without", 0.1)]
-    rows += answered("celebrities", "with celebrities", 0.0, half="first")
-    rows += [*answered("mixed", "GPT", 0.9), *answered("mixed", "encoder", 0.8)]
-    rows += answered("mixed", "encoder", 0.9, half="first")
-    assert judged(rows, "3.5") == [(0.5, "reproduced")]
-    assert judged(rows, "3.6") == [(0.1, "contradicted")]
-    rows = [row for row in rows if row["case"] != "encoder" or row["half"] != "first"]
-    rows += answered("mixed", "encoder", 0.4, half="first")
-    assert judged(rows, "3.6") == [(0.1, "not testable here")]
-
-
-def test_the_worst_block_decides() -> None:
-    assert judged(blocks(0.9, 0.3, 0.9), "3.7") == [(0.28, "reproduced")]
-    assert judged(blocks(0.9, 0.02, 0.9), "3.7")[0][1] == "undecided"
-    assert judged(blocks(0.9, -0.05, 0.9), "3.7")[0][1] == "contradicted"
-
-
-def test_formats_are_judged_by_closeness_and_only_if_there_are_twenty() -> None:
-    (gap, verdict), (tau, agrees) = judged(asked(0.9, 0.5, 0.1, among=40), "3.8")
-    assert (gap, tau) == (0.8, 1.0) and verdict == agrees == "reproduced"
-    (gap, verdict), (tau, agrees) = judged(asked(0.1, 0.5, 0.9, among=40), "3.8")
-    assert (gap, tau) == (-0.8, -1.0) and verdict == agrees == "contradicted"
-    assert {verdict for _, verdict in judged(asked(0.9, 0.5, 0.1, among=19), "3.8")} == {"not testable here"}
-
-
 def measures(name: str, i: int) -> Rows:
     """Rows as an evaluation gives them, with numbers out of the air."""
     share = 0.2 + 0.05 * (i % 9)
@@ -146,9 +68,9 @@ def planted(scale: str) -> pandas.DataFrame:
 def test_every_scale_has_its_figure_and_verdicts(scale: str) -> None:
     table = planted(scale)
     module().figure(table)
-    found = [claim.verdict for claim in module().claims(table)]
-    assert len(found) == 8
-    assert set(found) == {"not testable here"} if scale == "smoke" else "not testable here" not in found
+    primary = [claim for claim in module().claims(table) if claim.primary]
+    assert sorted(claim.id for claim in primary) == ["3.4", "3.5", "3.6", "3.7", "3.8"]
+    assert "not run" not in {claim.verdict for claim in primary}
 
 
 def test_a_table_that_is_not_whole_is_drawn_as_far_as_it_goes() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from experiments.harness.reporting.stats import interval
+from experiments.harness.statistics.estimates import student_limits
 from probing.linear.logistic import logistic, probe_layers
 from probing.linear.position_probe import PositionProbes, StateBatch, fit_position_probes
 from probing.scoring.metrics import (
@@ -28,8 +28,8 @@ def test_matthews_of_two_classes_is_the_textbook_formula() -> None:
 
 def test_the_interval_counts_groups_and_not_rows() -> None:
     hits, counts = np.array([3, 9, 6, 8, 0]), np.full(5, 10)
-    by_group = interval(hits / 10)
-    assert grouped_interval(hits, counts) == pytest.approx((max(by_group.low, 0), by_group.high))
+    low, high = student_limits(hits / 10, 0.95)
+    assert grouped_interval(hits, counts) == pytest.approx((max(low, 0), high))
     assert grouped_interval(10 * hits, 10 * counts) == pytest.approx(grouped_interval(hits, counts))
     assert np.isnan(grouped_interval(np.array([3, 0]), np.array([4, 0]))).all()
 

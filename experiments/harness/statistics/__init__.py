@@ -1,0 +1,1 @@
+"""Estimates with their intervals, and designs that look at the seeds several times."""
