@@ -1,7 +1,7 @@
 """What a learning curve costs: runs of the laptop scale, measured at eight log-spaced steps and at the end, against the
 same runs measured at the end alone.
 
-The evaluation during training is a quarter of the one at the end: a curve needs its shape, the end the small interval.
+The evaluation during training is a tenth of the one at the end: a curve needs its shape, the end the small interval.
 """
 
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ def laptop_run(number: str, scale: str, **tags: str) -> Run:
 
 
 def with_curve(run: Run) -> Run:
-    """The run with a curve; its evaluations during training read a quarter of what those at the end do."""
+    """The run with a curve; its evaluations during training read a tenth of what those at the end do."""
     sizes = ("samples", "kl_sentences", "documents")
     cheaper = [
-        replace(each, **{name: getattr(each, name) // 4 for name in sizes if hasattr(each, name)})
+        replace(each, **{name: getattr(each, name) // 10 for name in sizes if hasattr(each, name)})
         for each in run.evaluations
         if any(hasattr(each, name) for name in sizes)
     ]

@@ -25,6 +25,7 @@ from lm.mixers.base import Mixer
 from lm.mixers.bidirectional_relative_attention import BidirectionalRelativeAttention
 from lm.mixers.position_attention import PositionAttention, UniformAttention
 from lm.mixers.relative_attention import RelativeAttention
+from lm.native.block import can_fuse, run_block
 from lm.options import GATED, TABLE_POSITIONS
 from synth.errors import UserError
 
@@ -217,7 +218,10 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """The residual stream after all blocks, from the input of the first; see `forward` for the arguments."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, context, caches[layer] if caches else None, aux_losses)
+            if caches is None and can_fuse(block, x, context):
+                x = run_block(block, x, context)
+            else:
+                x = block(x, context, caches[layer] if caches else None, aux_losses)
         return x
 
     def empty_caches(self, rows: int, length: int) -> list[LayerCache]:

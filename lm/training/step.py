@@ -13,6 +13,8 @@ from lm.data.batches import TrainBatch
 from lm.data.mlm import IGNORE_INDEX
 from lm.layers.mlp import AuxLosses
 from lm.model import Decoder
+from lm.native.objective import can_fuse_objective, summed_loss
+from lm.native.optimizer import make_update
 from lm.training.distributed import DistContext, wrap_ddp
 from lm.training.schedule import learning_rate
 
@@ -26,6 +28,8 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
+        if can_fuse_objective(self.model, inputs):
+            return summed_loss(self.model, inputs, targets, self.model.make_context(inputs.shape[1], documents))
         aux_losses: AuxLosses = []
         logits = self.model(inputs, documents, aux_losses=aux_losses)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
@@ -47,6 +51,7 @@ def make_train_step(
     share = config.batch_size // ranks
     part = share // config.grad_accum_steps
     parameters = [p for p in model.parameters() if p.requires_grad]
+    update = None if place.sharded else make_update(parameters, optimizer)
 
     def step(data: TrainBatch, number: int) -> Tensor:
         for group in optimizer.param_groups:
@@ -66,9 +71,10 @@ def make_train_step(
             total += loss.detach()
         if ranks > 1:
             torch.distributed.all_reduce(total)
-        if config.max_grad_norm:
-            nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-        optimizer.step()
+        if update is None or not update(config.max_grad_norm):
+            if config.max_grad_norm:
+                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimizer.step()
         optimizer.zero_grad()
         return total
 

@@ -1,0 +1,280 @@
+"""The compiled kernels compute what the plain path does: blocks, losses, gradients, attention, updates."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import lm.model
+import lm.native.block as native_block
+import lm.native.objective as native_objective
+import lm.native.optimizer as native_optimizer
+from lm.config import ModelConfig, TrainConfig
+from lm.data.mlm import IGNORE_INDEX
+from lm.model import Decoder, build
+from lm.native.build import FOLDER, SWITCH, load_library
+from lm.native.objective import can_fuse_objective, summed_loss
+from lm.native.optimizer import make_update
+from lm.training import step as training_step
+from lm.training.loop import make_optimizer, train
+from synth.registry import get_task
+
+pytestmark = pytest.mark.skipif(load_library() is None, reason="no compiler here, so there are no kernels to compare")
+BASE = ModelConfig(n_layers=2, n_heads=4, d_model=32, max_seq_len=64, positions="rotary")
+LLAMA = {"norm": "rms", "mlp": "swiglu", "bias": False}
+CONFIGS = {
+    "rotary": BASE,
+    "learned": replace(BASE, positions="learned"),
+    "no positions, Canon": replace(BASE, positions="none", canon="ABCD", tie_embeddings=False),
+    "LLaMA with Canon": replace(BASE, canon="ABCD", **LLAMA),
+    "LLaMA with Canon A and C": replace(BASE, canon="AC", **LLAMA),
+    "partly rotary": replace(BASE, rotary_fraction=0.5, rotary_heads=0.5, canon="B", canon_kernel=3),
+    "Canon without residual": replace(BASE, canon="ABCD", canon_residual=False, canon_kernel=2),
+    "frozen Canon": replace(BASE, canon="ABCD", canon_learnable=False),
+    "odd heads": replace(BASE, d_model=36, n_heads=3, positions="none", mlp="relu2"),
+    "wide heads": replace(BASE, d_model=80, n_heads=1, positions="learned", mlp="reglu2"),
+    "heads of 64": replace(BASE, d_model=128, n_heads=2, mlp="geglu"),
+    "one head of 8": replace(BASE, d_model=8, n_heads=1, mlp="silu"),
+}
+VOCAB = 37
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels are used in these tests alone."""
+    for module in (native_block, native_objective, native_optimizer):
+        monkeypatch.setattr(module, "library", load_library)
+
+
+def lively(config: ModelConfig) -> Decoder:
+    """A model whose weights are far from their start, so that nothing is near 0 by chance."""
+    model, rng = build(config, VOCAB, 0), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
+    return model
+
+
+def batch(rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets with some masked, and three documents a row."""
+    rng = torch.Generator().manual_seed(1)
+    inputs, targets = (torch.randint(VOCAB, (rows, length), generator=rng) for _ in range(2))
+    targets[0, : length // 4] = IGNORE_INDEX
+    return inputs, targets, (torch.arange(length) * 3 // length).expand(rows, length).contiguous()
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on only the plain path is used."""
+    monkeypatch.setattr(lm.model, "can_fuse", lambda *_: False)
+    monkeypatch.setattr(training_step, "can_fuse_objective", lambda *_: False)
+    monkeypatch.setattr(training_step, "make_update", lambda *_: None)
+
+
+def gradients(model: Decoder, loss: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def assert_close(found: list[Tensor], expected: list[Tensor], share: float = 1e-5) -> None:
+    """Equal up to a share of the largest entry."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).abs().max() <= share * b.abs().max().clamp(min=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 15, 50])
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loss_and_gradients_are_those_of_the_plain_path(
+    name: str, documents: bool, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively(CONFIGS[name])
+    inputs, targets, numbers = batch(3, length)
+    known = numbers if documents else None
+    assert can_fuse_objective(model, inputs)
+    loss = summed_loss(model, inputs, targets, model.make_context(length, known))
+    fused = gradients(model, 0.01 * loss)
+    with_blocks = model(inputs, known)
+    plain(monkeypatch)
+    logits = model(inputs, known)
+    assert_close([with_blocks], [logits])
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert_close(fused, gradients(model, 0.01 * expected))
+
+
+@pytest.mark.parametrize("name", ["rotary", "LLaMA with Canon", "odd heads"])
+def test_gradients_of_blocks_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(CONFIGS[name])
+    inputs, *_ = batch(2, 33)
+    weight = torch.randn(2, 33, VOCAB, generator=torch.Generator().manual_seed(2))
+    fused = gradients(model, (model(inputs) * weight).sum())
+    plain(monkeypatch)
+    assert_close(fused, gradients(model, (model(inputs) * weight).sum()))
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    model = lively(replace(BASE, n_layers=1, canon="ABCD"))
+    inputs, targets, _ = batch(2, 20)
+
+    def loss() -> Tensor:
+        return summed_loss(model, inputs, targets, model.make_context(20))
+
+    model.zero_grad()
+    loss().backward()
+    for parameter in model.parameters():
+        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+        slope = float((parameter.grad * direction).sum())  # type: ignore[operator]
+        size = 3e-3 / float(direction.norm())
+        with torch.no_grad():
+            parameter += size * direction
+        above = float(loss().detach())
+        with torch.no_grad():
+            parameter -= 2 * size * direction
+        below = float(loss().detach())
+        with torch.no_grad():
+            parameter += size * direction
+        assert (above - below) / (2 * size) == pytest.approx(slope, rel=0.03, abs=0.15)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_nothing_but_the_order_of_sums(threads: int) -> None:
+    model = lively(CONFIGS["LLaMA with Canon"])
+    inputs, targets, _ = batch(4, 50)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            loss = summed_loss(model, inputs, targets, model.make_context(50))
+            found.append([loss.detach()[None], *gradients(model, loss)])
+    finally:
+        torch.set_num_threads(before)
+    assert_close(found[1], found[0])
+
+
+def test_losses_of_two_hundred_steps_are_those_of_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, config = (
+        get_task("cfg", grammar="cfg3f", root="10"),
+        TrainConfig(steps=200, batch_size=8, seq_len=32, lr=3e-3),
+    )
+    histories = []
+    for _ in range(2):
+        model = build(BASE, task.vocab().size, 0)
+        histories.append([row["loss"] for row in train(model, task, config, 0, on_step=lambda *_: None)])
+        plain(monkeypatch)
+    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+
+
+def test_hooks_and_changed_modules_take_the_plain_path() -> None:
+    model = lively(BASE)
+    inputs, *_ = batch(2, 10)
+    seen = []
+    handle = model.blocks[0].mlp.register_forward_hook(lambda *_: seen.append(1))
+    assert not can_fuse_objective(model, inputs)
+    model(inputs)
+    assert seen
+    handle.remove()
+    assert can_fuse_objective(model, inputs)
+    model.blocks[1].mlp.up = torch.nn.Sequential(model.blocks[1].mlp.up)
+    assert not can_fuse_objective(model, inputs)
+    for other in ({"qk_norm": True}, {"positions": "alibi"}, {"causal": False}, {"n_experts": 2}, {"mixer": "gla"}):
+        assert not can_fuse_objective(build(replace(BASE, **other), VOCAB, 0), inputs)
+
+
+def test_a_loss_is_differentiated_once() -> None:
+    model = lively(BASE)
+    inputs, targets, _ = batch(2, 10)
+    loss = summed_loss(model, inputs, targets, model.make_context(10))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="compute it again"):
+        loss.backward()
+
+
+def test_two_losses_at_a_time_keep_their_own_arrays() -> None:
+    model = lively(BASE)
+    inputs, targets, _ = batch(2, 10)
+    alone = gradients(model, summed_loss(model, inputs, targets, model.make_context(10)))
+    first = summed_loss(model, inputs, targets, model.make_context(10))
+    second = summed_loss(model, inputs.flip(0), targets, model.make_context(10))
+    second.backward()
+    assert_close(gradients(model, first), alone)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    model = lively(BASE)
+    inputs, targets, _ = batch(2, 10)
+    with torch.no_grad():
+        model.blocks[0].mlp.up.weight[0, 0] = torch.nan
+    assert torch.isnan(summed_loss(model, inputs, targets, model.make_context(10)))
+
+
+def test_rounded_products_are_near_and_sum_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(BASE)
+    inputs, targets, _ = batch(3, 50)
+    context = model.make_context(50)
+    exact = summed_loss(model, inputs, targets, context)
+    rounded = summed_loss(model, inputs, targets, context, bf16=True)
+    assert float(rounded.detach()) == pytest.approx(float(exact.detach()), rel=1e-2)
+    assert_close(gradients(model, rounded), gradients(model, exact), share=0.1)
+
+
+def test_the_update_is_that_of_torch() -> None:
+    ours, theirs = (lively(BASE) for _ in range(2))
+    config = TrainConfig(steps=50, lr=1e-2)
+    optimizers = [make_optimizer(model, config) for model in (ours, theirs)]
+    update = make_update(list(ours.parameters()), optimizers[0])
+    assert update is not None
+    rng = torch.Generator().manual_seed(0)
+    for number in range(20):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            mine.grad = 10.0 ** (number % 3 - 2) * torch.randn(mine.shape, generator=rng)
+            other.grad = mine.grad.clone()
+        assert update(1.0)
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        optimizers[1].step()
+    assert_close(list(ours.parameters()), list(theirs.parameters()))
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    assert states[0].keys() == states[1].keys()
+    for mine, other in zip(states[0].values(), states[1].values(), strict=True):
+        assert_close([mine[name] for name in mine], [other[name] for name in mine])
+
+
+def test_a_parameter_without_gradient_leaves_the_update_to_torch() -> None:
+    model = lively(BASE)
+    update = make_update(list(model.parameters()), make_optimizer(model, TrainConfig(steps=1)))
+    assert update is not None and not update(1.0)
+
+
+def test_without_a_compiler_training_goes_on(tmp_path) -> None:
+    code = "from lm.native.build import library; print(library())"
+    for environment, line in (
+        ({SWITCH: "1", "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}, True),
+        ({SWITCH: "0", "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}, False),
+    ):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        )
+        assert found.stdout == "None\n"
+        assert found.stderr.count("\n") == line and ("install g++" in found.stderr) == line
+
+
+def test_the_structs_are_those_of_the_sources() -> None:
+    text = (FOLDER / "block.h").read_text().split("struct Block {")[1].split("};")[0]
+    names = [
+        name.strip(" *")
+        for line in text.split(";")
+        for name in line.split("//")[0]
+        .replace("const float", "")
+        .replace("const int", "")
+        .replace("int ", "")
+        .split(",")
+    ]
+    found = [name.replace("float ", "").replace("*", "").strip() for name in names if name.strip()]
+    assert [name for name, _ in native_block.BlockStruct._fields_] == found
