@@ -73,6 +73,7 @@ MEANT = {
     "lm/mixers/__init__.py: importlib.import_module": "the files of lm/mixers",
     "experiments/harness/experiment.py: spec.loader.exec_module": "the experiments, files beside the harness",
     "experiments/harness/provenance.py: subprocess.run": "git, without a shell, to name the commit",
+    "lm/native/build.py: subprocess.run": "the C++ compiler, without a shell, on the sources beside it",
     "experiments/harness/executors/__init__.py: import_module": "the files beside it, one an executor",
     "benchmarks/__main__.py: import_module": "the files bench_NAME.py beside it",
 }
