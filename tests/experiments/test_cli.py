@@ -213,6 +213,7 @@ def test_a_claim_needs_one_primary_line_and_a_place_in_the_index(script, capsys)
     assert "'1.99', which claims_index.csv lacks" in fails(capsys, cli.main, *arguments)
     script.write_text(FAKE.read_text().replace(", primary=True", ""))
     sys.modules.pop("experiments.01_fake")
+    arguments[1][1] = "laptop"
     assert "0 primary lines of claim 1.1" in fails(capsys, cli.main, *arguments)
 
 

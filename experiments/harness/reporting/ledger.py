@@ -97,7 +97,9 @@ def check_claims(claims: Sequence[Claim], experiment: Experiment) -> None:
             raise UserError(f"{problem}; add it there, or name a claim of your own otherwise, such as 'mine'")
         for scale in dict.fromkeys(claim.scale for claim in claims if claim.id == id):
             n = sum(claim.primary for claim in claims if claim.id == id and claim.scale == scale)
-            measured = any(claim.verdict != "not run" for claim in claims if claim.id == id and claim.scale == scale)
+            measured = scale != "smoke" and any(
+                claim.verdict != "not run" for claim in claims if claim.id == id and claim.scale == scale
+            )
             if (n > 1 or (n == 0 and measured)) and known[id].exp == experiment.number:
                 problem = f"{experiment.path} has {n} primary lines of claim {id} at scale {scale}"
                 raise UserError(f"{problem}; give primary=True to the one that decides it")
