@@ -43,6 +43,7 @@ from experiments.harness.papers.part3_manipulation import (
     WRITTEN,
     manipulation_rows,
     mean_accuracy,
+    paper_chance,
     paper_curve,
     paper_gain,
     plot_question,
@@ -157,11 +158,11 @@ def figure(table):
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-# Thresholds from the paper's statements, fixed before the numbers of the next run are known. Retrieval: two facts are
-# given nearly as well as one (96%), the year of birth far less than the whole date (20.4% and 100%): by half of that at
-# least. Work: with few people bare answers stay near chance; over the numbers of people, writing the facts out adds a
-# tenth of all answers at least (the paper's four questions gain 14% and more), and with most people it gives most
-# answers (95% to 99.6%). The primary lines:
+# Thresholds are from the paper's statements. Retrieval: two facts are given nearly as well as one (96%), the year of
+# birth far less than the whole date (20.4% and 100%): by half of that at least. Work: with few people bare answers stay
+# near chance; over the numbers of people, writing the facts out adds a tenth of all answers at least (the paper's four
+# questions gain 14% and more), and with most people it gives most answers (95% to 99.6%). Lines, thresholds and gates
+# were written after the laptop's numbers had been seen. The primary lines:
 #   3.9   the year of birth minus the whole date, where the whole date is answered.
 #   3.10  parity of the birth month, facts written out minus bare answers: the question that the paper's summary names.
 #   3.11  whose major is luckier, the same.
@@ -236,13 +237,12 @@ def add_main_question_claims(made: ClaimList, table, id: str, question: str) -> 
     """Both ends of the curve: bare answers of few people, and answers after the facts with most."""
     rows, gates = select_rows(manipulation_rows(table), question=question), work_gates(table, question)
     few, most = (select_rows(rows, pupils=end) for end in (rows["pupils"].min(), rows["pupils"].max()))
-    chance = rows["floor"].mean()
     above_chance = difference_of(
         mean_by_seed(few, "right", mode=BARE), mean_by_seed(few, "floor", mode=BARE), -1.0, 1.0
     )
     paper = paper_curve(question, BARE)
     name = f"{words_of(question)}, fewest people, bare answers: answered right minus chance"
-    expected = round(paper[min(paper)] - chance, 4) if chance == chance else None
+    expected = round(paper[min(paper)] - paper_chance(question), 4)
     made.add(id, name, above_chance, expected, "below 0.15: near chance", below=0.15, gates=gates)
     paper = paper_curve(question, WRITTEN)
     name = f"{words_of(question)}, most people, facts written out: answered right"

@@ -32,7 +32,7 @@ from experiments.harness.papers import part3_inverse, part3_people, part3_report
 from experiments.harness.papers.numbers import paper_number
 from experiments.harness.papers.part3_inverse import FINETUNED, MAIN_WORDING, MIXED
 from experiments.harness.papers.part3_people import REVERSED_WORDINGS
-from experiments.harness.papers.part3_reporting import accuracy_of
+from experiments.harness.papers.part3_reporting import MIN_TRAINED_ACCURACY, accuracy_of
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import Claim, ClaimList, Gate
 from experiments.harness.reporting.rows import mean_by_seed, select_rows
@@ -147,15 +147,18 @@ def figure(table):
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-# Thresholds from the paper's statements, fixed before the numbers of the next run are known: no corpus that begins with
-# the name lets a single full name in fifty be found (0.0%), at any size, by a model that answers forward questions
-# (96.6%); from facts that came before the name most are found (77% to 93%). The primary lines:
+# Thresholds are from the paper's statements: no corpus that begins with the name lets a single full name in fifty be
+# found (0.0%), at any size, by a model that answers forward questions (96.6%); from facts that came before the name
+# most are found (77% to 93%). Lines, thresholds and gates were written after the laptop's numbers had been seen. The
+# primary lines:
 #   3.12  the highest share of full names found, over corpora that begin with the name, model sizes, recipes and
-#         questions: the claim is "whatever". A failure is a finding only beside a success: the people of the training
-#         questions must be found, and names must be found where the facts came first.
+#         questions: the claim is "whatever". A failure is a finding only beside a success: only models count that find
+#         the people of their training questions, of two sizes at least, and names must be found where the facts came
+#         first.
 #   3.13  the lowest of the four kinds of question, answered by the routed system: the claim is "all four". Its facts
-#         are those that the model tells, so that the model must tell them.
-LUCK, MOST, ALMOST_ALL = 0.02, 0.5, 0.9
+#         are those that the model tells, so that the model must tell them. That a filled database finds names and that
+#         a router knows the wordings it was given is no finding: those lines have numbers and no verdict.
+LUCK, MOST, ALMOST_ALL, MIN_SIZES = 0.02, 0.5, 0.9, 2
 KINDS = ("retrieval", "classification", "comparison", "inverse")
 
 
@@ -171,32 +174,42 @@ def claims(table) -> list[Claim]:
 def add_search_claims(made: ClaimList, table) -> None:
     """Claim 3.12: backwards nothing is found, unless biographies went backwards too."""
     full = select_rows(part3_inverse.inverse_rows(table), name="full")
-    trained = select_rows(part3_inverse.inverse_rows(table, "first"), name="full", given="all")
     reversed_too = full["wording"].isin(REVERSED_WORDINGS)
+    name_first, facts_first = full[~reversed_too], part3_inverse.highest_mean(full[reversed_too])
+    learned, others = part3_inverse.split_by_learning(table, name_first)
+    every, sizes = [*learned, *others], float(learned.index.get_level_values("model").nunique())
     gates = (
-        Gate(
-            "people of the training questions found, all facts given, best model",
-            part3_inverse.highest_mean(trained[~trained["wording"].isin(REVERSED_WORDINGS)]),
-            at_least=part3_reporting.MIN_TRAINED_ACCURACY,
-        ),
-        Gate(
-            "found where facts came first, best corpus", part3_inverse.highest_mean(full[reversed_too]), at_least=MOST
-        ),
+        Gate(f"{part3_inverse.TRAINED_FOUND}, best model", max(every, default=None), at_least=MIN_TRAINED_ACCURACY),
+        Gate("model sizes that learned the questions", sizes, at_least=MIN_SIZES),
+        Gate("found where facts came first, best corpus", facts_first, at_least=MOST),
     )
-    highest, people = part3_inverse.highest_by_seed(full[~reversed_too]), full["n"].min()
-    name = "full names found: the highest of all corpora that begin with the name, model sizes and questions"
-    found = share_of(highest, people) if len(highest) else None
-    paper = paper_number("3.2", "Figure 6", "name first", "any question, full name")
-    note = f"models of {', '.join(dict.fromkeys(full['model']))} (layers x width), one prompt a question"
-    rule = "below 0.02: none but by luck"
+    counted = part3_inverse.rows_of_models(name_first, learned) if len(learned) else name_first
+    highest = part3_inverse.highest_by_seed(counted)
+    name = "full names found: the highest of all corpora that begin with the name, of sizes that learned the questions"
+    found, rule = share_of(highest, full["n"].min()) if len(highest) else None, "below 0.02: none but by luck"
+    paper, note = paper_number("3.2", "Figure 6", "name first", "any question, full name"), search_note(learned, others)
     made.add("3.12", name, found, paper, rule, below=LUCK, primary=True, gates=gates, note=note)
-    for given in ("all", "three"):
-        recipe = part3_inverse.best_recipe(full, wording=FULLY_REVERSED, given=given)
-        found = accuracy_of(full, "right", "n", wording=FULLY_REVERSED, given=given, recipe=recipe)
-        paper = paper_number("3.2", "Figure 6", f"{recipe}: {FULLY_REVERSED}", f"{given}_to_full")
-        words = {"all": "all six facts", "three": "three facts"}[given]
-        name = f"biographies with the name last: full names found, {words} given"
-        made.add("3.12", name, found, paper, "above 0.5: most", above=MOST)
+    for given, words in {"all": "all six facts", "three": "three facts"}.items():
+        add_reversed_claim(made, table, given, words)
+
+
+def search_note(learned, others) -> str:
+    """Which models count for claim 3.12 (see `part3_inverse.split_by_learning`), and which do not."""
+    words = {"learned the questions": learned, "left out": others}
+    parts = [f"{what}: {part3_inverse.describe_models(models)}" for what, models in words.items() if len(models)]
+    head = "layers x width, with the share of the people of the training questions that is found"
+    return "; ".join(["one prompt a question", *([head, *parts] if parts else [])])
+
+
+def add_reversed_claim(made: ClaimList, table, given: str, words: str) -> None:
+    """Claim 3.12: where biographies give the name last, most names are found."""
+    full = select_rows(part3_inverse.inverse_rows(table), name="full", wording=FULLY_REVERSED, given=given)
+    recipe = part3_inverse.best_recipe(full)
+    found = accuracy_of(full, "right", "n", recipe=recipe)
+    gates = (part3_inverse.trained_gate(table, wording=FULLY_REVERSED, recipe=recipe),)
+    paper = paper_number("3.2", "Figure 6", f"{recipe}: {FULLY_REVERSED}", f"{given}_to_full")
+    name = f"biographies with the name last: full names found, {words} given"
+    made.add("3.12", name, found, paper, "above 0.5: most", above=MOST, gates=gates)
 
 
 def add_forward_claim(made: ClaimList, table) -> None:
@@ -205,12 +218,16 @@ def add_forward_claim(made: ClaimList, table) -> None:
     forward, inverse = part3_inverse.forward_rows(rows), select_rows(part3_inverse.inverse_rows(rows), name="full")
     recipe = part3_inverse.best_recipe(forward)
     told, found = (mean_by_seed(each, "right", recipe=recipe) for each in (forward, inverse))
+    gates = (part3_inverse.trained_gate(rows, recipe=recipe),)
     paper = paper_number("3.1", "Figure 3", MAIN_WORDING, "finetuned: mean" if recipe == FINETUNED else "mixed: mean")
     name = "five wordings, shuffled, the same model: facts answered from the name minus full names found from facts"
-    made.add("3.12", name, difference_of(told, found, -1.0, 1.0), paper, "above 0.5", above=MOST)
+    gap = difference_of(told, found, -1.0, 1.0)
+    made.add("3.12", name, gap, paper, "above 0.5", above=MOST, gates=gates)
 
 
-ENGINEERING = "a database that the model itself has filled: a check that the parts work together, not a finding"
+FILLED = "the database holds what the model itself reads out"
+LOOKUP = "a lookup in a database that the model itself has filled: not a finding"
+MATCHED = "the router knows wordings that it was given: not a finding"
 
 
 def add_system_claims(made: ClaimList, table) -> None:
@@ -218,20 +235,29 @@ def add_system_claims(made: ClaimList, table) -> None:
     rows = part3_inverse.routed_rows(table)
     told = accuracy_of(rows, "accuracy", "people", who="bare model", kind="retrieval")
     gates = (Gate("facts that the model tells", told, at_least=ALMOST_ALL),)
-    system, people = select_rows(rows, who="system"), rows["people"].min()
+    system = select_rows(rows, who="system")
     lowest = system[system["kind"].isin(KINDS)].groupby("seed_init")["accuracy"].min()
     name, rule = "routed system: questions answered right, the lowest of four kinds", "above 0.9: it answers all four"
-    found = share_of(lowest, people) if len(lowest) else None
-    made.add("3.13", name, found, None, rule, above=ALMOST_ALL, primary=True, gates=gates, note=ENGINEERING)
+    found = share_of(lowest, rows["people"].min()) if len(lowest) else None
+    made.add("3.13", name, found, None, rule, above=ALMOST_ALL, primary=True, gates=gates, note=FILLED)
     ours, bare = (mean_by_seed(rows, "accuracy", kind="inverse", who=who) for who in ("system", "bare model"))
     name, gain = "inverse questions: routed system minus its model alone", difference_of(ours, bare, -1.0, 1.0)
-    made.add("3.13", name, gain, None, "above 0.5", above=MOST, note=ENGINEERING)
+    made.add("3.13", name, gain, None, "above 0.5", testable=False, above=MOST, gates=gates, note=LOOKUP)
+    add_router_claim(made, system, gates)
+
+
+def add_router_claim(made: ClaimList, system, gates: tuple[Gate, ...]) -> None:
+    """Claim 3.13: the router sends questions to the right part.
+
+    Its items are the wordings of a kind: a wording is matched or not, whoever the person is.
+    """
     new = system["kind"].astype(str).str.endswith(NEW_TO_ROUTER)
-    routed = system[~new].groupby("seed_init")["routed"].min()
+    known = system[~new]
+    routed = known.groupby("seed_init")["routed"].min()
+    found = share_of(routed, (known["n"] / known["people"]).min()) if len(routed) else None
     name = "questions in known wordings sent to the right part of the system, the lowest kind"
-    refused = f"of questions worded otherwise it sends {system.loc[new, 'routed'].mean():.3g}"
-    found = share_of(routed, people) if len(routed) else None
-    made.add("3.13", name, found, None, "above 0.99", above=0.99, note=refused)
+    note = f"{MATCHED}; of questions worded otherwise it sends {system.loc[new, 'routed'].mean():.3g}"
+    made.add("3.13", name, found, None, "above 0.99", testable=False, above=0.99, gates=gates, note=note)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from experiments.harness.papers import part3_reporting
 from experiments.harness.papers.numbers import paper_number, paper_numbers
 from experiments.harness.papers.part3_people import RECIPES, REVERSED_WORDINGS
 from experiments.harness.reporting import figures
+from experiments.harness.reporting.claims import Gate
 from experiments.harness.reporting.rows import select_rows, with_columns
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 FINETUNED, MIXED = RECIPES[0], RECIPES[2]
 MAIN_WORDING = "multi5+permute"
 GIVEN_FACTS = {"bdate": "birth date", "birth": "birth date, city", "three": "three", "four": "four", "all": "all six"}
-CONFIGURATION = ["wording", "model", "recipe", "given"]
+MODEL_KEYS = ["wording", "model", "recipe"]
+CONFIGURATION = [*MODEL_KEYS, "given"]
+TRAINED_FOUND = "people of the training questions found, all facts given"
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
@@ -68,6 +71,46 @@ def highest_mean(rows: "DataFrame") -> float | None:
     return float(means.max()) if len(means) else None
 
 
+def trained_names(table: "DataFrame") -> "DataFrame":
+    """Full names of people of the training questions, asked for with all six facts given."""
+    return select_rows(inverse_rows(table, "first"), name="full", given="all")
+
+
+def trained_gate(table: "DataFrame", **values: Any) -> Gate:
+    """The gate that models with these values find the people of their training questions."""
+    found = part3_reporting.accuracy_of(trained_names(table), "right", "n", **values)
+    return Gate(TRAINED_FOUND, found, at_least=part3_reporting.MIN_TRAINED_ACCURACY)
+
+
+def split_by_learning(table: "DataFrame", rows: "DataFrame") -> tuple["Series", "Series"]:
+    """The shares of `trained_names` that were found, means over seeds by MODEL_KEYS, of the models in `rows`: first of
+    those that find at least MIN_TRAINED_ACCURACY, and so have learned the questions, then of the others."""
+    means = trained_names(table).groupby(MODEL_KEYS)["right"].mean()
+    means = means[means.index.isin(_model_index(rows))]
+    has_learned = means >= part3_reporting.MIN_TRAINED_ACCURACY
+    return means[has_learned], means[~has_learned]
+
+
+def rows_of_models(rows: "DataFrame", models: "Series") -> "DataFrame":
+    """The rows of the models that index a result of `split_by_learning`."""
+    return rows[_model_index(rows).isin(models.index)]
+
+
+def _model_index(rows: "DataFrame") -> Any:
+    from pandas import MultiIndex
+
+    return MultiIndex.from_frame(rows[MODEL_KEYS])
+
+
+def describe_models(models: "Series") -> str:
+    """Model sizes (layers x width) by wording and recipe, with the shares of a result of `split_by_learning`."""
+    labels = part3_reporting.LABELS
+    return ", ".join(
+        f"{model} ({labels.get(wording, wording)}; {recipe}) {share:.3g}"
+        for (wording, model, recipe), share in models.items()
+    )
+
+
 def forward_and_inverse_rows(table: "DataFrame") -> "DataFrame":
     """Forward and inverse questions in one table, by `what`."""
     import pandas
@@ -75,11 +118,10 @@ def forward_and_inverse_rows(table: "DataFrame") -> "DataFrame":
     inverse = select_rows(inverse_rows(table), name="full")
     by = ["wording", "recipe", "model", "parameters", "seed_init"]
     inverse = inverse.groupby(by, as_index=False)[["right", "n"]].max()
-    trained = select_rows(inverse_rows(table, "first"), name="full", given="all")
     parts = {
         "facts from the name": forward_rows(table).assign(n=forward_rows(table)["persons"]),
         "full name from facts, the best of five questions": inverse,
-        "full name, people of the training questions, all facts given": trained,
+        "full name, people of the training questions, all facts given": trained_names(table),
     }
     return pandas.concat([part[[*by, "right", "n"]].assign(what=what) for what, part in parts.items()])
 

@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING, Any
 
 from experiments.harness.papers import part3_reporting
-from experiments.harness.papers.numbers import paper_numbers
+from experiments.harness.papers.numbers import paper_number, paper_numbers
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.rows import mean_by_seed, select_rows, with_columns
 from synth.bio.manipulation import DUAL
@@ -82,6 +82,11 @@ def paper_curve(question: str, mode: str) -> dict[int, float]:
     """The paper's shares by the number of people in training, empty for a question that it does not show."""
     cells = paper_numbers("3.2", "Figures 4 and 11")
     return {int(people.split()[0]): x for (row, people), x in cells.items() if row == f"{question}: {mode}"}
+
+
+def paper_chance(question: str) -> float:
+    """The paper's baseline of a question: what a guess gets right among its own people."""
+    return paper_number("3.2", "Figures 4 and 11", f"{question}: baseline", "any number of people")
 
 
 def paper_gain(question: str) -> float:

@@ -38,7 +38,8 @@ LABELS = {
 
 
 # ---- claims ----------------------------------------------------------------------------------------------------
-# Settings under which a claim cannot be decided, known before any number.
+# Conditions without which a claim cannot be decided. They were written after the laptop's numbers had been seen, with
+# limits from the paper's settings: they withhold verdicts and make none.
 MIN_SHARED_SURNAMES = 5.0
 MIN_DECAY = 0.44
 MIN_TRAINED_ACCURACY = 0.9

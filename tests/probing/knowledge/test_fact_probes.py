@@ -1,4 +1,4 @@
-"""Experiment 07 judges planted tables rightly, draws what there is at every scale, and shares models with 06."""
+"""Experiment 07 draws and judges what there is at every scale, and shares models with 06."""
 
 from io import StringIO
 from types import ModuleType
@@ -15,21 +15,11 @@ from synth.bio.value_lists import ATTRIBUTES
 from synth.identity import identity_name
 from synth.mixture import shared_vocab
 
-SEEDS = (0, 1, 2)
 Rows = list[dict[str, Any]]
 
 
 def module() -> ModuleType:
     return select(["07"])[0].load_module()
-
-
-def named(evaluation: str, case: str, **columns: Any) -> dict[str, Any]:
-    return {"scale": "laptop", "evaluation": evaluation, "case": case, **columns}
-
-
-def spread(rows: Rows, measure: str) -> Rows:
-    """Three seeds of each row, `measure` a little apart."""
-    return [{**row, "seed_init": seed, measure: row[measure] + 0.01 * (seed - 1)} for row in rows for seed in SEEDS]
 
 
 def measures(name: str, i: int) -> Rows:
