@@ -192,7 +192,7 @@ class TrainConfig:
     grad_accum_steps: int = _field(1, "accumulate")
     """micro-batches per step and rank; the step is that of the whole batch"""
     precision: Precision = "auto"
-    """auto: bf16 autocast on a GPU, fp32 elsewhere"""
+    """bf16: autocast; bf16-matmul: fp32 but for operands of matrix products; auto: bf16 on a GPU, else fp32"""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: on a GPU"""
     objective: Objective = field(default="causal", metadata={"neutral": "causal"})

@@ -8,7 +8,7 @@ MLP = Literal["gelu", "silu", "relu2", "swiglu", "geglu", "reglu2", "none"]
 Packing = Literal["cut", "whole", "none"]
 Objective = Literal["causal", "masked"]
 Schedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "bf16-matmul"]
 
 GATED = ("swiglu", "geglu", "reglu2")  # MLPs with a gate
 TABLE_POSITIONS = ("learned", "relative", "position_only")  # hold a table with one row per position or distance

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lm.model import Decoder
+from lm.native.generation import can_generate, generate_tokens
 from synth.errors import UserError
 
 Prompts = Sequence[Sequence[int] | np.ndarray] | np.ndarray
@@ -42,12 +43,17 @@ def generate(
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # a batch prefills its shortest length
     done: list[np.ndarray] = [np.zeros(0, np.int32)] * len(ids)
     was_training = model.training
+    if compiled := can_generate(model):
+        batch *= 4  # it starts a sequence when another ends, and keeps no more of them at a time than the cache holds
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             group = np.array(order[start : start + batch])
-            texts = [ids[i] for i in group]
-            drawn = _Sampler(model, texts, group + first, max_new_tokens, temperature, eos, seed).run()
+            texts, draws = [ids[i] for i in group], _draws(seed, group + first, max_new_tokens)
+            if compiled:
+                drawn = generate_tokens(model, texts, draws, temperature, eos)
+            else:
+                drawn = _Sampler(model, texts, draws, temperature, eos).run()
             for i, tokens in zip(group, drawn, strict=True):
                 done[i] = tokens
             report(start + len(group), len(ids))
@@ -75,6 +81,15 @@ def _checked(model: Decoder, prompts: Prompts, max_new_tokens: int, temperature:
     return ids
 
 
+def _draws(seed: int, numbers: np.ndarray, budget: int) -> np.ndarray:
+    """Uniform numbers (sequences, budget) float32, of a random stream for each sequence."""
+    return np.stack(
+        [np.random.Generator(np.random.Philox(key=[seed, n])).random(budget) for n in numbers],
+        dtype=np.float32,
+        casting="same_kind",
+    )
+
+
 def _bar(total: int) -> Callable[[int, int], None]:
     if not sys.stderr.isatty():
         return lambda done, total: None
@@ -94,21 +109,20 @@ class _Sampler:
     """One batch of sequences, all at the same position t; a row still in its prompt takes the prompt's token."""
 
     def __init__(
-        self, model: Decoder, prompts: list[np.ndarray], numbers: np.ndarray,
-        budget: int, temperature: float, eos: int | None, seed: int,
-    ) -> None:  # fmt: skip
+        self, model: Decoder, prompts: list[np.ndarray], draws: np.ndarray, temperature: float, eos: int | None
+    ) -> None:
         device = model.embed.weight.device
         self.model, self.temperature, self.eos = model, temperature, eos
         self.lengths = np.array([len(p) for p in prompts])
-        self.budget, self.last = budget, int(self.lengths.max()) + budget - 1
+        self.budget = draws.shape[1]
+        self.last = int(self.lengths.max()) + self.budget - 1
         tokens = np.zeros((len(prompts), self.last + 1), np.int64)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
         self.tokens = torch.from_numpy(tokens).to(device)
         self.prompt = torch.from_numpy(self.lengths).to(device)
         self.rows = torch.arange(len(prompts), device=device)  # row of `tokens` of every unfinished sequence
-        draws = np.stack([np.random.Generator(np.random.Philox(key=[seed, n])).random(budget) for n in numbers])
-        self.draws = torch.from_numpy(draws).float().to(device)
+        self.draws = torch.from_numpy(draws).to(device)
 
     def run(self) -> list[np.ndarray]:
         common = int(self.lengths.min())

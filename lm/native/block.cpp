@@ -26,13 +26,10 @@ void norm_forward(const Block& b, const float* x, const float* gain, const float
   }
 }
 
-// dx += the gradient through the norm; dgain and dbias from dy
+// dx += the gradient through the norm; dgain and dbias are added to
 void norm_backward(const Block& b, const float* x, const float* gain, const float* stats, const float* dy, float* dx,
                           float* dgain, float* dbias) {
   const int n = b.rows * b.length, d = b.width;
-  for (int c = 0; c < d; c++) dgain[c] = 0;
-  if (dbias)
-    for (int c = 0; c < d; c++) dbias[c] = 0;
 #pragma omp parallel
   {
     std::vector<float> gains(d, 0.f), biases(d, 0.f), scaled(d);
@@ -59,12 +56,17 @@ void norm_backward(const Block& b, const float* x, const float* gain, const floa
 }
 
 // ---- Canon -----------------------------------------------------------------------------------------------------
-static inline int past_of(const Block& b, int row, int t) {  // tokens of the same document before t, at most kernel - 1
-  int start = b.first[(b.first_rows == 1 ? 0 : static_cast<int64_t>(row) * b.length) + t];
-  return t - start < b.kernel - 1 ? t - start : b.kernel - 1;
-}
+// Tiles of a few tokens and LANES channels, whose taps stay in registers; channels that are left are computed one by one: T is
+// vec or float. Taps are (kernel, C), own token first, with the residual in it.
+template <class T>
+static inline T get(const float* p);
+template <>
+inline vec get<vec>(const float* p) { return load(p); }
+template <>
+inline float get<float>(const float* p) { return *p; }
+static inline void store(float* p, float x) { *p = x; }
 
-static std::vector<float> taps_of(const Block& b, const float* weight, int channels) {  // (kernel, C), own token first
+std::vector<float> taps_of(const Block& b, const float* weight, int channels) {
   std::vector<float> taps(static_cast<size_t>(b.kernel) * channels);
   for (int c = 0; c < channels; c++)
     for (int k = 0; k < b.kernel; k++) taps[k * channels + c] = weight[c * b.kernel + b.kernel - 1 - k];
@@ -73,132 +75,183 @@ static std::vector<float> taps_of(const Block& b, const float* weight, int chann
   return taps;
 }
 
-static void canon_forward(const Block& b, const float* weight, const float* x, float* y, int channels) {
-  const auto taps = taps_of(b, weight, channels);
-  const float* w = taps.data();
-  const int64_t c_ = channels;
-#pragma omp parallel for schedule(static)
-  for (int i = 0; i < b.rows * b.length; i++) {
-    const int past = past_of(b, i / b.length, i % b.length);
-    const float* from = x + i * c_;
-    float* to = y + i * c_;
-    if (past == 3) {  // the papers' kernel of 4, away from a document's start
-      for (int c = 0; c < channels; c++)
-        to[c] = w[c] * from[c] + w[c_ + c] * from[c - c_] + (w[2 * c_ + c] * from[c - 2 * c_] + w[3 * c_ + c] * from[c - 3 * c_]);
-      continue;
+// For each token of a row, how many tokens of its document before it, and after it, are within reach: kernel - 1 at most.
+struct Reach {
+  std::vector<int> past, ahead;
+  Reach(const Block& b, int row) : past(b.length), ahead(b.length) {
+    const int *first = b.first + (b.first_rows == 1 ? 0 : static_cast<int64_t>(row) * b.length), most = b.kernel - 1;
+    for (int t = 0; t < b.length; t++) past[t] = t - first[t] < most ? t - first[t] : most;
+    for (int t = b.length - 1; t >= 0; t--) {
+      const bool goes_on = t + 1 < b.length && past[t + 1] > 0;
+      ahead[t] = !goes_on ? 0 : ahead[t + 1] + 1 < most ? ahead[t + 1] + 1 : most;
     }
-    for (int c = 0; c < channels; c++) to[c] = w[c] * from[c];
-    for (int back = 1; back <= past; back++)
-      for (int c = 0; c < channels; c++) to[c] += w[back * c_ + c] * from[c - back * c_];
+  }
+};
+
+struct Tile {  // some tokens of a row
+  static constexpr int TOKENS = 16;
+  const int *past, *ahead;
+  int tokens;
+  Tile(const Reach& reach, int t) : past(&reach.past[t]), ahead(&reach.ahead[t]) {
+    const int left = static_cast<int>(reach.past.size()) - t;
+    tokens = left < TOKENS ? left : TOKENS;
+  }
+};
+
+template <class T>
+static inline void canon_forward_tile(const Tile& tile, const float* w, const float* x, float* y, int64_t c_) {
+  for (int t = 0; t < tile.tokens; t++, x += c_, y += c_) {
+    const int past = tile.past[t];
+    T sum = get<T>(w) * get<T>(x);
+    if (past == 3)  // the papers' kernel of 4, away from a document's start
+      sum += get<T>(w + c_) * get<T>(x - c_) +
+             (get<T>(w + 2 * c_) * get<T>(x - 2 * c_) + get<T>(w + 3 * c_) * get<T>(x - 3 * c_));
+    else
+      for (int back = 1; back <= past; back++) sum += get<T>(w + back * c_) * get<T>(x - back * c_);
+    store(y, sum);
   }
 }
 
-// dx (may not be dy) from dy; dweight (C, kernel), null for frozen taps
+static void canon_forward(const Block& b, const float* weight, const float* x, float* y, int channels) {
+  const auto taps = taps_of(b, weight, channels);
+  const float* w = taps.data();
+#pragma omp parallel for schedule(static)
+  for (int row = 0; row < b.rows; row++) {
+    const Reach reach(b, row);
+    for (int t = 0; t < b.length; t += Tile::TOKENS) {
+      const Tile tile(reach, t);
+      const int64_t at = (static_cast<int64_t>(row) * b.length + t) * channels;
+      int c = 0;
+      for (; c + LANES <= channels; c += LANES) canon_forward_tile<vec>(tile, w + c, x + at + c, y + at + c, channels);
+      for (; c < channels; c++) canon_forward_tile<float>(tile, w + c, x + at + c, y + at + c, channels);
+    }
+  }
+}
+
+// sums (kernel, C): gradients of the taps are added
+template <class T>
+static inline void canon_backward_tile(const Tile& tile, const float* w, const float* x, const float* dy, float* dx,
+                                       float* sums, int64_t c_) {
+  T own[4] = {};  // of the taps of a kernel of 4, away from a document's start
+  bool any = false;
+  for (int t = 0; t < tile.tokens; t++, x += c_, dy += c_, dx += c_) {
+    const T grad = get<T>(dy);
+    const int past = tile.past[t], ahead = tile.ahead[t];
+    T sum = get<T>(w) * grad;
+    if (ahead == 3)
+      sum += get<T>(w + c_) * get<T>(dy + c_) +
+             (get<T>(w + 2 * c_) * get<T>(dy + 2 * c_) + get<T>(w + 3 * c_) * get<T>(dy + 3 * c_));
+    else
+      for (int step = 1; step <= ahead; step++) sum += get<T>(w + step * c_) * get<T>(dy + step * c_);
+    store(dx, sum);
+    if (past == 3) {
+      any = true;
+      for (int back = 0; back < 4; back++) own[back] += grad * get<T>(x - back * c_);
+    } else
+      for (int back = 0; back <= past; back++) store(sums + back * c_, get<T>(sums + back * c_) + grad * get<T>(x - back * c_));
+  }
+  for (int back = 0; back < 4 && any; back++) store(sums + back * c_, get<T>(sums + back * c_) + own[back]);
+}
+
+// dx (may not be dy) from dy; dweight (C, kernel) is added to, null for frozen taps
 static void canon_backward(const Block& b, const float* weight, const float* x, const float* dy, float* dx, float* dweight,
                            int channels) {
   const auto taps = taps_of(b, weight, channels);
   const float* w = taps.data();
-  const int64_t c_ = channels;
-  std::vector<float> total(static_cast<size_t>(b.kernel) * channels, 0.f);
+  std::vector<float> total(taps.size(), 0.f);
 #pragma omp parallel
   {
-    std::vector<float> own(total.size(), 0.f);
+    std::vector<float> sums(total.size(), 0.f);
 #pragma omp for schedule(static)
-    for (int i = 0; i < b.rows * b.length; i++) {
-      const int row = i / b.length, t = i % b.length, past = past_of(b, row, t);
-      int ahead = 0;
-      while (ahead < b.kernel - 1 && t + ahead + 1 < b.length && past_of(b, row, t + ahead + 1) > ahead) ahead++;
-      const float *g = dy + i * c_, *from = x + i * c_;
-      float* to = dx + i * c_;
-      if (ahead == 3)
-        for (int c = 0; c < channels; c++)
-          to[c] = w[c] * g[c] + w[c_ + c] * g[c + c_] + (w[2 * c_ + c] * g[c + 2 * c_] + w[3 * c_ + c] * g[c + 3 * c_]);
-      else {
-        for (int c = 0; c < channels; c++) to[c] = w[c] * g[c];
-        for (int step = 1; step <= ahead; step++)
-          for (int c = 0; c < channels; c++) to[c] += w[step * c_ + c] * g[c + step * c_];
+    for (int row = 0; row < b.rows; row++) {
+      const Reach reach(b, row);
+      for (int t = 0; t < b.length; t += Tile::TOKENS) {
+        const Tile tile(reach, t);
+        const int64_t at = (static_cast<int64_t>(row) * b.length + t) * channels;
+        const float *from = x + at, *grad = dy + at;
+        float *to = dx + at, *s = sums.data();
+        int c = 0;
+        for (; c + LANES <= channels; c += LANES)
+          canon_backward_tile<vec>(tile, w + c, from + c, grad + c, to + c, s + c, channels);
+        for (; c < channels; c++) canon_backward_tile<float>(tile, w + c, from + c, grad + c, to + c, s + c, channels);
       }
-      for (int back = 0; back <= past; back++)
-        for (int c = 0; c < channels; c++) own[back * c_ + c] += from[c - back * c_] * g[c];
     }
 #pragma omp critical
-    for (size_t k = 0; k < total.size(); k++) total[k] += own[k];
+    for (size_t k = 0; k < total.size(); k++) total[k] += sums[k];
   }
   if (dweight)
     for (int c = 0; c < channels; c++)
-      for (int k = 0; k < b.kernel; k++) dweight[c * b.kernel + b.kernel - 1 - k] = total[k * c_ + c];
-}
-
-// ---- rotation --------------------------------------------------------------------------------------------------
-static void rotate(const Block& b, float* qkv, float sign) {
-  if (!b.cos) return;
-  const int width = b.width / b.heads, half = b.rotary_half;
-#pragma omp parallel for schedule(static)
-  for (int i = 0; i < b.rows * b.length; i++) {
-    const int64_t at = (b.angle_rows == 1 ? i % b.length : i) * static_cast<int64_t>(half);
-    const float *cos = b.cos + at, *sin = b.sin + at;
-    for (int part = 0; part < 2; part++)
-      for (int h = 0; h < b.rotary_heads; h++) {
-        float* x = qkv + (static_cast<int64_t>(i) * 3 + part) * b.width + h * width;
-        for (int c = 0; c < half; c++) {
-          float first = x[c], second = x[c + half], turn = sign * sin[c];
-          x[c] = first * cos[c] - second * turn;
-          x[c + half] = second * cos[c] + first * turn;
-        }
-      }
-  }
+      for (int k = 0; k < b.kernel; k++) dweight[c * b.kernel + b.kernel - 1 - k] += total[k * static_cast<int64_t>(channels) + c];
 }
 
 // ---- activations -----------------------------------------------------------------------------------------------
-static inline float gelu_gate(float x) {  // sigmoid(2 z): the tanh form of GELU is x times it
+// Written once for floats and vectors; `rest` begins what fills no whole vector.
+template <class T>
+static inline T gelu_gate(T x) {  // sigmoid(2 z): the tanh form of GELU is x times it
   return sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
 }
 
-template <int KIND>
-static inline float value(float x) {
-  if (KIND == GELU) return x * gelu_gate(x);
-  if (KIND == SILU) return x * sigmoid(x);
-  return x > 0 ? x * x : 0.f * x;
+template <int KIND, class T>
+static inline T value(T x) {
+  if constexpr (KIND == GELU) return x * gelu_gate(x);
+  else if constexpr (KIND == SILU) return x * sigmoid(x);
+  else return x > 0.f ? x * x : 0.f * x;
 }
 
-template <int KIND>
-static inline float slope(float x) {
-  if (KIND == GELU) {
-    float s = gelu_gate(x);
-    return s + x * s * (1.f - s) * 1.5957691216057308f * (1.f + 3.f * 0.044715f * x * x);
-  }
-  if (KIND == SILU) {
-    float s = sigmoid(x);
+template <int KIND, class T>
+static inline T slope(T x) {
+  if constexpr (KIND == GELU) {
+    T s = gelu_gate(x);
+    return s + x * s * (1.f - s) * (1.5957691216057308f * (1.f + 3.f * 0.044715f * x * x));
+  } else if constexpr (KIND == SILU) {
+    T s = sigmoid(x);
     return s + x * s * (1.f - s);
+  } else {
+    return x > 0.f ? 2.f * x : 0.f * x;
   }
-  return x > 0 ? 2 * x : 0.f * x;
 }
 
 template <int KIND>
-static void activate(const Block& b, const float* u, float* act) {
-  const int n = b.rows * b.length, f = b.hidden;
+static void activate_each(const Block& b, const float* u, float* act) {
+  const int n = b.rows * b.length, f = b.hidden, rest = f / LANES * LANES;
 #pragma omp parallel for schedule(static)
   for (int i = 0; i < n; i++) {
-    const float* x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1);
+    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
     float* y = act + static_cast<int64_t>(i) * f;
-    if (b.gated)
-      for (int c = 0; c < f; c++) y[c] = value<KIND>(x[c]) * x[c + f];
-    else
-      for (int c = 0; c < f; c++) y[c] = value<KIND>(x[c]);
+    if (b.gated) {
+      for (int c = 0; c < rest; c += LANES) store(y + c, value<KIND>(load(x + c)) * load(gate + c));
+      for (int c = rest; c < f; c++) y[c] = value<KIND>(x[c]) * gate[c];
+    } else {
+      for (int c = 0; c < rest; c += LANES) store(y + c, value<KIND>(load(x + c)));
+      for (int c = rest; c < f; c++) y[c] = value<KIND>(x[c]);
+    }
   }
+}
+
+void activate(const Block& b, const float* u, float* act) {
+  if (b.activation == GELU) activate_each<GELU>(b, u, act);
+  if (b.activation == SILU) activate_each<SILU>(b, u, act);
+  if (b.activation == RELU2) activate_each<RELU2>(b, u, act);
 }
 
 template <int KIND>
 static void activate_backward(const Block& b, const float* u, const float* dact, float* du) {
-  const int n = b.rows * b.length, f = b.hidden;
+  const int n = b.rows * b.length, f = b.hidden, rest = f / LANES * LANES;
 #pragma omp parallel for schedule(static)
   for (int i = 0; i < n; i++) {
-    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *g = dact + static_cast<int64_t>(i) * f;
-    float* y = du + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1);
-    if (b.gated)
-      for (int c = 0; c < f; c++) y[c + f] = g[c] * value<KIND>(x[c]), y[c] = g[c] * x[c + f] * slope<KIND>(x[c]);
-    else
-      for (int c = 0; c < f; c++) y[c] = g[c] * slope<KIND>(x[c]);
+    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
+    const float* g = dact + static_cast<int64_t>(i) * f;
+    float *dx = du + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *dgate = dx + f;
+    if (b.gated) {
+      for (int c = 0; c < rest; c += LANES) {
+        vec each = load(x + c), grad = load(g + c);
+        store(dgate + c, grad * value<KIND>(each)), store(dx + c, grad * load(gate + c) * slope<KIND>(each));
+      }
+      for (int c = rest; c < f; c++) dgate[c] = g[c] * value<KIND>(x[c]), dx[c] = g[c] * gate[c] * slope<KIND>(x[c]);
+    } else {
+      for (int c = 0; c < rest; c += LANES) store(dx + c, load(g + c) * slope<KIND>(load(x + c)));
+      for (int c = rest; c < f; c++) dx[c] = g[c] * slope<KIND>(x[c]);
+    }
   }
 }
 
@@ -209,8 +262,8 @@ static void fill_rows(const float* bias, float* y, int n, int m) {
 }
 
 // y (n, m) = x w^T + bias, added to `base` if there is one
-static void linear(const float* x, const float* w, const float* bias, const float* base, float* y, int n, int m, int k,
-                   bool bf16) {
+void linear(const float* x, const float* w, const float* bias, const float* base, float* y, int n, int m, int k,
+            bool bf16) {
   if (base) {
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < n; i++)
@@ -230,20 +283,17 @@ extern "C" void block_forward(const Block* block, const float* x, float* y, floa
   if (b.canon_a) canon_forward(b, b.canon_a, s.h1, s.h1c, d);
   linear(s.h1c, b.qkv, b.qkv_bias, nullptr, s.qkv0, n, 3 * d, d, b.bf16);
   if (b.canon_b) canon_forward(b, b.canon_b, s.qkv0, s.qkv, 3 * d);
-  rotate(b, s.qkv, 1.f);
-  attention_forward(s.qkv, b.first, b.first_rows, s.mixed, s.sums, b.rows, b.length, b.heads, d / b.heads);
+  attention_forward(b, s.qkv, s.mixed, s.stats);
   linear(s.mixed, b.out, b.out_bias, x, s.x1, n, d, d, b.bf16);
   norm_forward(b, s.x1, b.norm2, b.norm2_bias, s.h2, s.stats2);
   if (b.canon_c) canon_forward(b, b.canon_c, s.h2, s.h2c, d);
   linear(s.h2c, b.up, b.up_bias, nullptr, s.u0, n, up, d, b.bf16);
   if (b.canon_d) canon_forward(b, b.canon_d, s.u0, s.u, up);
-  if (b.activation == GELU) activate<GELU>(b, s.u, s.act);
-  if (b.activation == SILU) activate<SILU>(b, s.u, s.act);
-  if (b.activation == RELU2) activate<RELU2>(b, s.u, s.act);
+  activate(b, s.u, s.act);
   linear(s.act, b.down, b.down_bias, s.x1, y, n, d, f, b.bf16);
 }
 
-// dx (N, D) from dy; `work` holds n * (2 * max(3 D, F or 2 F) + D) numbers
+// dx (N, D) from dy, and gradients added to those there are; `work` holds n * (2 * max(3 D, F or 2 F) + D) numbers
 extern "C" void block_backward(const Block* block, const float* x, const float* dy, const float* saved, const Gradients* into,
                                float* dx, float* work) {
   const Block& b = *block;
@@ -272,8 +322,7 @@ extern "C" void block_backward(const Block* block, const float* x, const float* 
   product_tn(dx, s.mixed, g.out, n, d, d, b.bf16);
   if (b.out_bias) column_sums(dx, g.out_bias, n, d);
   product_nn(dx, b.out, narrow, n, d, d, 0.f, b.bf16);
-  attention_backward(s.qkv, b.first, b.first_rows, s.mixed, s.sums, narrow, one, b.rows, b.length, b.heads, d / b.heads);
-  rotate(b, one, -1.f);
+  attention_backward(b, s.qkv, s.mixed, s.stats, narrow, one);
   float* dqkv = one;
   if (b.canon_b) canon_backward(b, b.canon_b, s.qkv0, one, two, g.canon_b, 3 * d), dqkv = two;
   product_tn(dqkv, s.h1c, g.qkv, n, 3 * d, d, b.bf16);

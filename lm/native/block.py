@@ -61,25 +61,32 @@ def can_fuse(block: Any, x: Tensor, context: SequenceContext) -> bool:
     a CPU, of unchanged modules without hooks."""
     if not (can_use_cpu_kernels(x) and context.bias is None and x.numel() > 0):
         return False
-    return is_known(block) and library() is not None
+    return is_known(block) and not have_hooks(*modules_of(block)) and library() is not None
 
 
 def is_known(block: Any) -> bool:
-    """Whether the block is of modules that the kernels compute, in fp32 and without hooks."""
+    """Whether the block is of modules that the kernels compute, in fp32, with the methods of their classes."""
     mixer, mlp = block.mixer, block.mlp
     if type(mixer) is not SoftmaxAttention or not mixer.causal or mixer.q_norm is not None:
         return False
-    if type(mlp) not in (PlainMLP, GatedMLP):
+    if type(mlp) not in (PlainMLP, GatedMLP) or id(mlp.activation) not in NUMBER_OF:
         return False
     canons = [each for each in canons_of(block) if each is not None]
-    linears = (mixer.qkv, mixer.out, mlp.up, mlp.down)
-    norms = (block.mixer_norm, block.mlp_norm)
-    known = (
-        all(type(each) is nn.Linear for each in linears)
+    linears, norms = (mixer.qkv, mixer.out, mlp.up, mlp.down), (block.mixer_norm, block.mlp_norm)
+    return (
+        all("forward" not in vars(each) for each in (block, mixer, mlp))  # lm.inference.ablation replaces it
+        and all(type(each) is nn.Linear for each in linears)
         and all(type(each) in (nn.LayerNorm, nn.RMSNorm) for each in norms)
         and all(type(each) is Canon and not each.activation for each in canons)
+        and is_fp32(mixer.qkv.weight)
     )
-    return known and not have_hooks(block, mixer, mlp, *linears, *norms, *canons) and is_fp32(mixer.qkv.weight)
+
+
+def modules_of(block: Any) -> list[nn.Module]:
+    """The modules of a known block that the kernels never call."""
+    mixer, mlp = block.mixer, block.mlp
+    inner = (mixer, mlp, mixer.qkv, mixer.out, mlp.up, mlp.down, block.mixer_norm, block.mlp_norm)
+    return [block, *inner, *(each for each in canons_of(block) if each is not None)]
 
 
 def is_fp32(weight: Tensor) -> bool:
@@ -163,7 +170,7 @@ class _FusedBlock(torch.autograd.Function):
         x, saved, first, cos, sin, *held = ctx.saved_tensors
         block = make_struct(ctx.numbers, ctx.eps, held, (cos, sin), first)
         grad = grad.contiguous()
-        gradients = [None if each is None else torch.empty_like(each) for each in held]
+        gradients = [None if each is None else torch.zeros_like(each) for each in held]
         pointers = BlockGradients(*map(pointer, gradients))
         dx, work = torch.empty_like(x), x.new_empty(work_size(block))
         arguments = (each.data_ptr() for each in (x, grad, saved))
@@ -176,7 +183,7 @@ def make_struct(
     eps: float,
     parameters: Sequence[Tensor | None],
     angles: Sequence[Tensor | None],
-    first: Tensor,
+    first: Tensor | None,
 ) -> BlockStruct:
     """The struct of a block; the tensors must be contiguous, and outlive it."""
     return BlockStruct(*(int(numbers[name]) for name in SIZES), eps, *map(pointer, (*parameters, *angles, first)))

@@ -1,5 +1,8 @@
 // Vectors, element-wise functions and matrix products that the kernels of this folder share. All arrays are fp32, row-major.
 #pragma once
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,60 +22,91 @@ static inline vec load(const float* p) { return *reinterpret_cast<const vec*>(p)
 static inline void store(float* p, vec x) { *reinterpret_cast<vec*>(p) = x; }
 static inline vec all(float x) { return x - (vec){}; }
 
-// exp(x), relative error below 2e-7 between -87 and 88: 2^n times a polynomial on [-ln2/2, ln2/2]; 0 far below, NaN stays NaN
-static inline float exp_(float x) {
-  float z = x * 1.44269504088896341f;
-  z = z < -126.f ? -126.f : z > 127.f ? 127.f : z;
-  float n = std::nearbyint(z);
-  float r = x < -87.f ? 0.f : x > 88.f ? 0.f : x - n * 0.693359375f - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
-  int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float scale;
-  std::memcpy(&scale, &bits, 4);
-  return p * scale;
+// exp(x), relative error below 2e-7: 2^n times a polynomial on [-ln2/2, ln2/2]. 0 far below, infinity far above, NaN stays NaN.
+// Written once for floats and once for vectors.
+static inline vec nearest(vec x) {
+#ifdef __AVX512F__
+  return (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  return __builtin_convertvector(__builtin_convertvector(x + (x < 0.f ? all(-.5f) : all(.5f)), ivec), vec);
+#endif
+}
+static inline float nearest(float x) { return std::nearbyint(x); }
+static inline vec times_power_of_two(vec x, vec n) {  // n from -149 to 128
+#ifdef __AVX512F__
+  return (vec)_mm512_scalef_ps((__m512)x, (__m512)n);
+#else
+  ivec half = __builtin_convertvector(n, ivec) >> 1, rest = __builtin_convertvector(n, ivec) - half;
+  return x * (vec)((half + 127) << 23) * (vec)((rest + 127) << 23);
+#endif
+}
+static inline float times_power_of_two(float x, float n) {
+  int32_t whole = static_cast<int32_t>(n), parts[2] = {whole >> 1, whole - (whole >> 1)};
+  float factors[2];
+  for (int k = 0; k < 2; k++) parts[k] = (parts[k] + 127) << 23;
+  std::memcpy(factors, parts, sizeof factors);
+  return x * factors[0] * factors[1];
 }
 
-// the same for a vector
-static inline vec exp_(vec x) {
-  vec z = x * 1.44269504088896341f;
-  z = z < -126.f ? all(-126.f) : z > 127.f ? all(127.f) : z;
-  ivec n = __builtin_convertvector(z + (z < 0.f ? all(-.5f) : all(.5f)), ivec);
-  vec whole = __builtin_convertvector(n, vec);
-  vec r = x < -87.f ? all(0.f) : x > 88.f ? all(0.f) : x - whole * 0.693359375f - whole * -2.12194440e-4f;
-  vec p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
+template <class T>
+static inline T exp_of(T x, T least, T most) {
+  x = x < least ? least : x;  // NaN compares false
+  x = x > most ? most : x;
+  T n = nearest(x * 1.44269504088896341f);
+  T r = x - n * 0.693359375f - n * -2.12194440e-4f;
+  T p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
-  ivec bits = (n + 127) << 23;
-  return p * (vec)bits;
+  return times_power_of_two(p * r * r + r + 1.f, n);
 }
+static inline float exp_(float x) { return x == x ? exp_of(x, -103.f, 88.8f) : x; }
+static inline vec exp_(vec x) { return exp_of(x, all(-103.f), all(88.8f)); }
+
+typedef float half_vec __attribute__((vector_size(2 * LANES), aligned(4)));
+typedef float quarter_vec __attribute__((vector_size(LANES), aligned(4)));
+template <int EACH>
+struct Part;  // a vector of EACH numbers
+template <>
+struct Part<8> {
+  typedef half_vec type;
+};
+template <>
+struct Part<16> {
+  typedef vec type;
+};
+struct Halves { half_vec low, high; };
+struct Quarters { quarter_vec low, high; };
+
 static inline float sum_of(vec x) {
-  float total = 0;
-  for (int k = 0; k < LANES; k++) total += x[k];
-  return total;
+  Halves h;
+  std::memcpy(&h, &x, sizeof x);
+  half_vec eight = h.low + h.high;
+  Quarters q;
+  std::memcpy(&q, &eight, sizeof eight);
+  quarter_vec four = q.low + q.high;
+  return (four[0] + four[1]) + (four[2] + four[3]);
 }
 static inline float max_of(vec x) {
-  float top = x[0];
-  for (int k = 1; k < LANES; k++) top = x[k] > top ? x[k] : top;
-  return top;
+  Halves h;
+  std::memcpy(&h, &x, sizeof x);
+  half_vec eight = h.low > h.high ? h.low : h.high;
+  Quarters q;
+  std::memcpy(&q, &eight, sizeof eight);
+  quarter_vec four = q.low > q.high ? q.low : q.high;
+  float a = four[0] > four[1] ? four[0] : four[1], b = four[2] > four[3] ? four[2] : four[3];
+  return a > b ? a : b;
 }
 
-static inline float sigmoid(float x) { return 1.f / (1.f + exp_(-x)); }
+template <class T>
+static inline T sigmoid(T x) { return 1.f / (1.f + exp_(-x)); }
 
 // y (n, m) = x (n, k) w^T + beta y, where w is (m, k)
 void product_nt(const float* x, const float* w, float* y, int n, int m, int k, float beta, bool bf16);
 // y (n, m) = x (n, k) w + beta y, where w is (k, m)
 void product_nn(const float* x, const float* w, float* y, int n, int m, int k, float beta, bool bf16);
-// y (m, k) = a (n, m)^T b (n, k)
+// y (m, k) += a (n, m)^T b (n, k)
 void product_tn(const float* a, const float* b, float* y, int n, int m, int k, bool bf16);
-// sums (m) of the columns of a (n, m)
+// sums (m) += the sums of the columns of a (n, m)
 void column_sums(const float* a, float* sums, int n, int m);

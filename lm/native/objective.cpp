@@ -1,17 +1,25 @@
 // The summed cross-entropy of a whole decoder and its gradients: embedding, blocks, final norm, output embedding, loss.
+//
+// Rows of a batch do not see each other, so that a few at a time go through the whole model, forward and backward, while what
+// they leave is in the cache; each thread takes its own, and adds to its own gradients.
+#include <omp.h>
+
 #include "block.h"
 
 // Null positions: none are added. head is the embedding where the two are tied. targets below 0 are not counted.
 struct Model {
-  int layers, vocab, position_rows;
+  int layers, vocab, position_rows, rows_at_a_time;
   const int64_t *tokens, *targets, *index;  // index (position_rows, length): position of each token in its document
   const float *embed, *positions, *norm, *norm_bias, *head;
-  const Block* blocks;
+  const Block* blocks;  // of the whole batch
 };
 
+// All lie in one array of `size` numbers that begins at `base`, and are added to.
 struct ModelGradients {
   float *embed, *positions, *norm, *norm_bias, *head;
   const Gradients* blocks;
+  float* base;
+  int64_t size;
 };
 
 // What the backward pass needs, cut from one array: inputs of the blocks and of the final norm, what each block saves, and
@@ -29,8 +37,6 @@ struct ModelSaved {
   }
   float* input(int layer) const { return base + layer * stream; }
 };
-
-extern "C" int64_t model_saved_size(const Model* m) { return ModelSaved(*m, nullptr).total; }
 
 // loss and, in place of the logits, their gradient
 static double cross_entropy(float* logits, const int64_t* targets, int n, int vocab) {
@@ -66,12 +72,9 @@ static double cross_entropy(float* logits, const int64_t* targets, int n, int vo
   return loss;
 }
 
-extern "C" double model_forward(const Model* model, float* saved) {
-  const Model& m = *model;
+static double model_forward(const Model& m, const ModelSaved& s) {
   const Block& b = *m.blocks;
   const int n = b.rows * b.length, d = b.width;
-  ModelSaved s(m, saved);
-#pragma omp parallel for schedule(static)
   for (int i = 0; i < n; i++) {
     const float* row = m.embed + m.tokens[i] * d;
     float* to = s.input(0) + static_cast<int64_t>(i) * d;
@@ -88,15 +91,17 @@ extern "C" double model_forward(const Model* model, float* saved) {
   return cross_entropy(s.dlogits, m.targets, n, m.vocab);
 }
 
-// gradients of `scale` times the loss; `work` holds what block_backward needs, and two streams more
-extern "C" void model_backward(const Model* model, const float* saved, const ModelGradients* into, float scale, float* work) {
-  const Model& m = *model;
-  const ModelGradients& g = *into;
+// how many numbers model_backward works in
+static int64_t work_size(const Block& b, int64_t stream) {
+  const int64_t up = b.gated ? 2 * b.hidden : b.hidden, wide = 3 * b.width > up ? 3 * b.width : up;
+  return 2 * stream + static_cast<int64_t>(b.rows) * b.length * (2 * wide + b.width);
+}
+
+// gradients of `scale` times the loss
+static void model_backward(const Model& m, const ModelSaved& s, const ModelGradients& g, float scale, float* work) {
   const Block& b = *m.blocks;
   const int n = b.rows * b.length, d = b.width;
-  ModelSaved s(m, const_cast<float*>(saved));
   float *dx = work, *dy = work + s.stream, *rest = work + 2 * s.stream;
-#pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < static_cast<int64_t>(n) * m.vocab; i++) s.dlogits[i] *= scale;
   product_tn(s.dlogits, s.normed, g.head, n, m.vocab, d, b.bf16);
   product_nn(s.dlogits, m.head, rest, n, d, m.vocab, 0.f, b.bf16);
@@ -107,14 +112,79 @@ extern "C" void model_backward(const Model* model, const float* saved, const Mod
     float* swap = dx;
     dx = dy, dy = swap;
   }
-  if (g.embed != g.head) std::memset(g.embed, 0, sizeof(float) * m.vocab * d);
-  if (m.positions)
-    for (int i = 0; i < n; i++) {
-      float* place = g.positions + m.index[m.position_rows == 1 ? i % b.length : i] * d;
-      for (int c = 0; c < d; c++) place[c] += dy[static_cast<int64_t>(i) * d + c];
-    }
   for (int i = 0; i < n; i++) {
+    const float* grad = dy + static_cast<int64_t>(i) * d;
     float* row = g.embed + m.tokens[i] * d;
-    for (int c = 0; c < d; c++) row[c] += dy[static_cast<int64_t>(i) * d + c];
+    for (int c = 0; c < d; c++) row[c] += grad[c];
+    if (!m.positions) continue;
+    float* place = g.positions + m.index[m.position_rows == 1 ? i % b.length : i] * d;
+    for (int c = 0; c < d; c++) place[c] += grad[c];
   }
+}
+
+// The model for `rows` rows of the batch from `row` on; `blocks` holds its blocks.
+static Model part_of(const Model& whole, int row, int rows, std::vector<Block>& blocks) {
+  Model m = whole;
+  blocks.assign(whole.blocks, whole.blocks + whole.layers);
+  const int64_t tokens = static_cast<int64_t>(row) * blocks[0].length;
+  for (Block& b : blocks) {
+    b.rows = rows;
+    if (b.first_rows > 1) b.first_rows = rows > 1 ? rows : 1, b.first += tokens;
+    if (b.cos && b.angle_rows > 1) b.angle_rows = rows > 1 ? rows : 1, b.cos += tokens * b.rotary_half, b.sin += tokens * b.rotary_half;
+  }
+  m.tokens += tokens, m.targets += tokens, m.blocks = blocks.data();
+  if (m.position_rows > 1) m.position_rows = rows > 1 ? rows : 1, m.index += tokens;
+  return m;
+}
+
+// The same gradients in another array; `blocks` holds those of the blocks.
+static ModelGradients moved(const ModelGradients& g, float* base, int layers, std::vector<Gradients>& blocks) {
+  auto move = [&](float* p) { return p ? base + (p - g.base) : nullptr; };
+  blocks.assign(g.blocks, g.blocks + layers);
+  for (Gradients& each : blocks) {
+    float** pointers = reinterpret_cast<float**>(&each);
+    for (size_t k = 0; k < sizeof(Gradients) / sizeof(float*); k++) pointers[k] = move(pointers[k]);
+  }
+  return {move(g.embed), move(g.positions), move(g.norm), move(g.norm_bias), move(g.head), blocks.data(), base, g.size};
+}
+
+// the summed loss; gradients of `scale` times it are added
+extern "C" double model_loss(const Model* model, const ModelGradients* into, float scale) {
+  const int rows = model->blocks->rows, parts = (rows + model->rows_at_a_time - 1) / model->rows_at_a_time;
+  const int most = omp_get_max_threads(), threads = most < parts ? most : parts;
+  static thread_local std::vector<std::vector<float>> kept;
+  std::vector<std::vector<float>>& sums = kept;  // by reference: in another thread the name means another variable
+  sums.resize(threads);
+  double loss = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : loss)
+  {
+    static thread_local std::vector<float> saved, work;
+    static thread_local std::vector<Block> blocks;
+    std::vector<Gradients> own_blocks;
+    const int thread = omp_get_thread_num();
+    ModelGradients own = *into;
+    if (thread > 0) {
+      sums[thread].assign(into->size, 0.f);
+      own = moved(*into, sums[thread].data(), model->layers, own_blocks);
+    }
+    for (int part = thread; part < parts; part += threads) {
+      const int begin = static_cast<int>(static_cast<int64_t>(rows) * part / parts);
+      const int end = static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / parts);
+      const Model m = part_of(*model, begin, end - begin, blocks);
+      const int64_t size = ModelSaved(m, nullptr).total;
+      if (static_cast<int64_t>(saved.size()) < size) saved.resize(size);
+      const ModelSaved s(m, saved.data());
+      const int64_t needed = work_size(*m.blocks, s.stream);
+      if (static_cast<int64_t>(work.size()) < needed) work.resize(needed);
+      loss += model_forward(m, s);
+      model_backward(m, s, own, scale, work.data());
+    }
+#pragma omp barrier
+    if (threads > 1) {
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < into->size; i++)
+        for (int t = 1; t < threads; t++) into->base[i] += sums[t][i];
+    }
+  }
+  return loss;
 }

@@ -1,33 +1,31 @@
-"""The summed cross-entropy of a whole decoder as one operation of autograd, by the kernels of objective.cpp.
+"""Loss and gradients of a whole decoder in two calls, by the kernels of objective.cpp.
 
-A step of a small model costs more in calls of operators than in arithmetic; this makes two calls of it.
+A step of a small model costs more in calls of operators, and in Python's bookkeeping around them, than in arithmetic.
 """
 
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_int64, c_void_p, cast
+from ctypes import POINTER, Structure, addressof, byref, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from lm.native.block import (
+    MODULE_HOOKS,
     PARAMETERS,
     BlockGradients,
     BlockStruct,
     document_starts,
-    have_hooks,
     is_fp32,
     is_known,
     make_struct,
+    modules_of,
     numbers_of,
     parameters_of,
     pointer,
-    work_size,
 )
 from lm.native.build import library
-from lm.native.workspace import give_back, take
 from lm.ops.cpu_dispatch import can_use_cpu_kernels
 
 if TYPE_CHECKING:
@@ -35,122 +33,169 @@ if TYPE_CHECKING:
 
 POSITIONS = ("learned", "rotary", "none")
 TABLES = ("embed", "positions", "norm", "norm_bias", "head")
+ALIGNMENT = 16  # numbers; vectors of 64 bytes
+CACHE = 1 << 20  # bytes of activations; half of the cache of a core
+MIN_TOKENS = 128  # fewer make matrix products slow
 
 
 class _Model(Structure):
     """The struct Model of objective.cpp."""
 
     _fields_ = [
-        *((name, c_int) for name in ("layers", "vocab", "position_rows")),
+        *((name, c_int) for name in ("layers", "vocab", "position_rows", "rows_at_a_time")),
         *((name, c_void_p) for name in ("tokens", "targets", "index", *TABLES, "blocks")),
     ]
 
 
 class _ModelGradients(Structure):
-    _fields_ = [(name, c_void_p) for name in (*TABLES, "blocks")]
+    _fields_ = [*((name, c_void_p) for name in (*TABLES, "blocks", "base")), ("size", c_int64)]
 
 
 @cache
-def _functions() -> tuple[Any, Any, Any]:
+def _model_loss() -> Any:
     kernels = library()
     assert kernels is not None
-    kernels.model_saved_size.argtypes, kernels.model_saved_size.restype = [POINTER(_Model)], c_int64
-    kernels.model_forward.argtypes, kernels.model_forward.restype = [POINTER(_Model), c_void_p], c_double
-    kernels.model_backward.argtypes = [POINTER(_Model), c_void_p, POINTER(_ModelGradients), c_float, c_void_p]
-    kernels.model_backward.restype = None
-    return kernels.model_saved_size, kernels.model_forward, kernels.model_backward
+    kernels.model_loss.argtypes = [POINTER(_Model), POINTER(_ModelGradients), c_float]
+    kernels.model_loss.restype = c_double
+    return kernels.model_loss
 
 
-def can_fuse_objective(model: Any, inputs: Tensor) -> bool:
-    """Whether the kernels compute the loss of this decoder: known blocks in fp32 on a CPU, and nothing hooked."""
+def knows_decoder(model: Any) -> bool:
+    """Whether the kernels compute the decoder: known blocks in fp32 on a CPU, and there are kernels."""
     config, blocks = model.config, model.blocks
-    if not (
-        can_use_cpu_kernels(model.embed.weight) and inputs.numel() > 0 and len(blocks) > 0 and torch.is_grad_enabled()
-    ):
-        return False
-    known = config.causal and config.positions in POSITIONS and type(model.embed) is nn.Embedding
+    known = config.causal and config.positions in POSITIONS and type(model.embed) is nn.Embedding and len(blocks) > 0
     known = known and type(model.norm) in (nn.LayerNorm, nn.RMSNorm)
     known = known and (config.tie_embeddings or type(model.head) is nn.Linear)
-    known = known and not have_hooks(model, model.norm, *model.tables())
     return bool(known) and is_fp32(model.embed.weight) and all(map(is_known, blocks)) and library() is not None
 
 
-def summed_loss(model: Any, inputs: Tensor, targets: Tensor, context: "SequenceContext", bf16: bool = False) -> Tensor:
-    """Cross-entropy (nats) summed over the targets (B, T) that are not negative; `can_fuse_objective` must hold.
+def have_no_hooks(model: Any) -> bool:
+    """Whether no module of a known decoder has a hook, which the kernels would pass over."""
+    return not any(_hooks_of(model))
 
-    bf16: round the operands of matrix products to bf16.
-    """
-    rows, length = inputs.shape
-    numbers = numbers_of(model.blocks[0], rows, length, context, bf16)
+
+def _hooks_of(model: Any) -> list[dict[int, Any]]:
+    modules = [model, model.norm, *model.tables(), *(m for block in model.blocks for m in modules_of(block))]
+    return [getattr(module, name) for module in modules for name in MODULE_HOOKS]
+
+
+def tables_of(model: Any) -> list[Tensor | None]:
+    """The weights outside the blocks, in the order of TABLES."""
     learned = model.positions.weight if model.config.positions == "learned" else None
     head = None if model.config.tie_embeddings else model.head.weight
-    tables = (model.embed.weight, learned, model.norm.weight, getattr(model.norm, "bias", None), head)
-    blocks = [parameter for block in model.blocks for parameter in parameters_of(block)]
-    cos, sin = context.angles or (None, None)
-    index, first = context.index.contiguous(), document_starts(context, length)
-    data = (inputs.contiguous(), targets.contiguous(), index, first, cos, sin)
-    return _FusedObjective.apply(numbers, float(model.norm.eps), *data, *tables, *blocks)
+    return [model.embed.weight, learned, model.norm.weight, getattr(model.norm, "bias", None), head]
 
 
-class _FusedObjective(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, numbers: dict[str, int], eps: float, inputs: Tensor, targets: Tensor, index: Tensor, first: Tensor,
-        cos: Tensor | None, sin: Tensor | None, *parameters: Tensor | None,
-    ) -> Tensor:  # fmt: skip
-        saved_size, forward, _ = _functions()
-        angles = [None if each is None else each.contiguous() for each in (cos, sin)]
-        held = [None if each is None else each.contiguous() for each in parameters]
-        model, alive = _make_model(numbers, eps, (inputs, targets, index, first, *angles), held)
-        saved = take(saved_size(byref(model)))
-        loss = forward(byref(model), saved.data_ptr())
-        del alive
-        ctx.save_for_backward(inputs, targets, index, first, *angles, *held)
-        ctx.saved, ctx.numbers, ctx.eps = saved, numbers, eps
-        return saved.new_tensor(loss)
+def fuse_objective(model: Any, bf16: bool = False) -> "FusedObjective | None":
+    """The loss of this decoder by the kernels; None where they do not compute it (`knows_decoder`).
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *_, backward = _functions()
-        data, held = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
-        if (saved := ctx.saved) is None:
-            raise RuntimeError("the loss was differentiated before, and its arrays are in use again; compute it again")
-        model, blocks = _make_model(ctx.numbers, ctx.eps, data, held)
-        gradients = _empty_gradients(held)
-        embed, positions, norm, norm_bias, head, *rest = gradients
-        tables = (embed, positions, norm, norm_bias, embed if head is None else head)
-        size = len(PARAMETERS)
-        each = [BlockGradients(*map(pointer, rest[at : at + size])) for at in range(0, len(rest), size)]
-        array = (BlockGradients * len(each))(*each)
-        into = _ModelGradients(*map(pointer, tables), cast(array, c_void_p))
-        width, tokens = ctx.numbers["width"], ctx.numbers["rows"] * ctx.numbers["length"]
-        work = take(work_size(blocks[0]) + 2 * (tokens * width + 16) + tokens * width)
-        backward(byref(model), saved.data_ptr(), byref(into), float(grad), work.data_ptr())
-        ctx.saved = None
-        give_back(saved)
-        give_back(work)
-        return (None,) * 8 + tuple(gradients)
+    bf16: round the operands of matrix products to bf16. The modules of the model must stay what they are.
+    """
+    return FusedObjective(model, bf16) if knows_decoder(model) else None
 
 
-def _empty_gradients(held: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Arrays for the gradients; the positions' begins at 0, as only rows that occur are added to."""
-    found = [None if each is None else torch.empty_like(each) for each in held]
-    if found[1] is not None:
-        found[1].zero_()
-    return found
+class FusedObjective:
+    """Summed cross-entropy of a decoder and its gradients; see `fuse_objective`.
+
+    gradients: what `p.grad` becomes, for each parameter that is trained; overwritten by the next call.
+    """
+
+    def __init__(self, model: Any, bf16: bool) -> None:
+        self.model, self.bf16 = model, bf16
+        self.held = [*tables_of(model), *(parameter for block in model.blocks for parameter in parameters_of(block))]
+        self.hooks = _hooks_of(model)  # the dictionaries themselves: later hooks show in them
+        sizes = [0 if each is None else -(-each.numel() // ALIGNMENT) * ALIGNMENT for each in self.held]
+        self.flat = torch.empty(sum(sizes))
+        parts = self.flat.split(sizes)
+        self.gradients = [
+            None if each is None else part[: each.numel()].view_as(each)
+            for each, part in zip(self.held, parts, strict=True)
+        ]
+        pairs = zip(self.held, self.gradients, strict=True)
+        self.trained = [(each, grad) for each, grad in pairs if each is not None and each.requires_grad]
+        self.plans: dict[Any, _Plan] = {}
+        self.contexts: dict[int, SequenceContext] = {}
+
+    def applies(self) -> bool:
+        """Whether nothing has come up since that the kernels would pass over: hooks, autocast."""
+        return not any(self.hooks) and can_use_cpu_kernels(self.model.embed.weight) and torch.is_grad_enabled()
+
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, documents: Tensor | None, scale: float, add: bool = False
+    ) -> float:
+        """Cross-entropy (nats) summed over the targets (B, T) that are not negative, times `scale`.
+
+        Sets p.grad of every trained parameter to the gradients of that. add: to their sum with those of the last call.
+        """
+        if not add:
+            self.flat.zero_()
+        context = self._context(inputs.shape[1], documents)
+        key = (*inputs.shape, context.index.ndim, tuple(p.data_ptr() for p in self.held if p is not None))
+        if key not in self.plans:
+            self.plans.clear()  # batches of a training have one shape
+            self.plans[key] = _Plan(self, inputs, context)
+        loss = self.plans[key].run(inputs.contiguous(), targets.contiguous(), context, scale)
+        for parameter, gradient in self.trained:
+            parameter.grad = gradient
+        return loss * scale
+
+    def _context(self, length: int, documents: Tensor | None) -> "SequenceContext":
+        if documents is not None:
+            return self.model.make_context(length, documents)
+        if length not in self.contexts:
+            self.contexts = {length: self.model.make_context(length)}
+        return self.contexts[length]
 
 
-def _make_model(
-    numbers: dict[str, int], eps: float, data: Sequence[Any], parameters: Sequence[Tensor | None]
-) -> tuple[_Model, Any]:
-    """The struct of a model, and the array of its blocks, which must outlive it."""
-    inputs, targets, index, first, cos, sin = data
-    embed, positions, norm, norm_bias, head, *rest = parameters
+class _Plan:
+    """The structs and arrays for batches of one shape."""
+
+    def __init__(self, objective: FusedObjective, inputs: Tensor, context: "SequenceContext") -> None:
+        model, held = objective.model, objective.held
+        rows, length = inputs.shape
+        numbers = numbers_of(model.blocks[0], rows, length, context, objective.bf16)
+        count, grads = len(TABLES), objective.gradients
+        blocks = [
+            make_struct(numbers, float(model.norm.eps), each, (None, None), None) for each in _split(held[count:])
+        ]
+        array = (BlockStruct * len(blocks))(*blocks)
+        self.blocks = list(array)  # views of the array
+        into = (BlockGradients * len(blocks))(*(BlockGradients(*map(pointer, each)) for each in _split(grads[count:])))
+        self.alive = (array, into)
+        sizes = (
+            len(blocks),
+            model.vocab_size,
+            1 if context.index.ndim == 1 else rows,
+            rows_at_a_time(numbers, len(blocks)),
+        )
+        self.model = _Model(*sizes, None, None, None, *table_pointers(held), addressof(array))
+        flat = objective.flat
+        self.into = _ModelGradients(*table_pointers(grads), addressof(into), flat.data_ptr(), flat.numel())
+
+    def run(self, inputs: Tensor, targets: Tensor, context: "SequenceContext", scale: float) -> float:
+        """The summed loss; gradients go to those of the objective."""
+        index, first = context.index.contiguous(), document_starts(context, inputs.shape[1])
+        cos, sin = (each.contiguous() for each in context.angles) if context.angles else (None, None)
+        self.model.tokens, self.model.targets, self.model.index = map(pointer, (inputs, targets, index))
+        for block in self.blocks:
+            block.first, block.cos, block.sin = pointer(first), pointer(cos), pointer(sin)
+        return float(_model_loss()(byref(self.model), byref(self.into), scale))
+
+
+def rows_at_a_time(numbers: dict[str, int], layers: int) -> int:
+    """How many rows of a batch go through the model together: as many as the cache of a core holds."""
+    up = numbers["hidden"] * (2 if numbers["gated"] else 1)
+    per_token = 4 * layers * (8 * numbers["width"] + 2 * up + numbers["hidden"])  # bytes, about
+    return max(1, CACHE // (per_token * numbers["length"]), -(-MIN_TOKENS // numbers["length"]))
+
+
+def table_pointers(each: Sequence[Tensor | None]) -> list[int | None]:
+    """Addresses in the order of TABLES; the embedding's stands for a head that is tied to it."""
+    *others, head = map(pointer, each[: len(TABLES)])
+    return [*others, others[0] if head is None else head]
+
+
+def _split(each: Sequence[Any]) -> list[Sequence[Any]]:
+    """What belongs to the blocks, block by block."""
     size = len(PARAMETERS)
-    each = [make_struct(numbers, eps, rest[at : at + size], (cos, sin), first) for at in range(0, len(rest), size)]
-    blocks = (BlockStruct * len(each))(*each)
-    tables = (embed, positions, norm, norm_bias, embed if head is None else head)
-    sizes = (len(each), embed.shape[0], 1 if index.ndim == 1 else len(index))  # type: ignore[union-attr]
-    model = _Model(*sizes, *map(pointer, (inputs, targets, index, *tables)), cast(blocks, c_void_p))
-    return model, blocks
+    return [each[at : at + size] for at in range(0, len(each), size)]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from ctypes import c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -33,35 +34,46 @@ def make_update(parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optim
 class _Update:
     def __init__(self, groups: Sequence[tuple[Tensor, dict[str, Any]]], optimizer: torch.optim.Optimizer) -> None:
         self.parameters, self.group = [p for p, _ in groups], groups[0][1]
-        for p in self.parameters:
-            if not optimizer.state[p]:
-                zeros = {name: torch.zeros_like(p) for name in MOMENTS}
-                optimizer.state[p] = {"step": torch.zeros((), dtype=torch.float32), **zeros}
-        states = [optimizer.state[p] for p in self.parameters]
-        self.steps = [state["step"] for state in states]
-        self.held = [[state[name] for state in states] for name in MOMENTS]  # the arrays below point into them
+        self.steps = torch.zeros(len(self.parameters))
+        for number, p in enumerate(self.parameters):
+            state = optimizer.state[p]
+            for name in MOMENTS:
+                state.setdefault(name, torch.zeros_like(p))
+            self.steps[number] = state.get("step", 0)
+            state["step"] = self.steps[number]  # a view, so that one addition counts for all
+        self.held = [[optimizer.state[p][name] for p in self.parameters] for name in MOMENTS]  # pointed into below
         self.means, self.squares = (_pointers(tensors) for tensors in self.held)
         self.targets = _pointers(self.parameters)
         self.count = len(self.parameters)
         self.sizes = (c_int64 * self.count)(*(p.numel() for p in self.parameters))
         self.decays = (c_float * self.count)(*(group["weight_decay"] for _, group in groups))
+        self.grads: list[Any] = []
+        self.sources: Any = None
 
     def __call__(self, max_norm: float) -> bool:
-        grads = [p.grad for p in self.parameters]
-        if any(grad is None or not grad.is_contiguous() for grad in grads):
+        if not self._point_at([p.grad for p in self.parameters]):
             return False
         squared_norm, adamw = _functions()
-        pointers, factor = _pointers(grads), 1.0
+        factor = 1.0
         if max_norm:
-            norm = math.sqrt(squared_norm(pointers, self.sizes, self.count))
+            norm = math.sqrt(squared_norm(self.sources, self.sizes, self.count))
             factor = max_norm / (norm + EPSILON)
             factor = 1.0 if factor > 1 else factor  # NaN stays NaN
-        torch._foreach_add_(self.steps, 1)
+        self.steps += 1
         step, (beta1, beta2) = float(self.steps[0]), self.group["betas"]
         adamw(
-            self.targets, pointers, self.means, self.squares, self.sizes, self.decays, self.count, factor,
+            self.targets, self.sources, self.means, self.squares, self.sizes, self.decays, self.count, factor,
             self.group["lr"], beta1, beta2, self.group["eps"], 1 - beta1**step, 1 - beta2**step,
         )  # fmt: skip
+        return True
+
+    def _point_at(self, grads: list[Any]) -> bool:
+        """Point at these gradients, often those of the last step; False if one is missing."""
+        if len(grads) == len(self.grads) and all(map(is_, grads, self.grads)):
+            return True
+        if any(grad is None or not grad.is_contiguous() for grad in grads):
+            return False
+        self.grads, self.sources = grads, _pointers(grads)
         return True
 
 

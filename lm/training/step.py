@@ -13,10 +13,11 @@ from lm.data.batches import TrainBatch
 from lm.data.mlm import IGNORE_INDEX
 from lm.layers.mlp import AuxLosses
 from lm.model import Decoder
-from lm.native.objective import can_fuse_objective, summed_loss
+from lm.native.objective import fuse_objective
 from lm.native.optimizer import make_update
 from lm.training.distributed import DistContext, wrap_ddp
 from lm.training.schedule import learning_rate
+from synth.errors import UserError
 
 
 class Objective(nn.Module):
@@ -28,8 +29,6 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
-        if can_fuse_objective(self.model, inputs):
-            return summed_loss(self.model, inputs, targets, self.model.make_context(inputs.shape[1], documents))
         aux_losses: AuxLosses = []
         logits = self.model(inputs, documents, aux_losses=aux_losses)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
@@ -41,13 +40,7 @@ def make_train_step(
 ) -> Callable[[TrainBatch, int], Tensor]:
     """A function (batch, step number) that takes one optimizer step and returns the mean loss of the global batch."""
     device, ranks = place.device, place.num_processes
-    net, hold = wrap_ddp(Objective(model), place)
-    # CUDA graphs write gradients to fixed addresses, where the next micro-batch would overwrite the last one's
-    if not place.sharded:
-        net = compile_if_asked(net, config, device, cuda_graphs=ranks == 1 and config.grad_accum_steps == 1)
-    for block in model.blocks if place.sharded else ():  # the hooks that gather a block's weights stay uncompiled
-        block.forward = compile_if_asked(block.forward, config, device, cuda_graphs=False)
-    bf16 = uses_bf16(config, device)
+    differentiate = make_differentiate(model, config, place)
     share = config.batch_size // ranks
     part = share // config.grad_accum_steps
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -60,25 +53,58 @@ def make_train_step(
         begin = place.process_index * share
         for row in range(begin, begin + share, part):
             cut = slice(row, row + part)
-            inputs, targets, documents = (
+            tensors = (
                 None if tensor is None else tensor[cut].to(device, non_blocking=True)
                 for tensor in (data.inputs, data.targets, data.documents)
             )
-            with nullcontext() if row + part == begin + share else hold():
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    loss = net(inputs, targets, documents) / max(data.num_targets, 1)
-                (loss * ranks).backward()  # DDP averages gradients over ranks; the batch needs their sum
-            total += loss.detach()
+            total += differentiate(*tensors, 1 / max(data.num_targets, 1), row == begin, row + part == begin + share)
         if ranks > 1:
             torch.distributed.all_reduce(total)
         if update is None or not update(config.max_grad_norm):
             if config.max_grad_norm:
                 nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimizer.step()
-        optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         return total
 
     return step
+
+
+def make_differentiate(model: Decoder, config: TrainConfig, place: DistContext) -> Callable[..., Tensor | float]:
+    """A function (inputs, targets, documents, scale, is_first, is_last) that adds gradients of a micro-batch's summed
+    loss times `scale`, and returns that loss; is_first and is_last: of its step.
+
+    Raises UserError for precision=bf16-matmul where the compiled kernels do not compute the model."""
+    device, ranks = place.device, place.num_processes
+    net, hold = wrap_ddp(Objective(model), place)
+    # CUDA graphs write gradients to fixed addresses, where the next micro-batch would overwrite the last one's
+    if not place.sharded:
+        net = compile_if_asked(net, config, device, cuda_graphs=ranks == 1 and config.grad_accum_steps == 1)
+    for block in model.blocks if place.sharded else ():  # the hooks that gather a block's weights stay uncompiled
+        block.forward = compile_if_asked(block.forward, config, device, cuda_graphs=False)
+    bf16 = uses_bf16(config, device)
+    alone = ranks == 1 and config.compile is not True and not bf16
+    rounded = config.precision == "bf16-matmul"
+    fused = fuse_objective(model, rounded) if alone else None
+    if rounded and fused is None:
+        raise UserError(
+            "precision=bf16-matmul needs the compiled kernels (docs/kernels.md), one process and a "
+            "CPU; use fp32, or bf16 on a GPU"
+        )
+
+    def differentiate(
+        inputs: Tensor, targets: Tensor, documents: Tensor | None, scale: float, is_first: bool, is_last: bool
+    ) -> Tensor | float:
+        if fused is not None and fused.applies():
+            return fused(inputs, targets, documents, scale, add=not is_first)
+        with nullcontext() if is_last else hold():
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = net(inputs, targets, documents) * scale
+            (loss * ranks).backward()  # DDP averages gradients over ranks; the batch needs their sum
+        return loss.detach()
+
+    return differentiate
 
 
 def compile_if_asked(net: Any, config: TrainConfig, device: torch.device, cuda_graphs: bool) -> Any:

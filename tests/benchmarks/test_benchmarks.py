@@ -46,6 +46,7 @@ def test_names_are_the_files() -> None:
         "many",
         "mixers",
         "next_token",
+        "precision",
         "rendering",
         "sampler",
         "sweep",

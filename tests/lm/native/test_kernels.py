@@ -1,5 +1,6 @@
 """The compiled kernels compute what the plain path does: blocks, losses, gradients, attention, updates."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,56 +9,23 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from lively_models import BASE, CONFIGS, VOCAB, lively
 from torch import Tensor
 
 import lm.model
 import lm.native.block as native_block
 import lm.native.objective as native_objective
-import lm.native.optimizer as native_optimizer
-from lm.config import ModelConfig, TrainConfig
+from lm.config import TrainConfig
 from lm.data.mlm import IGNORE_INDEX
 from lm.model import Decoder, build
 from lm.native.build import FOLDER, SWITCH, load_library
-from lm.native.objective import can_fuse_objective, summed_loss
+from lm.native.objective import FusedObjective, fuse_objective
 from lm.native.optimizer import make_update
 from lm.training import step as training_step
 from lm.training.loop import make_optimizer, train
 from synth.registry import get_task
 
 pytestmark = pytest.mark.skipif(load_library() is None, reason="no compiler here, so there are no kernels to compare")
-BASE = ModelConfig(n_layers=2, n_heads=4, d_model=32, max_seq_len=64, positions="rotary")
-LLAMA = {"norm": "rms", "mlp": "swiglu", "bias": False}
-CONFIGS = {
-    "rotary": BASE,
-    "learned": replace(BASE, positions="learned"),
-    "no positions, Canon": replace(BASE, positions="none", canon="ABCD", tie_embeddings=False),
-    "LLaMA with Canon": replace(BASE, canon="ABCD", **LLAMA),
-    "LLaMA with Canon A and C": replace(BASE, canon="AC", **LLAMA),
-    "partly rotary": replace(BASE, rotary_fraction=0.5, rotary_heads=0.5, canon="B", canon_kernel=3),
-    "Canon without residual": replace(BASE, canon="ABCD", canon_residual=False, canon_kernel=2),
-    "frozen Canon": replace(BASE, canon="ABCD", canon_learnable=False),
-    "odd heads": replace(BASE, d_model=36, n_heads=3, positions="none", mlp="relu2"),
-    "wide heads": replace(BASE, d_model=80, n_heads=1, positions="learned", mlp="reglu2"),
-    "heads of 64": replace(BASE, d_model=128, n_heads=2, mlp="geglu"),
-    "one head of 8": replace(BASE, d_model=8, n_heads=1, mlp="silu"),
-}
-VOCAB = 37
-
-
-@pytest.fixture(autouse=True)
-def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels are used in these tests alone."""
-    for module in (native_block, native_objective, native_optimizer):
-        monkeypatch.setattr(module, "library", load_library)
-
-
-def lively(config: ModelConfig) -> Decoder:
-    """A model whose weights are far from their start, so that nothing is near 0 by chance."""
-    model, rng = build(config, VOCAB, 0), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
-    return model
 
 
 def batch(rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,8 +39,23 @@ def batch(rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on only the plain path is used."""
     monkeypatch.setattr(lm.model, "can_fuse", lambda *_: False)
-    monkeypatch.setattr(training_step, "can_fuse_objective", lambda *_: False)
+    monkeypatch.setattr(training_step, "fuse_objective", lambda *_: None)
     monkeypatch.setattr(training_step, "make_update", lambda *_: None)
+
+
+def fuse(model: Decoder, bf16: bool = False) -> FusedObjective:
+    found = fuse_objective(model, bf16)
+    assert found is not None and found.applies()
+    return found
+
+
+def fused_gradients(
+    model: Decoder, *data: Tensor | None, scale: float = 1.0, bf16: bool = False
+) -> tuple[float, list[Tensor]]:
+    """Summed loss and gradients of inputs, targets and document numbers, by the kernels."""
+    model.zero_grad()
+    loss = fuse(model, bf16)(*data, scale) / scale  # type: ignore[arg-type]
+    return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
 def gradients(model: Decoder, loss: Tensor) -> list[Tensor]:
@@ -97,15 +80,13 @@ def test_loss_and_gradients_are_those_of_the_plain_path(
     model = lively(CONFIGS[name])
     inputs, targets, numbers = batch(3, length)
     known = numbers if documents else None
-    assert can_fuse_objective(model, inputs)
-    loss = summed_loss(model, inputs, targets, model.make_context(length, known))
-    fused = gradients(model, 0.01 * loss)
+    loss, fused = fused_gradients(model, inputs, targets, known, scale=0.01)
     with_blocks = model(inputs, known)
     plain(monkeypatch)
     logits = model(inputs, known)
     assert_close([with_blocks], [logits])
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
     assert_close(fused, gradients(model, 0.01 * expected))
 
 
@@ -123,21 +104,20 @@ def test_gradients_agree_with_finite_differences() -> None:
     model = lively(replace(BASE, n_layers=1, canon="ABCD"))
     inputs, targets, _ = batch(2, 20)
 
-    def loss() -> Tensor:
-        return summed_loss(model, inputs, targets, model.make_context(20))
+    def loss() -> float:
+        return fused_gradients(model, inputs, targets, None)[0]
 
-    model.zero_grad()
-    loss().backward()
-    for parameter in model.parameters():
+    _, slopes = fused_gradients(model, inputs, targets, None)
+    for parameter, gradient in zip(model.parameters(), slopes, strict=True):
         direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
-        slope = float((parameter.grad * direction).sum())  # type: ignore[operator]
+        slope = float((gradient * direction).sum())
         size = 3e-3 / float(direction.norm())
         with torch.no_grad():
             parameter += size * direction
-        above = float(loss().detach())
+        above = loss()
         with torch.no_grad():
             parameter -= 2 * size * direction
-        below = float(loss().detach())
+        below = loss()
         with torch.no_grad():
             parameter += size * direction
         assert (above - below) / (2 * size) == pytest.approx(slope, rel=0.03, abs=0.15)
@@ -152,8 +132,8 @@ def test_threads_change_nothing_but_the_order_of_sums(threads: int) -> None:
         found = []
         for count in (1, threads):
             torch.set_num_threads(count)
-            loss = summed_loss(model, inputs, targets, model.make_context(50))
-            found.append([loss.detach()[None], *gradients(model, loss)])
+            loss, grads = fused_gradients(model, inputs, targets, None)
+            found.append([torch.tensor([loss]), *grads])
     finally:
         torch.set_num_threads(before)
     assert_close(found[1], found[0])
@@ -176,35 +156,46 @@ def test_hooks_and_changed_modules_take_the_plain_path() -> None:
     model = lively(BASE)
     inputs, *_ = batch(2, 10)
     seen = []
+    objective = fuse(model)
     handle = model.blocks[0].mlp.register_forward_hook(lambda *_: seen.append(1))
-    assert not can_fuse_objective(model, inputs)
+    assert not objective.applies()
     model(inputs)
     assert seen
     handle.remove()
-    assert can_fuse_objective(model, inputs)
+    assert objective.applies()
     model.blocks[1].mlp.up = torch.nn.Sequential(model.blocks[1].mlp.up)
-    assert not can_fuse_objective(model, inputs)
+    assert fuse_objective(model) is None
     for other in ({"qk_norm": True}, {"positions": "alibi"}, {"causal": False}, {"n_experts": 2}, {"mixer": "gla"}):
-        assert not can_fuse_objective(build(replace(BASE, **other), VOCAB, 0), inputs)
+        assert fuse_objective(build(replace(BASE, **other), VOCAB, 0)) is None
 
 
-def test_a_loss_is_differentiated_once() -> None:
+@pytest.mark.parametrize("documents", [False, True])
+def test_parts_of_a_batch_add_up(documents: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(CONFIGS["LLaMA with Canon"])
+    inputs, targets, numbers = batch(7, 50)
+    known = numbers.clone() if documents else None
+    if known is not None:
+        known[3] = 0  # rows differ in where documents begin
+    loss, whole = fused_gradients(model, inputs, targets, known)
+    for rows in (1, 3):
+        monkeypatch.setattr(native_objective, "rows_at_a_time", lambda *_, rows=rows: rows)
+        part_loss, parts = fused_gradients(model, inputs, targets, known)
+        assert part_loss == pytest.approx(loss, rel=1e-6)
+        assert_close(parts, whole)
+    monkeypatch.setattr(native_objective, "rows_at_a_time", lambda *_: 2)
+    objective = fuse(model)
+    first = objective(inputs[:4], targets[:4], None if known is None else known[:4], 1.0)
+    second = objective(inputs[4:], targets[4:], None if known is None else known[4:], 1.0, add=True)
+    assert first + second == pytest.approx(loss, rel=1e-6)
+    assert_close([p.grad for p in model.parameters() if p.grad is not None], whole)
+
+
+def test_frozen_weights_get_no_gradient() -> None:
     model = lively(BASE)
     inputs, targets, _ = batch(2, 10)
-    loss = summed_loss(model, inputs, targets, model.make_context(10))
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="compute it again"):
-        loss.backward()
-
-
-def test_two_losses_at_a_time_keep_their_own_arrays() -> None:
-    model = lively(BASE)
-    inputs, targets, _ = batch(2, 10)
-    alone = gradients(model, summed_loss(model, inputs, targets, model.make_context(10)))
-    first = summed_loss(model, inputs, targets, model.make_context(10))
-    second = summed_loss(model, inputs.flip(0), targets, model.make_context(10))
-    second.backward()
-    assert_close(gradients(model, first), alone)
+    model.embed.weight.requires_grad_(False)
+    fuse(model)(inputs, targets, None, 1.0)
+    assert model.embed.weight.grad is None and model.blocks[0].mlp.up.weight.grad is not None
 
 
 def test_what_is_not_finite_stays_so() -> None:
@@ -212,17 +203,16 @@ def test_what_is_not_finite_stays_so() -> None:
     inputs, targets, _ = batch(2, 10)
     with torch.no_grad():
         model.blocks[0].mlp.up.weight[0, 0] = torch.nan
-    assert torch.isnan(summed_loss(model, inputs, targets, model.make_context(10)))
+    assert math.isnan(fused_gradients(model, inputs, targets, None)[0])
 
 
-def test_rounded_products_are_near_and_sum_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounded_products_are_near_and_sum_in_fp32() -> None:
     model = lively(BASE)
     inputs, targets, _ = batch(3, 50)
-    context = model.make_context(50)
-    exact = summed_loss(model, inputs, targets, context)
-    rounded = summed_loss(model, inputs, targets, context, bf16=True)
-    assert float(rounded.detach()) == pytest.approx(float(exact.detach()), rel=1e-2)
-    assert_close(gradients(model, rounded), gradients(model, exact), share=0.1)
+    exact, gradient = fused_gradients(model, inputs, targets, None)
+    rounded, near = fused_gradients(model, inputs, targets, None, bf16=True)
+    assert rounded != exact and rounded == pytest.approx(exact, rel=1e-2)
+    assert_close(near, gradient, share=0.1)
 
 
 def test_the_update_is_that_of_torch() -> None:
@@ -255,7 +245,7 @@ def test_a_parameter_without_gradient_leaves_the_update_to_torch() -> None:
 def test_without_a_compiler_training_goes_on(tmp_path) -> None:
     code = "from lm.native.build import library; print(library())"
     for environment, line in (
-        ({SWITCH: "1", "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}, True),
+        ({SWITCH: "", "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}, True),
         ({SWITCH: "0", "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}, False),
     ):
         found = subprocess.run(
