@@ -55,17 +55,68 @@ void norm_backward(const Block& b, const float* x, const float* gain, const floa
   }
 }
 
-// ---- Canon -----------------------------------------------------------------------------------------------------
-// Tiles of a few tokens and LANES channels, whose taps stay in registers; channels that are left are computed one by one: T is
-// vec or float. Taps are (kernel, C), own token first, with the residual in it.
-template <class T>
-static inline T get(const float* p);
-template <>
-inline vec get<vec>(const float* p) { return load(p); }
-template <>
-inline float get<float>(const float* p) { return *p; }
-static inline void store(float* p, float x) { *p = x; }
+// ---- activations -----------------------------------------------------------------------------------------------
+static inline vec gelu_gate(vec x) {  // sigmoid(2 z): the tanh form of GELU is x times it
+  return sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
+}
 
+template <int KIND>
+static inline vec value(vec x) {
+  if constexpr (KIND == GELU) return x * gelu_gate(x);
+  else if constexpr (KIND == SILU) return x * sigmoid(x);
+  else return x > 0.f ? x * x : 0.f * x;
+}
+
+template <int KIND>
+static inline vec slope(vec x) {
+  if constexpr (KIND == GELU) {
+    vec s = gelu_gate(x);
+    return s + x * s * (1.f - s) * (1.5957691216057308f * (1.f + 3.f * 0.044715f * x * x));
+  } else if constexpr (KIND == SILU) {
+    vec s = sigmoid(x);
+    return s + x * s * (1.f - s);
+  } else {
+    return x > 0.f ? 2.f * x : 0.f * x;
+  }
+}
+
+template <int KIND>
+static void activate_each(const Block& b, const float* u, float* act) {
+  const int n = b.rows * b.length, f = b.hidden;
+#pragma omp parallel for schedule(static)
+  for (int i = 0; i < n; i++) {
+    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
+    float* y = act + static_cast<int64_t>(i) * f;
+    if (b.gated) for_vectors(f, [&](int c, auto at) { at.put(y + c, value<KIND>(at.get(x + c)) * at.get(gate + c)); });
+    else for_vectors(f, [&](int c, auto at) { at.put(y + c, value<KIND>(at.get(x + c))); });
+  }
+}
+
+void activate(const Block& b, const float* u, float* act) {
+  if (b.activation == GELU) activate_each<GELU>(b, u, act);
+  if (b.activation == SILU) activate_each<SILU>(b, u, act);
+  if (b.activation == RELU2) activate_each<RELU2>(b, u, act);
+}
+
+template <int KIND>
+static void activate_backward(const Block& b, const float* u, const float* dact, float* du) {
+  const int n = b.rows * b.length, f = b.hidden;
+#pragma omp parallel for schedule(static)
+  for (int i = 0; i < n; i++) {
+    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
+    const float* g = dact + static_cast<int64_t>(i) * f;
+    float *dx = du + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *dgate = dx + f;
+    for_vectors(f, [&](int c, auto at) {
+      vec each = at.get(x + c), grad = at.get(g + c);
+      if (!b.gated) return at.put(dx + c, grad * slope<KIND>(each));
+      at.put(dgate + c, grad * value<KIND>(each)), at.put(dx + c, grad * at.get(gate + c) * slope<KIND>(each));
+    });
+  }
+}
+
+// ---- Canon -----------------------------------------------------------------------------------------------------
+// Tiles of a few tokens and one vector of channels, whose taps stay in registers. Taps are (kernel, C), own token first, with the
+// residual in it.
 std::vector<float> taps_of(const Block& b, const float* weight, int channels) {
   std::vector<float> taps(static_cast<size_t>(b.kernel) * channels);
   for (int c = 0; c < channels; c++)
@@ -98,17 +149,22 @@ struct Tile {  // some tokens of a row
   }
 };
 
-template <class T>
-static inline void canon_forward_tile(const Tile& tile, const float* w, const float* x, float* y, int64_t c_) {
+// K: the kernel, 0 for one known at run time. The window holds what came before in the document, nearest first.
+template <int K, class How>
+static inline void canon_forward_tile(const Tile& tile, How at, const float* w, const float* x, float* y, int64_t c_, int kernel) {
+  const int most = (K ? K : kernel) - 1;
+  vec taps[K ? K : kernel], window[K ? K : kernel];
+  for (int s = 0; s <= most; s++) taps[s] = at.get(w + s * c_);
+  for (int s = 0; s < most; s++) window[s] = s < tile.past[0] ? at.get(x - (s + 1) * c_) : all(0.f);
   for (int t = 0; t < tile.tokens; t++, x += c_, y += c_) {
-    const int past = tile.past[t];
-    T sum = get<T>(w) * get<T>(x);
-    if (past == 3)  // the papers' kernel of 4, away from a document's start
-      sum += get<T>(w + c_) * get<T>(x - c_) +
-             (get<T>(w + 2 * c_) * get<T>(x - 2 * c_) + get<T>(w + 3 * c_) * get<T>(x - 3 * c_));
-    else
-      for (int back = 1; back <= past; back++) sum += get<T>(w + back * c_) * get<T>(x - back * c_);
-    store(y, sum);
+    const vec own = at.get(x);
+    if (tile.past[t] == 0)
+      for (int s = 0; s < most; s++) window[s] = all(0.f);
+    vec sum = taps[0] * own;
+    for (int s = 0; s < most; s++) sum += taps[s + 1] * window[s];
+    at.put(y, sum);
+    for (int s = most - 1; s > 0; s--) window[s] = window[s - 1];
+    if (most > 0) window[0] = own;
   }
 }
 
@@ -120,37 +176,36 @@ static void canon_forward(const Block& b, const float* weight, const float* x, f
     const Reach reach(b, row);
     for (int t = 0; t < b.length; t += Tile::TOKENS) {
       const Tile tile(reach, t);
-      const int64_t at = (static_cast<int64_t>(row) * b.length + t) * channels;
-      int c = 0;
-      for (; c + LANES <= channels; c += LANES) canon_forward_tile<vec>(tile, w + c, x + at + c, y + at + c, channels);
-      for (; c < channels; c++) canon_forward_tile<float>(tile, w + c, x + at + c, y + at + c, channels);
+      const int64_t from = (static_cast<int64_t>(row) * b.length + t) * channels;
+      for_vectors(channels, [&](int c, auto at) {
+        auto run = b.kernel == 4 ? canon_forward_tile<4, decltype(at)> : canon_forward_tile<0, decltype(at)>;
+        run(tile, at, w + c, x + from + c, y + from + c, channels, b.kernel);
+      });
     }
   }
 }
 
-// sums (kernel, C): gradients of the taps are added
-template <class T>
-static inline void canon_backward_tile(const Tile& tile, const float* w, const float* x, const float* dy, float* dx,
-                                       float* sums, int64_t c_) {
-  T own[4] = {};  // of the taps of a kernel of 4, away from a document's start
-  bool any = false;
-  for (int t = 0; t < tile.tokens; t++, x += c_, dy += c_, dx += c_) {
-    const T grad = get<T>(dy);
-    const int past = tile.past[t], ahead = tile.ahead[t];
-    T sum = get<T>(w) * grad;
-    if (ahead == 3)
-      sum += get<T>(w + c_) * get<T>(dy + c_) +
-             (get<T>(w + 2 * c_) * get<T>(dy + 2 * c_) + get<T>(w + 3 * c_) * get<T>(dy + 3 * c_));
-    else
-      for (int step = 1; step <= ahead; step++) sum += get<T>(w + step * c_) * get<T>(dy + step * c_);
-    store(dx, sum);
-    if (past == 3) {
-      any = true;
-      for (int back = 0; back < 4; back++) own[back] += grad * get<T>(x - back * c_);
-    } else
-      for (int back = 0; back <= past; back++) store(sums + back * c_, get<T>(sums + back * c_) + grad * get<T>(x - back * c_));
+// From the last token to the first: the window holds the gradients of what follows in the document. sums (kernel, C): gradients
+// of the taps are added.
+template <int K, class How>
+static inline void canon_backward_tile(const Tile& tile, How at, const float* w, const float* x, const float* dy, float* dx,
+                                       float* sums, int64_t c_, int kernel) {
+  const int most = (K ? K : kernel) - 1, last = tile.tokens - 1;
+  vec taps[K ? K : kernel], own[K ? K : kernel], window[K ? K : kernel];
+  for (int s = 0; s <= most; s++) taps[s] = at.get(w + s * c_), own[s] = at.get(sums + s * c_);
+  for (int s = 0; s < most; s++) window[s] = s < tile.ahead[last] ? at.get(dy + (last + s + 1) * c_) : all(0.f);
+  for (int t = last; t >= 0; t--) {
+    const vec grad = at.get(dy + t * c_), input = at.get(x + t * c_);
+    if (tile.ahead[t] == 0)
+      for (int s = 0; s < most; s++) window[s] = all(0.f);
+    vec sum = taps[0] * grad;
+    own[0] += input * grad;
+    for (int s = 0; s < most; s++) sum += taps[s + 1] * window[s], own[s + 1] += input * window[s];
+    at.put(dx + t * c_, sum);
+    for (int s = most - 1; s > 0; s--) window[s] = window[s - 1];
+    if (most > 0) window[0] = grad;
   }
-  for (int back = 0; back < 4 && any; back++) store(sums + back * c_, get<T>(sums + back * c_) + own[back]);
+  for (int s = 0; s <= most; s++) at.put(sums + s * c_, own[s]);
 }
 
 // dx (may not be dy) from dy; dweight (C, kernel) is added to, null for frozen taps
@@ -167,13 +222,11 @@ static void canon_backward(const Block& b, const float* weight, const float* x, 
       const Reach reach(b, row);
       for (int t = 0; t < b.length; t += Tile::TOKENS) {
         const Tile tile(reach, t);
-        const int64_t at = (static_cast<int64_t>(row) * b.length + t) * channels;
-        const float *from = x + at, *grad = dy + at;
-        float *to = dx + at, *s = sums.data();
-        int c = 0;
-        for (; c + LANES <= channels; c += LANES)
-          canon_backward_tile<vec>(tile, w + c, from + c, grad + c, to + c, s + c, channels);
-        for (; c < channels; c++) canon_backward_tile<float>(tile, w + c, from + c, grad + c, to + c, s + c, channels);
+        const int64_t from = (static_cast<int64_t>(row) * b.length + t) * channels;
+        for_vectors(channels, [&](int c, auto at) {
+          auto run = b.kernel == 4 ? canon_backward_tile<4, decltype(at)> : canon_backward_tile<0, decltype(at)>;
+          run(tile, at, w + c, x + from + c, dy + from + c, dx + from + c, &sums[c], channels, b.kernel);
+        });
       }
     }
 #pragma omp critical
@@ -182,77 +235,6 @@ static void canon_backward(const Block& b, const float* weight, const float* x, 
   if (dweight)
     for (int c = 0; c < channels; c++)
       for (int k = 0; k < b.kernel; k++) dweight[c * b.kernel + b.kernel - 1 - k] += total[k * static_cast<int64_t>(channels) + c];
-}
-
-// ---- activations -----------------------------------------------------------------------------------------------
-// Written once for floats and vectors; `rest` begins what fills no whole vector.
-template <class T>
-static inline T gelu_gate(T x) {  // sigmoid(2 z): the tanh form of GELU is x times it
-  return sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x));
-}
-
-template <int KIND, class T>
-static inline T value(T x) {
-  if constexpr (KIND == GELU) return x * gelu_gate(x);
-  else if constexpr (KIND == SILU) return x * sigmoid(x);
-  else return x > 0.f ? x * x : 0.f * x;
-}
-
-template <int KIND, class T>
-static inline T slope(T x) {
-  if constexpr (KIND == GELU) {
-    T s = gelu_gate(x);
-    return s + x * s * (1.f - s) * (1.5957691216057308f * (1.f + 3.f * 0.044715f * x * x));
-  } else if constexpr (KIND == SILU) {
-    T s = sigmoid(x);
-    return s + x * s * (1.f - s);
-  } else {
-    return x > 0.f ? 2.f * x : 0.f * x;
-  }
-}
-
-template <int KIND>
-static void activate_each(const Block& b, const float* u, float* act) {
-  const int n = b.rows * b.length, f = b.hidden, rest = f / LANES * LANES;
-#pragma omp parallel for schedule(static)
-  for (int i = 0; i < n; i++) {
-    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
-    float* y = act + static_cast<int64_t>(i) * f;
-    if (b.gated) {
-      for (int c = 0; c < rest; c += LANES) store(y + c, value<KIND>(load(x + c)) * load(gate + c));
-      for (int c = rest; c < f; c++) y[c] = value<KIND>(x[c]) * gate[c];
-    } else {
-      for (int c = 0; c < rest; c += LANES) store(y + c, value<KIND>(load(x + c)));
-      for (int c = rest; c < f; c++) y[c] = value<KIND>(x[c]);
-    }
-  }
-}
-
-void activate(const Block& b, const float* u, float* act) {
-  if (b.activation == GELU) activate_each<GELU>(b, u, act);
-  if (b.activation == SILU) activate_each<SILU>(b, u, act);
-  if (b.activation == RELU2) activate_each<RELU2>(b, u, act);
-}
-
-template <int KIND>
-static void activate_backward(const Block& b, const float* u, const float* dact, float* du) {
-  const int n = b.rows * b.length, f = b.hidden, rest = f / LANES * LANES;
-#pragma omp parallel for schedule(static)
-  for (int i = 0; i < n; i++) {
-    const float *x = u + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *gate = x + f;
-    const float* g = dact + static_cast<int64_t>(i) * f;
-    float *dx = du + static_cast<int64_t>(i) * f * (b.gated ? 2 : 1), *dgate = dx + f;
-    if (b.gated) {
-      for (int c = 0; c < rest; c += LANES) {
-        vec each = load(x + c), grad = load(g + c);
-        store(dgate + c, grad * value<KIND>(each)), store(dx + c, grad * load(gate + c) * slope<KIND>(each));
-      }
-      for (int c = rest; c < f; c++) dgate[c] = g[c] * value<KIND>(x[c]), dx[c] = g[c] * gate[c] * slope<KIND>(x[c]);
-    } else {
-      for (int c = 0; c < rest; c += LANES) store(dx + c, load(g + c) * slope<KIND>(load(x + c)));
-      for (int c = rest; c < f; c++) dx[c] = g[c] * slope<KIND>(x[c]);
-    }
-  }
 }
 
 // ---- the block -------------------------------------------------------------------------------------------------

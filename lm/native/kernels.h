@@ -22,6 +22,36 @@ static inline vec load(const float* p) { return *reinterpret_cast<const vec*>(p)
 static inline void store(float* p, vec x) { *reinterpret_cast<vec*>(p) = x; }
 static inline vec all(float x) { return x - (vec){}; }
 
+// Reading and writing of whole vectors, and of the last numbers of a row, which fill no whole one; 0 stands for the rest.
+struct Whole {
+  vec get(const float* p) const { return load(p); }
+  void put(float* p, vec x) const { store(p, x); }
+};
+struct Some {
+  int n;
+#ifdef __AVX512F__
+  vec get(const float* p) const { return (vec)_mm512_maskz_loadu_ps((1u << n) - 1, p); }
+  void put(float* p, vec x) const { _mm512_mask_storeu_ps(p, (1u << n) - 1, (__m512)x); }
+#else
+  vec get(const float* p) const {
+    vec x = {};
+    for (int k = 0; k < n; k++) x[k] = p[k];
+    return x;
+  }
+  void put(float* p, vec x) const {
+    for (int k = 0; k < n; k++) p[k] = x[k];
+  }
+#endif
+};
+
+// body(c, how) for the numbers c, c + 1, ... of a row of `count`, a vector at a time
+template <class Body>
+static inline void for_vectors(int count, Body body) {
+  int c = 0;
+  for (; c + LANES <= count; c += LANES) body(c, Whole{});
+  if (c < count) body(c, Some{count - c});
+}
+
 // exp(x), relative error below 2e-7: 2^n times a polynomial on [-ln2/2, ln2/2]. 0 far below, infinity far above, NaN stays NaN.
 // Written once for floats and once for vectors.
 static inline vec nearest(vec x) {
@@ -99,8 +129,7 @@ static inline float max_of(vec x) {
   return a > b ? a : b;
 }
 
-template <class T>
-static inline T sigmoid(T x) { return 1.f / (1.f + exp_(-x)); }
+static inline vec sigmoid(vec x) { return 1.f / (1.f + exp_(-x)); }
 
 // y (n, m) = x (n, k) w^T + beta y, where w is (m, k)
 void product_nt(const float* x, const float* w, float* y, int n, int m, int k, float beta, bool bf16);

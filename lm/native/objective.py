@@ -6,11 +6,14 @@ A step of a small model costs more in calls of operators, and in Python's bookke
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, addressof, byref, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lm.layers.context import SequenceContext
+from lm.layers.document_mask import document_positions
+from lm.layers.positions import rotary_angles
 from lm.native.block import (
     MODULE_HOOKS,
     PARAMETERS,
@@ -27,9 +30,6 @@ from lm.native.block import (
 )
 from lm.native.build import library
 from lm.ops.cpu_dispatch import can_use_cpu_kernels
-
-if TYPE_CHECKING:
-    from lm.layers.context import SequenceContext
 
 POSITIONS = ("learned", "rotary", "none")
 TABLES = ("embed", "positions", "norm", "norm_bias", "head")
@@ -134,14 +134,18 @@ class FusedObjective:
         if key not in self.plans:
             self.plans.clear()  # batches of a training have one shape
             self.plans[key] = _Plan(self, inputs, context)
-        loss = self.plans[key].run(inputs.contiguous(), targets.contiguous(), context, scale)
+        loss = self.plans[key].run(inputs.long().contiguous(), targets.long().contiguous(), context, scale)
         for parameter, gradient in self.trained:
             parameter.grad = gradient
         return loss * scale
 
-    def _context(self, length: int, documents: Tensor | None) -> "SequenceContext":
-        if documents is not None:
-            return self.model.make_context(length, documents)
+    def _context(self, length: int, documents: Tensor | None) -> SequenceContext:
+        if documents is not None:  # the kernels need no mask, which is a large array
+            self.model.check_length(length)
+            index = document_positions(documents)
+            config = self.model.config
+            angles = rotary_angles(config, index, length) if config.positions == "rotary" else None
+            return SequenceContext(index, angles=angles)
         if length not in self.contexts:
             self.contexts = {length: self.model.make_context(length)}
         return self.contexts[length]
@@ -150,7 +154,7 @@ class FusedObjective:
 class _Plan:
     """The structs and arrays for batches of one shape."""
 
-    def __init__(self, objective: FusedObjective, inputs: Tensor, context: "SequenceContext") -> None:
+    def __init__(self, objective: FusedObjective, inputs: Tensor, context: SequenceContext) -> None:
         model, held = objective.model, objective.held
         rows, length = inputs.shape
         numbers = numbers_of(model.blocks[0], rows, length, context, objective.bf16)
@@ -172,7 +176,7 @@ class _Plan:
         flat = objective.flat
         self.into = _ModelGradients(*table_pointers(grads), addressof(into), flat.data_ptr(), flat.numel())
 
-    def run(self, inputs: Tensor, targets: Tensor, context: "SequenceContext", scale: float) -> float:
+    def run(self, inputs: Tensor, targets: Tensor, context: SequenceContext, scale: float) -> float:
         """The summed loss; gradients go to those of the objective."""
         index, first = context.index.contiguous(), document_starts(context, inputs.shape[1])
         cos, sin = (each.contiguous() for each in context.angles) if context.angles else (None, None)
