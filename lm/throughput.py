@@ -4,18 +4,32 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-# Share of the rate of large matrix products that training reached, by d_model: medians of timed steps on one CPU thread
-# (batches of 256 to 4096 tokens). Small matrices are slower; the dry run's --time-steps times the steps themselves.
-EFFICIENCY = {16: 0.03, 32: 0.12, 64: 0.27, 128: 0.41, 256: 0.63, 768: 0.7}
+if TYPE_CHECKING:
+    from lm.config import ModelConfig
+
+# Share of the rate of large matrix products that training reached, by d_model: medians of timed steps of three blocks
+# on one CPU thread, by the compiled kernels (batches of 512 to 4096 tokens) and on the plain path (256 to 4096). Small
+# matrices are slower; the dry run's --time-steps times the steps themselves.
+COMPILED_EFFICIENCY = {16: 0.31, 32: 0.41, 64: 0.56, 128: 0.67, 256: 0.73, 768: 0.66}
+PLAIN_EFFICIENCY = {16: 0.03, 32: 0.12, 64: 0.27, 128: 0.41, 256: 0.63, 768: 0.7}
+COMPILED_POSITIONS = ("learned", "rotary", "none")
 
 
-def efficiency(width: int) -> float:
-    """Share of the matmul rate that training at this d_model reaches, interpolated between the measured widths."""
-    return float(np.interp(np.log(width), np.log(list(EFFICIENCY)), list(EFFICIENCY.values())))
+def efficiency(width: int, compiled: bool = True) -> float:
+    """Share of the matmul rate that training at this d_model reaches, by the compiled kernels or on the plain path;
+    interpolated between the measured widths."""
+    shares = COMPILED_EFFICIENCY if compiled else PLAIN_EFFICIENCY
+    return float(np.interp(np.log(width), np.log(list(shares)), list(shares.values())))
+
+
+def has_compiled_kernels(model: "ModelConfig") -> bool:
+    """Whether the kernels of lm/native compute the model, if they can be compiled."""
+    is_plain = model.mixer == "attention" and model.causal and not model.qk_norm and not model.n_experts
+    return is_plain and model.positions in COMPILED_POSITIONS and model.mlp != "none" and not model.canon_activation
 
 
 @cache

@@ -17,7 +17,7 @@ from experiments.harness.execution.model_cache import cache_key, model_dir
 from experiments.harness.execution.tuning import first_trials
 from experiments.harness.run import MATCHED_PARAMETERS, Run, Stage, configuration_id, seed_major_order
 from lm.memory import MemoryProfile, bytes_per_device
-from lm.throughput import efficiency, measure_matmul_flops, single_thread
+from lm.throughput import efficiency, has_compiled_kernels, measure_matmul_flops, single_thread
 from synth.mixture import main_part
 
 
@@ -122,7 +122,9 @@ def _cost_shares(run: Run, time_steps: bool) -> list[CostShare]:
     if run.model is None:
         return [CostShare(0.0, 0.0)]
     *trainings, evaluating = _flops(run)
-    rate = measure_matmul_flops("cuda" if _has_gpu() else "cpu") * efficiency(run.model.d_model)
+    rate = measure_matmul_flops("cuda" if _has_gpu() else "cpu") * efficiency(
+        run.model.d_model, has_compiled_kernels(run.model)
+    )
     shares = [
         CostShare(flops, time_training_step(run, stage) * stage.train.steps if time_steps else flops / rate)
         for stage, flops in zip(run.stages, trainings, strict=True)
@@ -202,4 +204,4 @@ def time_training_step(
 
 def relative_time(run: Run) -> float:
     """A number by which runs are ordered: on one machine the run with the larger one is expected to take longer."""
-    return sum(_flops(run)) / efficiency(run.model.d_model) if run.model else 0.0
+    return sum(_flops(run)) / efficiency(run.model.d_model, has_compiled_kernels(run.model)) if run.model else 0.0

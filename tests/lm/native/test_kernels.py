@@ -21,6 +21,7 @@ from lm.model import Decoder, build
 from lm.native.build import FOLDER, SWITCH, load_library
 from lm.native.objective import FusedObjective, fuse_objective
 from lm.native.optimizer import make_update
+from lm.throughput import has_compiled_kernels
 from lm.training import step as training_step
 from lm.training.loop import make_optimizer, train
 from synth.registry import get_task
@@ -268,3 +269,12 @@ def test_the_structs_are_those_of_the_sources() -> None:
     ]
     found = [name.replace("float ", "").replace("*", "").strip() for name in names if name.strip()]
     assert [name for name, _ in native_block.BlockStruct._fields_] == found
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"qk_norm": True}, {"positions": "alibi"}, {"causal": False}, {"n_experts": 2}, {"mixer": "gla"},
+                {"mlp": "none"}, {"canon": "AC", "canon_activation": True}, {"positions": "learned", "norm": "rms"}]
+)  # fmt: skip
+def test_estimates_know_which_models_are_compiled(changes: dict[str, object]) -> None:
+    config = replace(BASE, **changes)  # type: ignore[arg-type]
+    assert has_compiled_kernels(config) == (fuse_objective(build(config, VOCAB, 0)) is not None)
