@@ -6,9 +6,11 @@ run, by runs without work.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import chain, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,6 +75,9 @@ def runs_per_second_after_first(ended: list[float]) -> float:
 
 def run(quick: bool) -> Iterator[Row]:
     """Runs/s with and without work."""
+    if find_spec("ray") is None:
+        print('sweep: left out, as Ray is not installed; pip install -e ".[cluster]"', file=sys.stderr)
+        return
     count, rounds = (2, 1) if quick else (RUNS, 5)
     ray, inline = ExecutorConfig("ray", jobs=1 if quick else WORKERS), ExecutorConfig(jobs=1)
     empty = [Run("sweep", TASK, None, None, (NoOpEvaluation(number),)) for number in range(count)]

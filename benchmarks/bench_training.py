@@ -1,33 +1,46 @@
-"""Training on the CFG task (Physics of Language Models, Part 1, section 4), against transformers.Trainer.
+"""Training steps against transformers.Trainer, against our own plain path, and against the machine's own limit.
 
-Ours is lm.train with its defaults, which generates data while it trains. The peer has the same model, batch, clipping
-and precision, windows made beforehand, sdpa attention and fused AdamW, without logging, saving and worker processes.
-The first steps are not timed. With CUDA, GPU cases replace the CPU cases; CUDA_VISIBLE_DEVICES= hides it.
+Ours is lm.train with its defaults, which generates data while it trains. Models of the experiments' shapes are held
+against the same without compiled kernels (docs/kernels.md) on one thread, as experiments run them; larger ones against
+transformers.Trainer on two. The Trainer has the same model, batch, clipping and precision, windows made beforehand,
+sdpa attention and fused AdamW, without logging, saving and worker processes; transformers has no rotary GPT-2, so that
+ours is held against the GPT-2 with learned positions. The machine's limit is that of benchmarks/roofline.py. The first
+steps are not timed. With CUDA, GPU cases replace the CPU cases; CUDA_VISIBLE_DEVICES= hides it.
 """
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from benchmarks.peers import SIZES, TASK, model_of, threads, to_peer
+from benchmarks.peers import TASK, model_of, threads, to_peer
+from benchmarks.roofline import least_step_seconds
 from benchmarks.timing import ROUNDS, RateFunction, Row, compare, measure_in_turns
-from lm.config import TrainConfig
-from lm.model import Decoder
+from experiments.harness.experiment import select
+from lm.config import ModelConfig, TrainConfig
+from lm.model import Decoder, build
 from lm.model_size import flops_per_token
+from lm.native.build import SWITCH
+from lm.native.objective import fuse_objective
+from lm.options import Precision
+from lm.throughput import has_compiled_kernels
 from lm.training.loop import train
 from synth.corpus import Corpus
+from synth.task import TrainingData
 
-BARS = {"0.1M": 1.4, "0.8M": 1.2}  # GPT-2, tokens/s against the peer's
+EXPERIMENTS = {"01": (32, 2.5), "15": (64, 2.0), "10": (24, 2.5)}  # width, and tokens/s against the plain path
+# layers, width, heads; tokens/s against the Trainer in fp32 and with bf16 products
+SHAPES: dict[str, tuple[int, int, int, float | None, float | None]] = {
+    "0.1M": (2, 64, 4, 2.0, None), "0.8M": (4, 128, 4, 1.7, 2.5), "5M": (6, 256, 8, None, 3.0)
+}  # fmt: skip
 GPU_SIZES = {"1M": (5, 128, 4), "25M": (8, 512, 8)}  # layers, width, heads
-SHARE = 0.75  # of the FLOP/s of torch.mm, at 0.8M
-PEER = "transformers.Trainer"
-# transformers has no rotary GPT-2, so the papers' GPT_rot is held against the GPT-2 with learned positions it has
-PEERS = {"gpt2": "gpt2", "gpt2 rotary": "gpt2", "llama": "llama"}
+PEER, PLAIN, LIMIT = "transformers.Trainer", "plain path", "roofline"
 
 
 @dataclass(frozen=True)
@@ -45,10 +58,12 @@ class TrainingJob:
         return (self.steps - self.warm) * self.batch * self.window
 
 
-def ours(make: Callable[[], Decoder], load: TrainingJob) -> float:
+def ours(
+    make: Callable[[], Decoder], load: TrainingJob, precision: Precision = "auto", task: TrainingData = TASK
+) -> float:
     """Tokens/s of lm.training.loop."""
-    config = TrainConfig(steps=load.steps, batch_size=load.batch, seq_len=load.window)
-    history = train(make(), TASK, config, data_seed=0, log_every=load.warm, on_step=lambda *_: None)
+    config = TrainConfig(steps=load.steps, batch_size=load.batch, seq_len=load.window, precision=precision)
+    history = train(make(), task, config, data_seed=0, log_every=load.warm, on_step=lambda *_: None)
     return load.timed_tokens / (history[-1]["seconds"] - history[0]["seconds"])
 
 
@@ -119,22 +134,75 @@ def matmul(size: int, device: str, kind: torch.dtype) -> RateFunction:
     return side
 
 
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Train on the plain path within the block."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(SWITCH) if before is None else os.environ.update({SWITCH: before})
+
+
 def run(quick: bool) -> Iterator[Row]:
-    """Tokens/s of GPT-2 and LLaMA at two sizes, and model FLOP/s of the larger GPT-2 against torch.mm."""
+    """Tokens/s of the shapes of experiments and of three sizes of GPT-2, against what the module says."""
     if torch.cuda.is_available():
         yield from _gpu_cases(quick)
         return
     print("training: no CUDA device here, so the GPU cases are left out", file=sys.stderr)
     rounds = 2 if quick else ROUNDS
+    with threads(1):
+        for number, (width, bar) in EXPERIMENTS.items():
+            yield from _experiment_case(number, width, bar, rounds, quick)
     with threads(1 if quick else 2):
-        for flavour, other in PEERS.items():
-            for size, (layers, width) in SIZES.items():
-                for load in [TrainingJob(2, 32, 1, 2)] if quick else [TrainingJob(16, 512), TrainingJob(32, 256)]:
-                    bar = BARS[size] if other == "gpt2" else None
-                    make = _maker(flavour, layers, width, 4, load.window)
-                    peer = _maker(other, layers, width, 4, load.window)
-                    share = SHARE if (flavour, size) == ("gpt2", "0.8M") else None
-                    yield from _case(f"{flavour} {size}", make, peer, load, rounds, bar, share, 64 if quick else 2048)
+        for size in SHAPES:
+            yield from _size_case(size, rounds, quick)
+
+
+def _experiment_case(number: str, width: int, bar: float, rounds: int, quick: bool) -> Iterator[Row]:
+    """A training of an experiment at laptop scale against its plain path and the machine's limit."""
+    runs = select([number])[0].load_module().runs("laptop")
+    run = next(r for r in runs if r.train and r.model.d_model == width and has_compiled_kernels(r.model))
+    vocab, training = run.model.model_vocab_size(run.task.vocab()), run.train
+    steps = (1, 3) if quick else (20, 120)
+    job = TrainingJob(training.batch_size, training.seq_len, *steps)
+
+    def side() -> float:
+        config = replace(training, steps=job.steps)
+        history = train(build(run.model, vocab, 0), run.task, config, 0, log_every=job.warm, on_step=lambda *_: None)
+        return job.timed_tokens / (history[-1]["seconds"] - history[0]["seconds"])
+
+    def plain() -> float:
+        with without_kernels():
+            return side()
+
+    fast, slow = measure_in_turns(side, plain, rounds=rounds)
+    name = f"experiment {number}: {run.model.n_layers}x{width}, {job.batch} x {job.window}"
+    yield compare(name, "tokens/s", fast, PLAIN, slow, threads=1, bar=bar)
+    yield _limit_row(name, fast, run.model, vocab, job, threads=1)
+
+
+def _size_case(size: str, rounds: int, quick: bool) -> Iterator[Row]:
+    """A rotary GPT-2 in fp32 and with bf16 products against the Trainer and the machine's limit."""
+    layers, width, heads, bar, bf16_bar = SHAPES[size]
+    job = TrainingJob(2, 32, 1, 2) if quick else TrainingJob(16, 512)
+    make, peer = (_maker(flavour, layers, width, heads, job.window) for flavour in ("gpt2 rotary", "gpt2"))
+    data, about = windows(job), {"threads": torch.get_num_threads()}
+    sides: list[RateFunction] = [lambda: ours(make, job), lambda: theirs(peer, job, data)]
+    if fuse_objective(make()) is not None:
+        sides.append(lambda: ours(make, job, "bf16-matmul"))
+    fast, other, *rounded = measure_in_turns(*sides, rounds=rounds)
+    name, model = f"gpt2 rotary {size}, {job.batch} x {job.window}", make()
+    yield compare(name, "tokens/s", fast, PEER, other, bar=bar, **about)
+    for rates in rounded:
+        yield compare(f"{name}, bf16 products", "tokens/s", rates, PEER, other, bar=bf16_bar, **about)
+    yield _limit_row(name, fast, model.config, model.vocab_size, job, **about)
+
+
+def _limit_row(name: str, rates: list[float], config: ModelConfig, vocab: int, job: TrainingJob, threads: int) -> Row:
+    best = job.batch * job.window / least_step_seconds(config, vocab, job.batch, job.window)
+    return compare(f"{name}, in fp32", "tokens/s", rates, LIMIT, [best] * len(rates), threads=threads)
 
 
 def _maker(flavour: str, layers: int, width: int, heads: int, window: int) -> Callable[[], Decoder]:
@@ -144,41 +212,16 @@ def _maker(flavour: str, layers: int, width: int, heads: int, window: int) -> Ca
 def _gpu_cases(quick: bool) -> Iterator[Row]:
     for size, (layers, width, heads) in GPU_SIZES.items():
         load = TrainingJob(4, 64, 2, 4) if quick else TrainingJob(96, 512, 20, 60)
-        make = _maker("gpt2", layers, width, heads, load.window)
-        yield from _case(f"gpt2 {size}", make, make, load, 2 if quick else 5, None, 0.0, 256 if quick else 8192)
+        yield from _gpu_case(size, _maker("gpt2", layers, width, heads, load.window), load, quick)
 
 
-def _case(
-    name: str,
-    make: Callable[[], Decoder],
-    make_peer: Callable[[], Decoder],
-    load: TrainingJob,
-    rounds: int,
-    bar: float | None,
-    share: float | None,
-    mm: int,
-) -> Iterator[Row]:
-    """Tokens/s and, unless `share` (the bar; 0: none) is None, model FLOP/s against torch.mm.
-
-    FLOPs are those of lm.model_size, where every position attends to all T (the convention of the bar), and again with
-    the T/2 of a causal model, since code that skips the other half could exceed the rate of the machine.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.bfloat16 if device == "cuda" else torch.float32
-    data = windows(load)
-    sides = [lambda: ours(make, load), lambda: theirs(make_peer, load, data)]
-    if share is not None:
-        sides.append(matmul(mm, device, kind))
-    rates = measure_in_turns(*sides, rounds=rounds)
-    about: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device}
-    where = f"{name}, {load.batch} x {load.window}"
-    yield compare(where, "tokens/s", rates[0], PEER, rates[1], bar=bar, **about)
-    if share is None:
-        return
-    model = make()
-    best = [rate / 1e9 for rate in rates[2]]
-    peer = f"torch.mm {mm}x{mm} {str(kind).removeprefix('torch.')}"
-    for formula, context, target in (("6P + 12LDT", load.window, share), ("6P + 6LDT", load.window // 2, 0.0)):
-        flops = flops_per_token(model.config, model.vocab_size, context) / 1e9
-        done = [rate * flops for rate in rates[0]]
-        yield compare(f"{where}, {formula}", "GFLOP/s", done, peer, best, bar=target or None, **about)
+def _gpu_case(size: str, make: Callable[[], Decoder], load: TrainingJob, quick: bool) -> Iterator[Row]:
+    """Tokens/s on a GPU against the Trainer, and model FLOP/s (6 P + 12 L D T a token) against torch.mm in bf16."""
+    data, mm, model = windows(load), 256 if quick else 8192, make()
+    sides = [lambda: ours(make, load), lambda: theirs(make, load, data), matmul(mm, "cuda", torch.bfloat16)]
+    fast, other, best = measure_in_turns(*sides, rounds=2 if quick else 5)
+    where, about = f"gpt2 {size}, {load.batch} x {load.window}", {"threads": 1, "device": "cuda"}
+    yield compare(where, "tokens/s", fast, PEER, other, **about)
+    flops = flops_per_token(model.config, model.vocab_size, load.window) / 1e9
+    done, rates = [rate * flops for rate in fast], [rate / 1e9 for rate in best]
+    yield compare(f"{where}, 6P + 12LDT", "GFLOP/s", done, f"torch.mm {mm}x{mm} bfloat16", rates, **about)

@@ -9,17 +9,19 @@ unshuffled biography; and two controls: the share of the values that the model h
 answers about the people of its training questions.
 
 Names decide what finetuning can do. Where every surname belongs to one person, as at laptop scale, finetuning stores
-answers in the embeddings of the surnames of its people, and the claims about it are not testable there.
+answers in the embeddings of the surnames of its people, and the claims about it are not testable there. At other scales
+names keep their embeddings in finetuning, and curves show what mixed training learns first.
 
 What one should see: facts told in one wording are stored in full and can hardly be extracted; the first attribute fares
 best. Many wordings in many orders make everything extractable. In the paper mixed training does so without them.
 
 Worlds and cost: smoke, seconds; laptop, 400 people with names of one word, 0.2M parameters, ten minutes on two cores;
-overnight, 1600 people with names of three words and nine wordings, three hours on two cores (not measured); gpu, 20,000
-people, 8 layers of width 512, half an hour (not measured); paper, 100,000 people, GPT-2 small, 80,000 steps and 50,000
-more.
+overnight, 1000 people with names of three words that others share, nine wordings, six hours on two cores (not
+measured); gpu, 20,000 people, 8 layers of width 512, half an hour (not measured); paper, 100,000 people, GPT-2 small,
+80,000 steps and 50,000 more.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ if __name__ == "__main__":  # from a plain checkout the repository is not on the
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from experiments.harness.curve import Curve, log_spaced_steps
 from experiments.harness.papers import part3_people, part3_reporting
 from experiments.harness.papers.numbers import paper_number
 from experiments.harness.papers.part3_people import RECIPES
@@ -35,6 +38,7 @@ from experiments.harness.papers.part3_reporting import LABELS, SHARES, accuracy_
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import Claim, ClaimList, Gate
 from experiments.harness.reporting.rows import mean_by_seed, select_rows, with_columns
+from experiments.harness.reporting.table import last_rows
 from experiments.harness.run import Run, default_seeds, with_seeds
 from experiments.harness.statistics.estimates import Estimate, difference_of, mean_of
 from synth.bio.value_lists import ATTRIBUTES
@@ -44,6 +48,7 @@ NAME = Path(__file__).stem
 MAIN_WORDINGS = ("single", "multi5", "multi5+permute")
 TRAINED_HALF: Half = "first"
 HELD_OUT_HALF: Half = "second"
+READ_ONLY = "read only"  # biographies, and no questions
 SINGLE_WORDING, MANY_WORDINGS, MIXED = "single", "multi5+permute", RECIPES[2]
 LAST_ATTRIBUTES = ATTRIBUTES[3:]  # of an unshuffled biography, farthest from the name
 
@@ -69,22 +74,36 @@ def runs_for_wording(scale: str, wording: str) -> list[Run]:
     from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
     from probing.knowledge.extraction import Extraction
 
-    biographies = part3_people.biography_task(scale, wording)
-    questions = part3_people.question_task(scale, wording, TRAINED_HALF)
-    model, pretraining = part3_people.make_model_config(scale), part3_people.pretrain_config(scale)
+    size = part3_people.SHARED_NAME_CONFIGS[scale]
+    biographies = part3_people.biography_task(size, wording)
+    questions = part3_people.question_task(size, wording, TRAINED_HALF)
+    model, pretraining = part3_people.make_model_config(size), part3_people.pretrain_config(size)
     extractions = (Extraction(half=HELD_OUT_HALF), Extraction(half=TRAINED_HALF, people=100, score_all_values=False))
 
-    def run(recipe: str, task, train, evaluations, *later_stages) -> Run:
+    def run(recipe: str, task, train, evaluations, *later_stages, curve: Curve | None = None) -> Run:
         tags = {"wording": wording, "recipe": recipe, "people_told": biographies.people}
-        return Run(NAME, task, model, train, evaluations, tags=tags, later_stages=later_stages)
+        return Run(NAME, task, model, train, evaluations, tags=tags, later_stages=later_stages, curve=curve)
 
-    finetunings = {recipe: part3_people.finetune_stage(scale, questions, recipe) for recipe in RECIPES[:2]}
-    mixture = part3_people.mixed_task(scale, biographies, questions)
+    finetunings = {
+        recipe: replace(part3_people.finetune_stage(size, questions, recipe), frozen_names=scale != "laptop")
+        for recipe in RECIPES[:2]
+    }
+    mixture, mixed = part3_people.mixed_task(size, biographies, questions), part3_people.mixed_train_config(size)
     return [
-        run("read only", biographies, pretraining, (Capacity(1000),)),
+        run(READ_ONLY, biographies, pretraining, (Capacity(1000),)),
         *(run(recipe, biographies, pretraining, extractions, stage) for recipe, stage in finetunings.items()),
-        run("mixed", mixture, part3_people.mixed_train_config(scale), extractions),
+        run(MIXED, mixture, mixed, extractions, curve=mixed_curve(mixed.steps) if scale != "laptop" else None),
     ]
+
+
+def mixed_curve(steps: int) -> Curve:
+    """What is measured while biographies and questions are trained together: Figure 1 of the paper."""
+    from probing.capacity.bits_per_parameter import Capacity
+    from probing.knowledge.extraction import Extraction
+
+    halves: tuple[Half, Half] = (HELD_OUT_HALF, TRAINED_HALF)
+    asked = (Extraction(half=half, people=100, score_all_values=False) for half in halves)
+    return Curve(log_spaced_steps(steps, 8, first=max(1, steps // 40)), (*asked, Capacity(300)))
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
@@ -97,8 +116,26 @@ def extraction_rows(table, half: str):
 
 def stored_share(table):
     """The rows of models trained on biographies alone, with `share`: the part of the values' bits that they store."""
+    return _with_share(select_rows(table, recipe=READ_ONLY))
+
+
+def _with_share(table):
     rows = select_rows(with_columns(table, {"value_bits", "value_bits_max"}), evaluation="Capacity")
     return rows.assign(share=rows["value_bits"] / rows["value_bits_max"])
+
+
+def learning_rows(table, wording: str):
+    """What a mixed training on one wording knows at each step, as shares: `what` is biographies, by the bits of their
+    values, or questions about either half of the people. A share of bits below 0, worse than a guess, counts as 0."""
+    import pandas
+
+    rows = select_rows(table, recipe=MIXED, wording=wording)
+    asked = {"questions trained": TRAINED_HALF, "questions held out": HELD_OUT_HALF}
+    answers = {what: select_rows(extraction_rows(rows, half), attribute="all") for what, half in asked.items()}
+    parts = [part.assign(share=part["right"], what=what) for what, part in answers.items()]
+    told = _with_share(rows)
+    parts.append(told.assign(share=told["share"].clip(lower=0.0), what="biographies, bits"))
+    return with_columns(pandas.concat(parts), {"step"})[["what", "step", "seed_init", "share"]]
 
 
 def best_finetuning(table, wording: str) -> str:
@@ -116,14 +153,18 @@ def paper_accuracy(wording: str, recipe: str, attribute: str = "mean") -> float:
 
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
-    """Figure 3 of the paper, and the controls."""
-    fig, (left, middle, right) = figures.subplots(columns=3, width=5.6, height=5.0)
-    names = list(dict.fromkeys(table["wording"]))
-    plot_wordings(left, table, names)
-    plot_attributes(middle, table, names)
-    plot_controls(right, table, names)
+    """Figure 3 of the paper, the controls, and Figure 1: what a mixed training knows at each step."""
+    learning = learning_rows(table, SINGLE_WORDING)
+    has_curve = learning["step"].nunique() > 1
+    layout: dict[str, Any] = {"columns": 2, "rows": 2, "width": 6.2} if has_curve else {"columns": 3, "width": 5.6}
+    fig, panels = figures.subplots(**layout, height=4.8)
+    names, end = list(dict.fromkeys(table["wording"])), last_rows(table)
+    for plot, axes in zip((plot_wordings, plot_attributes, plot_controls), panels, strict=False):
+        plot(axes, end, names)
+    if has_curve:
+        plot_learning(panels[-1], learning)
     figures.set_title(fig, "What a model has read of people, and what it can answer about them")
-    text = "Left and middle: questions about people whose biographies were read and whose questions were never trained."
+    text = "First two panels: people whose biographies were read and whose questions were never trained."
     part3_reporting.caption(fig, table, text, "wording", "recipe")
     return fig
 
@@ -185,6 +226,12 @@ def plot_controls(axes, table, names) -> None:
     figures.legend_outside(axes)
 
 
+def plot_learning(axes, rows) -> None:
+    """The rows of `learning_rows`, step by step."""
+    figures.plot_curves(axes, rows, "step", "share", "what", limits=SHARES)
+    axes.set(title="Mixed training, one wording", xlabel="step", ylabel="share of bits, or answered right")
+
+
 # ---- claims ----------------------------------------------------------------------------------------------------
 # Thresholds are from the paper's statements: of one wording hardly anything can be extracted (9.7%: a fifth at most),
 # of five shuffled wordings and in mixed training most (96.6% and 86.6%: more than half). Lines, thresholds and gates
@@ -200,9 +247,9 @@ STORED, MOST, HARDLY = 0.95, 0.5, 0.2
 
 def claims(table) -> list[Claim]:
     """Claims 3.1 to 3.3; smoke decides nothing."""
-    made = ClaimList(table)
-    add_finetuning_claims(made, table)
-    add_mixed_claims(made, table)
+    made, end = ClaimList(table), last_rows(table)
+    add_finetuning_claims(made, end)
+    add_mixed_claims(made, end)
     return made
 
 
@@ -222,7 +269,7 @@ def add_finetuning_claims(made: ClaimList, table) -> None:
     recipes = {wording: best_finetuning(table, wording) for wording in (SINGLE_WORDING, MANY_WORDINGS)}
     once, often = (held_out_accuracy(table, wording, recipe) for wording, recipe in recipes.items())
     stored = mean_of(mean_by_seed(stored_share(table), "share", wording=SINGLE_WORDING), high=1.0)
-    surnames = part3_reporting.surname_gate(str(table["scale"].iloc[0]))
+    surnames = part3_reporting.surname_gate(part3_people.SHARED_NAME_CONFIGS[str(table["scale"].iloc[0])])
     learned_once, learned_often = (trained_accuracy(table, *each) for each in recipes.items())
     is_held = Gate("bits stored of one wording", stored, at_least=STORED)
     works = Gate("the same from five shuffled wordings", often, at_least=MOST)
@@ -252,7 +299,10 @@ def add_finetuning_claims(made: ClaimList, table) -> None:
 def add_mixed_claims(made: ClaimList, table) -> None:
     """Claim 3.3, on questions mixed with biographies."""
     once, often = ((wording, MIXED) for wording in (SINGLE_WORDING, MANY_WORDINGS))
-    gates: tuple[Gate, ...] = (trained_accuracy(table, *once), part3_reporting.decay_gate(str(table["scale"].iloc[0])))
+    gates: tuple[Gate, ...] = (
+        trained_accuracy(table, *once),
+        part3_reporting.decay_gate(part3_people.SHARED_NAME_CONFIGS[str(table["scale"].iloc[0])]),
+    )
     name = "one wording, mixed with questions: held-out people answered right, mean of six facts"
     rule = "above 0.5: most"
     accuracy, paper = held_out_accuracy(table, *once), paper_accuracy(*once)

@@ -12,6 +12,7 @@ exposures and of 16K to 17K at 100, under ten minutes on two cores; overnight, t
 gpu, 100 exposures of bioS(50K) with GPT2-2-2, about half an hour (not measured); paper, bioS(200K).
 """
 
+from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,14 @@ def match_parameters_by_width(name: str, base: ModelConfig, task) -> ModelConfig
     """The architecture at the width that brings its parameters nearest to those of the base."""
     from lm.model_size import num_parameters
 
+    def count(width: int) -> int:
+        return num_parameters(with_width(name, base, width), task)
+
     size = num_parameters(base, task)
     widths = range(base.d_model // 2 // base.n_heads * base.n_heads, 2 * base.d_model + 1, base.n_heads)
-    return min((with_width(name, base, width) for width in widths),
-               key=lambda model: abs(num_parameters(model, task) - size))  # fmt: skip
+    above = bisect_left(widths, size, key=count)
+    nearest = min(widths[max(above - 1, 0) : above + 1], key=lambda width: abs(count(width) - size))
+    return with_width(name, base, nearest)
 
 
 def with_width(name: str, base: ModelConfig, width: int) -> ModelConfig:

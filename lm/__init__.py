@@ -16,7 +16,6 @@ _HOME = {
     "count_parameters": "lm.model_size",
     "flops_per_token": "lm.model_size",
     "History": "lm.training.history",
-    "train_many": "lm.ensemble.train_many",
     "save": "lm.pretrained",
     "load": "lm.pretrained",
     "to_transformers": "lm.hf.convert_weights",

@@ -192,9 +192,11 @@ class TrainConfig:
     grad_accum_steps: int = _field(1, "accumulate")
     """micro-batches per step and rank; the step is that of the whole batch"""
     precision: Precision = "auto"
-    """bf16: autocast; bf16-matmul: fp32 but for operands of matrix products; auto: bf16 on a GPU, else fp32"""
+    """fp32, without TF32; bf16: autocast; bf16-matmul: operands of products alone; auto: bf16 on a GPU, else fp32"""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: on a GPU"""
+    checkpoint_activations: bool = _since(False)
+    """keep only inputs of blocks for the backward pass, and compute the rest again: less memory, a third more time"""
     objective: Objective = field(default="causal", metadata={"neutral": "causal"})
     """causal: predict the next token; masked: predict hidden tokens, in an encoder (lm/data/mlm.py)"""
 

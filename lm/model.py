@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lm.config import ModelConfig
 from lm.initialization import init_weights
@@ -152,6 +153,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
+        self.checkpoint_activations = False  # see lm.config.TrainConfig
         self.embed = nn.Embedding(vocab_size, config.d_model)
         if config.positions in TABLE_POSITIONS:
             both = config.positions == "relative" and not config.causal  # distances of both signs, and 0
@@ -220,6 +222,8 @@ class Decoder(nn.Module):
         for layer, block in enumerate(self.blocks):
             if caches is None and can_fuse(block, x, context):
                 x = run_block(block, x, context)
+            elif self.checkpoint_activations and caches is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, context, None, aux_losses, use_reentrant=False)
             else:
                 x = block(x, context, caches[layer] if caches else None, aux_losses)
         return x

@@ -3,8 +3,8 @@ recomputes."""
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from lm.config import ModelConfig
 from lm.model import Decoder, meta_model
+from lm.startup import QuickMetaDevice
 from lm.training.checkpoint import READ_ERRORS
 from synth.atomic_io import content_digest, write_bytes
 from synth.errors import UserError
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
+GENERATION = "generation_config.json"
 MAX_REFERENCE_TOKENS = 64  # in reference.json
 TOLERANCE = 1e-3  # share of the largest reference logit; machines round differently
 
@@ -29,20 +31,17 @@ def save(model: Decoder, folder: str | Path) -> None:
 
     Raises UserError when the folder cannot be written; an older model in it then stays.
     """
-    from lm.hf.modeling import PhysForCausalLM
-
     folder = Path(folder)
     scratch = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
-        with _without_progress_bars():
-            PhysForCausalLM.wrap(model).save_pretrained(scratch)
+        _write_layout(model, scratch)
         tokens = _reference_tokens(model)
         digests = {name: content_digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
         reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
         write_bytes(scratch / REFERENCE, json.dumps(reference).encode())
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, CONFIG, REFERENCE, "generation_config.json"):
+        for name in (WEIGHTS, CONFIG, REFERENCE, GENERATION):
             if (scratch / name).exists():
                 (scratch / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
@@ -63,7 +62,8 @@ def load(folder: str | Path) -> Decoder:
     try:
         weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
         _check_num_tensors(architecture, len(weights))
-        model = meta_model(architecture, config["vocab_size"])
+        with QuickMetaDevice():
+            model = meta_model(architecture, config["vocab_size"])
         model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
         tokens, wanted = (torch.tensor(reference[name]) for name in ("tokens", "logits"))
         if tokens.numel() > MAX_REFERENCE_TOKENS:
@@ -86,18 +86,24 @@ def _check_num_tensors(config: ModelConfig, tensors: int) -> None:
         raise ValueError(f"{config.n_layers} layers of {config.n_experts} experts in {tensors} tensors")
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Switch transformers' progress bars off within the block."""
-    from transformers.utils import logging
+def _write_layout(model: Decoder, folder: Path) -> None:
+    """Write what `lm.hf.PhysForCausalLM.wrap(model).save_pretrained(folder)` would, without the seconds that importing
+    transformers takes."""
+    folder.mkdir(parents=True)
+    tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    written_by = {"transformers_version": version("transformers")}
+    generation = {"_from_model_config": True, "output_attentions": False, "output_hidden_states": False}
+    _write_json(folder / GENERATION, generation | written_by)
+    config = model.config
+    sizes = {"hidden_size": config.d_model, "num_hidden_layers": config.n_layers, "num_attention_heads": config.n_heads}
+    kind = {"architectures": ["PhysForCausalLM"], "model_type": "physics-lm", "tie_word_embeddings": False}
+    numbers = {"dtype": str(model.embed.weight.dtype).removeprefix("torch."), "vocab_size": model.vocab_size}
+    _write_json(folder / CONFIG, {"architecture": asdict(config), **sizes, **kind, **numbers, **written_by})
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _reference_tokens(model: Decoder) -> Tensor:

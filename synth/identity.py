@@ -3,12 +3,15 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 _NEVER = object()
+_quote = json.encoder.encode_basestring_ascii
+_KEPT = "_canonical_text"  # in the __dict__ of a frozen dataclass
 
 
 def identity_name(of: type | dataclasses.Field[Any]) -> str:
@@ -40,25 +43,79 @@ def canonical(value: Any) -> Any:
     ids of older runs stay. A method `contents()` of a dataclass returns a dict that replaces the fields it names, for
     example a file's path by its content. Raises TypeError for a value that cannot be hashed so.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        contents = value.contents() if hasattr(value, "contents") else {}
-        shown = [f for f in dataclasses.fields(value) if f.metadata.get("neutral", _NEVER) != getattr(value, f.name)]
-        named = {identity_name(f): canonical(getattr(value, f.name)) for f in shown}
-        return {"class": identity_name(type(value)), **named, **contents}
-    if isinstance(value, dict):
-        return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, (list, tuple)):
-        return [canonical(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((canonical(item) for item in value), key=repr)
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"a configuration cannot hold a {type(value).__name__}: {value!r}")
+    return json.loads(_encode(value)[0])
 
 
 def digest(value: Any, size: int = 16) -> str:
     """BLAKE2b hash of a configuration's canonical form: `size` bytes in hexadecimal."""
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
+    return hashlib.blake2b(_encode(value)[0].encode(), digest_size=size).hexdigest()
+
+
+def _encode(value: Any) -> tuple[str, bool]:
+    """The canonical form as JSON with sorted keys, and whether it stays the same for ever.
+
+    A frozen dataclass that holds nothing else keeps its text, so that its `contents()` are asked for once: planning
+    needs the ids of thousands of runs again and again, and they share tasks, models and settings.
+    """
+    if (encode := _ENCODERS.get(type(value))) is not None:
+        return encode(value), True
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _encode_dataclass(value)
+    if isinstance(value, tuple):
+        return _encode_list(value)
+    if isinstance(value, dict):
+        return _encode_dict({str(key): _encode(item)[0] for key, item in value.items()}), False
+    if isinstance(value, list):
+        return _encode_list(value)[0], False
+    if isinstance(value, (set, frozenset)):
+        return (
+            f"[{','.join(sorted((_encode(item)[0] for item in value), key=lambda text: repr(json.loads(text))))}]",
+            False,
+        )
+    if isinstance(value, np.generic):
+        return _encode(value.item())
+    if isinstance(value, (bool, int, float, str)):  # of a class of its own
+        return json.dumps(value), True
+    raise TypeError(f"a configuration cannot hold a {type(value).__name__}: {value!r}")
+
+
+_ENCODERS: dict[type, Callable[[Any], str]] = {
+    str: _quote,
+    int: int.__repr__,
+    bool: lambda value: "true" if value else "false",
+    float: json.dumps,
+    type(None): lambda _: "null",
+}
+
+
+def _encode_dataclass(value: Any) -> tuple[str, bool]:
+    kind: Any = type(value)
+    kept = getattr(value, "__dict__", {})
+    if _KEPT in kept:
+        return kept[_KEPT], True
+    contents = value.contents() if hasattr(value, "contents") else {}
+    fixed, texts = True, {"class": _quote(identity_name(kind))}
+    for name, attribute, neutral in _named_fields(kind):
+        item = getattr(value, attribute)
+        if name not in contents and (neutral is _NEVER or neutral != item):
+            texts[name], is_fixed = _encode(item)
+            fixed = fixed and is_fixed
+    text = _encode_dict(texts | {name: _encode(item)[0] for name, item in contents.items()})
+    if fixed and kind.__dataclass_params__.frozen and hasattr(value, "__dict__"):
+        vars(value)[_KEPT] = text
+    return text, fixed
+
+
+@cache
+def _named_fields(cls: type) -> list[tuple[str, str, Any]]:
+    """Of every field its identity name, its name in the code, and the value at which it is left out."""
+    return [(identity_name(f), f.name, f.metadata.get("neutral", _NEVER)) for f in dataclasses.fields(cls)]
+
+
+def _encode_dict(texts: Mapping[str, str]) -> str:
+    return f"{{{','.join(f'{_quote(key)}:{texts[key]}' for key in sorted(texts))}}}"
+
+
+def _encode_list(values: Sequence[Any]) -> tuple[str, bool]:
+    parts = [_encode(item) for item in values]
+    return f"[{','.join(text for text, _ in parts)}]", all(fixed for _, fixed in parts)

@@ -18,7 +18,15 @@ import tyro
 from experiments.harness.calibration.calibrate import Calibrate
 from experiments.harness.execution.distributed import leader_only
 from experiments.harness.execution.trainings import join_training
-from experiments.harness.executors import EXECUTORS, ExecutorConfig, JobSpec, check_executor, run_all
+from experiments.harness.executors import (
+    EXECUTORS,
+    ExecutorConfig,
+    JobSpec,
+    check_executor,
+    kept_workers,
+    prepare_executor,
+    run_all,
+)
 from experiments.harness.executors.job_spec import default_jobs
 from experiments.harness.experiment import EXPERIMENTS_DIR, TABLE_NAME, Experiment, select
 from experiments.harness.reporting.outputs import GRID_TABLE_NAME, draw_figure, draw_grid
@@ -96,6 +104,10 @@ def main(file: str, argv: Sequence[str] | None = None) -> None:
     )
 
 
+def _executor_config(options: RunOptions) -> ExecutorConfig:
+    return ExecutorConfig(options.executor, options.jobs, options.address, options.gpus, options.slurm)
+
+
 def run_experiment(experiment: Experiment, options: RunOptions) -> None:
     """Run (or dry-run, or plot) one experiment at one scale. Raises UserError if it has no runs there."""
     _check_run_options(options)
@@ -111,7 +123,9 @@ def _run_as_leader(spec: JobSpec, experiment: Experiment, options: RunOptions) -
     folder = options.results_dir / experiment.name / options.scale
     if options.plot_only:
         return _draw_committed(experiment, options.scale, options.results_dir, folder)
-    until_decided = options.seeds == "auto"
+    config, until_decided = _executor_config(options), options.seeds == "auto"
+    if not options.dry_run:
+        prepare_executor(config)
     runs = experiment.runs(options.scale, AUTO.looks[0] if until_decided else spec.seeds)
     if not runs:
         raise UserError(f"{experiment.name} has no runs at scale {options.scale}")
@@ -122,7 +136,6 @@ def _run_as_leader(spec: JobSpec, experiment: Experiment, options: RunOptions) -
         from lm.training.trackers import check_tracker
 
         check_tracker(options.tracker)
-    config = ExecutorConfig(options.executor, options.jobs, options.address, options.gpus, options.slurm)
     check_executor(config)
     folder.mkdir(parents=True, exist_ok=True)  # fails before anything is trained if it cannot be made
     _execute(spec, experiment, runs, config, options.results_dir, until_decided)
@@ -182,11 +195,12 @@ class RunMany(RunOptions):
 
     def run(self, folder: Path) -> None:
         chosen = select(self.experiments, folder)
-        for experiment in chosen:
-            if len(chosen) > 1 and not self.plot_only and not experiment.runs(self.scale):
-                print(f"{experiment.name}: nothing to run at scale {self.scale}")
-                continue
-            run_experiment(experiment, self)
+        with kept_workers():
+            for experiment in chosen:
+                if len(chosen) > 1 and not self.plot_only and not experiment.runs(self.scale):
+                    print(f"{experiment.name}: nothing to run at scale {self.scale}")
+                    continue
+                run_experiment(experiment, self)
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ and an unknown setting raises where it is written.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synth.errors import UserError
@@ -66,13 +67,15 @@ class Stage:
 
     lora_rank: 0 trains all weights; otherwise LoRA adapters (lm.transforms.lora) of that rank on queries and values are
     trained and merged into the weights. lora_embed_rank: rank of an adapter on the embedding, 0 for none; merging it
-    unties tied embeddings. Raises UserError for negative ranks, or an embedding rank without lora_rank.
+    unties tied embeddings. frozen_names: names of people keep their embeddings, so that questions about some people are
+    not answered by their names alone. Raises UserError for negative ranks, or an embedding rank without lora_rank.
     """
 
     task: TrainingData
     train: "TrainConfig"
     lora_rank: int = field(default=0, metadata={"identity": "rank"})
     lora_embed_rank: int = field(default=0, metadata={"identity": "embed_rank"})
+    frozen_names: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0 or self.lora_embed_rank < 0 or (self.lora_embed_rank and not self.lora_rank):
@@ -162,6 +165,11 @@ class Run:
         """What is measured during training; empty without a curve."""
         return (self.curve.evaluations or self.evaluations) if self.curve else ()
 
+    @cached_property
+    def without_seeds(self) -> "Run":
+        """The run with the seeds (0, 0, 0)."""
+        return replace(self, seeds=Seeds())
+
     def with_stage_settings(self, number: int, train: "TrainConfig") -> "Run":
         """The run with other settings of stage `number` (from 0), and without its grid."""
         if number == 0:
@@ -201,7 +209,7 @@ def run_id(run: Run) -> str:
 
 def configuration_id(run: Run) -> str:
     """Id of the run without its seeds, shared by all repetitions of a configuration."""
-    return run_id(replace(run, seeds=Seeds()))
+    return run_id(run.without_seeds)
 
 
 def with_seeds(runs: Iterable[Run], seeds: int) -> list[Run]:

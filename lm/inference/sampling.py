@@ -33,8 +33,8 @@ def generate(
     prompts: token ids (B, c), or a list of sequences of any lengths >= 1. A sequence ends with `eos` or after
     max_new_tokens. temperature: 0 takes the most likely token. Sequence i has its own random stream, keyed by (seed,
     first + i), so prompts split over several calls, each with its `first`, give the same samples up to rounding of
-    logits. batch: sequences sampled together; progress(done, total) is called after each batch; None: a bar on a
-    terminal.
+    logits. batch: the most sequences at a time; progress(done, total) is called after one or a few batches; None: a bar
+    on a terminal.
 
     Raises UserError for an empty prompt, an id outside the vocabulary, and sequences too long for the model.
     """
@@ -43,15 +43,15 @@ def generate(
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # a batch prefills its shortest length
     done: list[np.ndarray] = [np.zeros(0, np.int32)] * len(ids)
     was_training = model.training
-    if compiled := can_generate(model):
-        batch *= 4  # it starts a sequence when another ends, and keeps no more of them at a time than the cache holds
+    compiled = can_generate(model)
+    together = batch * 4 if compiled else batch  # the kernels start a sequence when another ends
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch):
-            group = np.array(order[start : start + batch])
+        for start in range(0, len(order), together):
+            group = np.array(order[start : start + together])
             texts, draws = [ids[i] for i in group], _draws(seed, group + first, max_new_tokens)
             if compiled:
-                drawn = generate_tokens(model, texts, draws, temperature, eos)
+                drawn = generate_tokens(model, texts, draws, temperature, eos, batch)
             else:
                 drawn = _Sampler(model, texts, draws, temperature, eos).run()
             for i, tokens in zip(group, drawn, strict=True):

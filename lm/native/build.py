@@ -62,6 +62,12 @@ def _compiled() -> Path:
     return path
 
 
+def main() -> None:
+    """Compile the kernels now rather than in the first training."""
+    if library() is not None:
+        print(f"compiled kernels: {_compiled()}")
+
+
 def _processor() -> str:
     """What -march=native depends on: a folder may be shared by machines of several kinds."""
     try:
@@ -69,3 +75,7 @@ def _processor() -> str:
     except OSError:
         return ""
     return "".join(line for line in lines[:30] if line.startswith(("model name", "flags")))
+
+
+if __name__ == "__main__":
+    main()

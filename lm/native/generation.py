@@ -48,12 +48,12 @@ def slots_for(layers: int, width: int, capacity: int) -> int:
 
 
 def generate_tokens(
-    model: Any, prompts: Sequence[np.ndarray], draws: np.ndarray, temperature: float, eos: int | None
+    model: Any, prompts: Sequence[np.ndarray], draws: np.ndarray, temperature: float, eos: int | None, most: int
 ) -> list[np.ndarray]:
     """New tokens (n_i,) int32 of each prompt, `eos` included; `can_generate` must hold.
 
     draws (sequences, budget) float32: uniform numbers, one for each new token. temperature: 0 takes the most likely
-    token.
+    token. most: sequences whose keys and values are in memory at a time, over all threads.
     """
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     sequences, budget = draws.shape
@@ -67,20 +67,11 @@ def generate_tokens(
     held = [tuple(None if p is None else p.detach().contiguous() for p in parameters_of(b)) for b in model.blocks]
     blocks = (BlockStruct * len(held))(*(make_struct(numbers, eps, each, angles, None) for each in held))
     draws = np.ascontiguousarray(draws, np.float32)
-    each_thread = -(-sequences // torch.get_num_threads())
+    each_thread = -(-min(sequences, most) // torch.get_num_threads())
     slots = min(slots_for(len(held), numbers["width"], capacity), each_thread)
     arrays = (each.ctypes.data for each in (draws, lengths, tokens, counts))
     stop = -1 if eos is None else eos
-    settings = (
-        len(held),
-        model.vocab_size,
-        sequences,
-        capacity,
-        budget,
-        stop,
-        min(slots, -(-sequences // torch.get_num_threads())),
-        temperature,
-    )
+    settings = (len(held), model.vocab_size, sequences, capacity, budget, stop, slots, temperature)
     tables = table_pointers(tables_of(model))
     _generate_tokens()(byref(_Generation(*settings, *tables, addressof(blocks), *arrays)))
     cuts = zip(tokens, lengths, counts, strict=True)

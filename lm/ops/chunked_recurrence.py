@@ -20,7 +20,8 @@ MIN_CHUNK_LENGTH = 4  # for decays so strong that longer chunks would overflow
 MAX_LOG_FACTOR = 40.0  # factors lie within exp(+-MAX_LOG_FACTOR), so that the product of two is still finite in fp32
 
 
-@torch.compiler.disable  # the length of the chunks depends on the decays
+# not compiled, as the length of the chunks depends on the decays; torch.compiler.disable imports the compiler for it
+@torch._disable_dynamo
 def chunk_linear_recurrence(
     q: Float[Tensor, "B T G K"],
     k: Float[Tensor, "B T G K"],
@@ -44,7 +45,7 @@ def chunk_linear_recurrence(
 def chunk_length(log_decay: Tensor | None, max_size: int) -> int:
     """Largest power of two up to max_size for which no factor exceeds exp(MAX_LOG_FACTOR).
 
-    MIN_CHUNK_LENGTH for NaN decays: a diverged model of a group (lm.ensemble.train_many) must not raise in the others.
+    MIN_CHUNK_LENGTH for NaN decays: the training loop must see the loss of a model that diverged, not an exception.
     """
     if log_decay is None or not log_decay.numel():
         return max_size

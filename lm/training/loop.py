@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from lm.data.batches import TrainBatch, prefetch_batches
 from lm.memory import check_batch
 from lm.mixers import is_file_spec
 from lm.model import Decoder
+from lm.startup import leave_uncompiled
 from lm.training.distributed import DistContext, any_rank, dist_context, full_tensor, shard_model, unshard_into
+from lm.training.frozen_tokens import FrozenTokens
 from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnSnapshot, OnStep, no_progress
 from lm.training.lock import exclusive_lock
 from lm.training.malloc import tune_malloc
@@ -43,6 +45,7 @@ def train(
     on_log: OnLog | None = None,
     snapshot_steps: Collection[int] = (),
     on_snapshot: OnSnapshot | None = None,
+    frozen_tokens: Sequence[int] = (),
 ) -> History:
     """Train `model` in context on the training split of `task` and return its history.
 
@@ -57,6 +60,8 @@ def train(
     for bit, and its time is not in `seconds`. If it returns True, the training ends at this step with a row and a
     checkpoint, as if it were the last; a later call with the folder ends there too. A snapshot is taken before the
     checkpoint of its step, so a call that resumes takes only those after the checkpoint, some of them again.
+
+    frozen_tokens: ids whose embeddings stay as they are (lm/training/frozen_tokens.py); not with FSDP.
 
     Under `accelerate launch` or torchrun each rank trains on its rows of the same global batch
     (lm/training/distributed.py); checkpoints equal those of one process, a signal stops all ranks at the next row, only
@@ -74,6 +79,9 @@ def train(
     snapshots = check_snapshots(snapshot_steps, on_snapshot, config)
     home = Path(folder) if folder is not None else None
     identity = run_fingerprint(model, task, config, data_seed, order_seed, log_every) if home else {}
+    if len(frozen_tokens):
+        require_unsharded(context)
+    identity |= {"frozen_tokens": sorted(map(int, frozen_tokens)) or None}
     part = shard_model(model, context)
     run = init_train_state(part, corpus, config)
     with ExitStack() as stack:
@@ -84,7 +92,8 @@ def train(
         stopping = stack.enter_context(defer_signals()) if home else []
         logger_args = (home, run, config, on_step, on_log) if first else (None, run, config, no_progress)
         record = stack.enter_context(MetricsLogger(*logger_args))
-        step = make_train_step(part, config, run.optimizer, context)
+        frozen = FrozenTokens(part, frozen_tokens) if len(frozen_tokens) else None
+        step = make_train_step(part, config, run.optimizer, context, frozen)
         began = time.perf_counter() - run.history.seconds
         for data in prefetch_batches(corpus, config, run.cursor, steps_left(run, config)):
             loss = step(data, run.step)
@@ -118,6 +127,12 @@ def train(
                 break
         unshard_into(part, model)  # within the stack: a signal at the last step must not end a rank before
     return run.history
+
+
+def require_unsharded(context: DistContext) -> None:
+    """Raise UserError with FSDP, where no rank has a whole embedding."""
+    if context.sharded:
+        raise UserError("frozen_tokens need whole weights, which FSDP splits; train on one process, or with DDP")
 
 
 def steps_left(run: TrainState, config: TrainConfig) -> int:
@@ -166,11 +181,16 @@ def check_settings(model: Decoder, corpus: AnyCorpus, config: TrainConfig, ranks
         raise UserError(f"batch_size={config.batch_size} {problem}; make it a multiple of {parts}")
 
 
+Optimizer = torch.optim.Optimizer
+UNCOMPILED = (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict)
+
+
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices and tables only, not on biases and norms."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    leave_uncompiled(UNCOMPILED)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 

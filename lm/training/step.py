@@ -16,6 +16,7 @@ from lm.model import Decoder
 from lm.native.objective import fuse_objective
 from lm.native.optimizer import make_update
 from lm.training.distributed import DistContext, wrap_ddp
+from lm.training.frozen_tokens import FrozenTokens
 from lm.training.schedule import learning_rate
 from synth.errors import UserError
 
@@ -36,7 +37,11 @@ class Objective(nn.Module):
 
 
 def make_train_step(
-    model: Decoder, config: TrainConfig, optimizer: torch.optim.Optimizer, place: DistContext
+    model: Decoder,
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    place: DistContext,
+    frozen: FrozenTokens | None = None,
 ) -> Callable[[TrainBatch, int], Tensor]:
     """A function (batch, step number) that takes one optimizer step and returns the mean loss of the global batch."""
     device, ranks = place.device, place.num_processes
@@ -60,10 +65,14 @@ def make_train_step(
             total += differentiate(*tensors, 1 / max(data.num_targets, 1), row == begin, row + part == begin + share)
         if ranks > 1:
             torch.distributed.all_reduce(total)
+        if frozen is not None:
+            frozen.clear_gradients()
         if update is None or not update(config.max_grad_norm):
             if config.max_grad_norm:
                 nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimizer.step()
+        if frozen is not None:
+            frozen.restore()
         for parameter in parameters:
             parameter.grad = None
         return total
@@ -77,14 +86,15 @@ def make_differentiate(model: Decoder, config: TrainConfig, place: DistContext) 
 
     Raises UserError for precision=bf16-matmul where the compiled kernels do not compute the model."""
     device, ranks = place.device, place.num_processes
+    model.checkpoint_activations = config.checkpoint_activations
     net, hold = wrap_ddp(Objective(model), place)
     # CUDA graphs write gradients to fixed addresses, where the next micro-batch would overwrite the last one's
     if not place.sharded:
-        net = compile_if_asked(net, config, device, cuda_graphs=ranks == 1 and config.grad_accum_steps == 1)
+        net = compile_if_asked(net, model, config, device, cuda_graphs=ranks == 1 and config.grad_accum_steps == 1)
     for block in model.blocks if place.sharded else ():  # the hooks that gather a block's weights stay uncompiled
-        block.forward = compile_if_asked(block.forward, config, device, cuda_graphs=False)
+        block.forward = compile_if_asked(block.forward, model, config, device, cuda_graphs=False)
     bf16 = uses_bf16(config, device)
-    alone = ranks == 1 and config.compile is not True and not bf16
+    alone = ranks == 1 and not place.sharded and config.compile is not True and not bf16
     rounded = config.precision == "bf16-matmul"
     fused = fuse_objective(model, rounded) if alone else None
     if rounded and fused is None:
@@ -107,11 +117,21 @@ def make_differentiate(model: Decoder, config: TrainConfig, place: DistContext) 
     return differentiate
 
 
-def compile_if_asked(net: Any, config: TrainConfig, device: torch.device, cuda_graphs: bool) -> Any:
-    """The module or function, compiled if config and device ask for it; cuda_graphs: use CUDA graphs on a GPU."""
+_compiled: list[Any] = []  # the shape of the last model that was compiled
+
+
+def compile_if_asked(net: Any, model: Decoder, config: TrainConfig, device: torch.device, cuda_graphs: bool) -> Any:
+    """The module or function, compiled if config and device ask for it; cuda_graphs: use CUDA graphs on a GPU.
+
+    Models of one shape share what is compiled for the first of them.
+    """
     if config.compile is not True and (config.compile != "auto" or device.type != "cuda"):
         return net
-    torch.compiler.reset()  # else dynamo falls back to eager after eight models in one process
+    settings = (config.batch_size, config.grad_accum_steps, config.seq_len, config.document_mask, config.precision)
+    shape = (model.config, model.vocab_size, *settings, config.checkpoint_activations, cuda_graphs, device.type)
+    if _compiled != [shape]:
+        torch.compiler.reset()  # else dynamo falls back to eager after eight shapes in one process
+        _compiled[:] = [shape]
     return torch.compile(net, mode="reduce-overhead" if cuda_graphs and device.type == "cuda" else None, dynamic=False)
 
 

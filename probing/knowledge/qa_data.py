@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from synth.bio.codec import Codec
 from synth.bio.tables import POSSESSIVE_SLOTS
 from synth.bio.value_lists import ATTRIBUTES, PERSON_SLOTS
 from synth.corpus import Corpus
@@ -100,17 +101,17 @@ def answer_choices(people: BioS) -> tuple[AnswerChoices, ...]:
     lists, kit = people.value_lists, people.lexicon
     sizes = (*lists.sizes, people.employers)
     full_stop = tuple(people.encode(".").tolist())
-    choices = []
+    rows, choices = kit.values.rows, []
+    if people.text_codec is not None:
+        rows = [_tokenize_value(people.text_codec, words) for words in rows]
     for first, size in zip(kit.value_offsets.tolist(), sizes, strict=True):
-        counts = Counter(_tokenize_value(people, kit.values.rows[row]) for row in range(first, first + size))
+        counts = Counter(rows[first : first + size])
         choices.append(AnswerChoices(tuple(counts), np.array(list(counts.values())) / size, full_stop))
     return tuple(choices)
 
 
-def _tokenize_value(people: BioS, words: Ids) -> Ids:
-    if people.text_codec is None:
-        return words
-    return tuple(i for word in words for i in people.text_codec.word_ids.rows[word])
+def _tokenize_value(codec: Codec, words: Ids) -> Ids:
+    return tuple(i for word in words for i in codec.word_ids.rows[word])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from synth.bio.tables import BY_NAME, BY_PRONOUN
 from synth.bio.value_lists import FOLDER, PERSON_SLOTS, VALUE_SLOT
+from synth.cfg import notation
 from synth.errors import UserError
 from synth.random.rng import bounded_integers, random_uint64
 
@@ -25,6 +26,7 @@ SENTENCE_SYMBOLS = ("One", "Two", "Three")
 SENTENCE_SPLITS = tuple(cut for n in range(1, 7) for cut in product((1, 2, 3), repeat=n) if sum(cut) == 6)
 SPLIT_SIZES = np.array([(*cut, *(6 - len(cut)) * (0,)) for cut in SENTENCE_SPLITS])
 Words = tuple[str, ...]
+Rules = dict[str, list[Words]]
 PhraseSlot = tuple[int, int]  # the kind of a phrase, and which of its sentence's attributes (from 0) it is about
 Template = tuple[str | PhraseSlot, ...]
 
@@ -141,15 +143,14 @@ def sample_prose_wording(
 @cache
 def load_prose_grammar(folder: str | None = None) -> ProseGrammar:
     """The grammar in a folder's prose.cfg (None: the built-in one). Raises UserError if it is malformed."""
-    from nltk import CFG
-
     path = (FOLDER if folder is None else Path(folder)) / "prose.cfg"
     try:
-        rules: dict[str, list[tuple[Any, ...]]] = {}
-        for rule in CFG.fromstring(path.read_text(encoding="utf-8")).productions():
-            rules.setdefault(str(rule.lhs()), []).append(rule.rhs())
+        parsed = notation.read(path.read_text(encoding="utf-8"), "prose.cfg")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the grammar {path}: {str(error).splitlines()[0]}") from None
+    rules = parsed.rules
+    if both := parsed.terminals & rules.keys():
+        raise UserError(f"{path}: {min(both)!r} is a word and has rules; write another word or rename the symbol")
     missing = [name for name in (*SENTENCE_SYMBOLS, *_phrase_names(KINDS[:3])) if name not in rules]
     if missing:
         raise UserError(f"{path}: no rule for {missing[0]}; write {missing[0]} -> ...")
@@ -166,18 +167,17 @@ def _phrase_names(kinds: tuple[str, ...]) -> list[str]:
     return [f"{kind}_{name}" for kind in kinds for name in ATTRIBUTE_NAMES]
 
 
-def _expand(symbol: str, rules: dict[str, list[tuple[Any, ...]]]) -> Iterator[Words]:
-    """Every string of a symbol; a symbol without rules (a phrase slot) stands for itself."""
+def _expand(symbol: str, rules: Rules) -> Iterator[Words]:
+    """Every string of a symbol; one without rules (a word, a phrase slot) stands for itself."""
     if symbol not in rules:
         yield (symbol,)
         return
     for right in rules[symbol]:
-        options = [[(part,)] if isinstance(part, str) else list(_expand(str(part), rules)) for part in right]
-        for chosen in product(*options):
+        for chosen in product(*(list(_expand(part, rules)) for part in right)):
             yield tuple(word for part in chosen for word in part)
 
 
-def _phrases(path: Path, name: str, rules: dict[str, list[tuple[Any, ...]]]) -> tuple[Words, ...]:
+def _phrases(path: Path, name: str, rules: Rules) -> tuple[Words, ...]:
     phrases = tuple(tuple(VALUE_SLOT if word == "V" else word for word in words) for words in _expand(name, rules))
     bad = next((words for words in phrases if words.count(VALUE_SLOT) != 1 or words[0] == VALUE_SLOT), None)
     if bad:

@@ -1,7 +1,7 @@
 """Writing and scoring questions about people; a document is a row of pieces, each a word or the text of a value."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -17,6 +17,26 @@ FACT_COLUMNS = (*NAME_PARTS, *(name.replace(" ", "_") for name in ATTRIBUTES), *
 SLOT_COLUMNS = [*(f"{{{fact}}}" for fact in FACT_COLUMNS), *(f"{{other_{fact}}}" for fact in FACT_COLUMNS), RESULT_SLOT]
 DATE, MAJOR = ATTRIBUTES.index("birth date"), ATTRIBUTES.index("major")
 QUESTION_LIST = list(QUESTIONS.values())
+
+
+@cache
+def _text_layout() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What `QuestionWriter._templates` holds whatever the vocabulary, with the texts (S, M) of fixed pieces, "" for
+    none."""
+    scripts = [(q.prompt(hinted), q.completion(hinted)) for q in QUESTION_LIST for hinted in (False, True)]
+    size = len(scripts), max(len(prompt) + len(completion) for prompt, completion in scripts)
+    texts, slot = np.full(size, "", object), np.full(size, -1)
+    for row, (prompt, completion) in enumerate(scripts):
+        for at, text in enumerate((*prompt, *completion)):
+            if text in SLOT_COLUMNS:
+                slot[row, at] = SLOT_COLUMNS.index(text)
+            else:
+                texts[row, at] = text
+    owners = [*range(len(ATTRIBUTES)), *[DATE] * len(DATES)]
+    kinds = [(NAME_PART, -1)] * len(NAME_PARTS) + [(VALUE_PART, attribute) for attribute in owners]
+    part, attribute = np.array([*kinds, *kinds, (0, -1), (0, -1)], np.int8).T[:, slot]  # the last is for slot -1
+    lengths = np.array([len(prompt) for prompt, _ in scripts])
+    return texts, {"slot": slot, "part": part, "attribute": attribute, "prompt": lengths}
 
 
 class QuestionWriter:
@@ -75,22 +95,11 @@ class QuestionWriter:
     def _templates(self) -> dict[str, np.ndarray]:
         """Arrays (S, M) by question without and then with a hint: word, the fixed pieces; slot, the column of the facts
         of both people and the result, else -1; the labels part and attribute. And prompt (S,), pieces in the prompt."""
-        scripts = [(q.prompt(hinted), q.completion(hinted)) for q in QUESTION_LIST for hinted in (False, True)]
-        size = len(scripts), max(len(prompt) + len(completion) for prompt, completion in scripts)
-        word, slot = np.full(size, self.empty_piece, np.int64), np.full(size, -1)
-        for row, (prompt, completion) in enumerate(scripts):
-            for at, text in enumerate((*prompt, *completion)):
-                if text in SLOT_COLUMNS:
-                    slot[row, at] = SLOT_COLUMNS.index(text)
-                else:
-                    word[row, at] = self.lexicon.vocab.index[text]
-        owners = [*range(len(ATTRIBUTES)), *[DATE] * len(DATES)]
-        kinds = [(NAME_PART, -1)] * len(NAME_PARTS) + [(VALUE_PART, attribute) for attribute in owners]
-        part, attribute = np.array([*kinds, *kinds, (0, -1), (0, -1)], np.int8).T[:, slot]  # the last is for slot -1
-        return {
-            "word": word, "slot": slot, "part": part, "attribute": attribute,
-            "prompt": np.array([len(prompt) for prompt, _ in scripts]),
-        }  # fmt: skip
+        texts, columns = _text_layout()
+        index = self.lexicon.vocab.index
+        pieces = {"": self.empty_piece} | {text: index[text] for text in set(texts.flat) if text}
+        word = np.array([pieces[text] for text in texts.flat], np.int64).reshape(texts.shape)
+        return {"word": word, **columns}
 
     def write(
         self, names: np.ndarray, values: np.ndarray, people: np.ndarray, others: np.ndarray, questions: np.ndarray,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -43,7 +44,6 @@ def test_names_are_the_files() -> None:
         "curves",
         "delta",
         "generation",
-        "many",
         "mixers",
         "next_token",
         "precision",
@@ -141,7 +141,8 @@ def test_both_generate_every_token() -> None:
     from benchmarks.peers import model_of, to_peer
 
     model = model_of("gpt2", layers=1, width=16, max_seq_len=16)
-    assert ours(model, 3, 7) == theirs(to_peer(model).eval(), 3, 7) == 21
+    prompts = [[0], [0, 1], [0, 1, 2]]
+    assert ours(model, prompts, 7, None) == theirs(to_peer(model).eval(), prompts, 7, None) == 21
 
 
 def test_finished_texts_have_the_same_ids() -> None:
@@ -216,3 +217,41 @@ def test_help_is_fast_and_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "sampler" in done.stdout and time.perf_counter() - began < 2
+
+
+def test_the_roofline_counts_what_a_step_needs() -> None:
+    import torch
+
+    from benchmarks.roofline import count_bytes, count_products, least_step_seconds
+    from lm.config import ModelConfig
+    from lm.model_size import flops_per_token
+
+    config = ModelConfig.llama(2, 2, 32, max_seq_len=16)
+    products = count_products(config, 50, tokens=64)
+    flops = sum(2 * n * m * k * count for (n, m, k), count in products.items())
+    without_attention = flops_per_token(config, 50, 0) * 64
+    assert flops == pytest.approx(without_attention, rel=0.02)  # norms have few weights, and no products
+    none, some, more = (count_bytes(config, 50, tokens) for tokens in (0, 64, 128))
+    assert 0 < none < some and more - some == some - none  # the optimizer's part does not grow with the batch
+    torch.set_num_threads(1)
+    once, twice = (least_step_seconds(config, 50, batch, 256) for batch in (8, 32))
+    assert 0 < once < twice
+
+
+def test_a_missing_extra_leaves_its_own_benchmark_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import bench_sweep
+
+    monkeypatch.setattr(bench_sweep, "find_spec", lambda name: None)
+    assert not list(measure("sweep", quick=True))
+    assert "Ray is not installed" in capsys.readouterr().err
+
+
+def test_the_gpu_script_runs_at_toy_sizes_and_asks_for_a_gpu_else() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    quick = subprocess.run([*command, "--quick"], cwd=ROOT, capture_output=True, text=True)
+    assert quick.returncode == 0 and quick.stdout.count("tokens/s") == 7, quick.stderr
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    without = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert without.returncode == 2 and without.stderr.count("\n") == 1 and "--quick" in without.stderr

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm.config import ModelConfig, TrainConfig
-from lm.ensemble.stacked_model import Unstackable
+from lm.config import ModelConfig
 from lm.model import Decoder, build
 from synth.errors import UserError
-from synth.registry import get_task
 
 SOURCE = """
 import torch
@@ -25,7 +23,7 @@ class Own(Mixer):
         {more}
 
     def forward(self, x, context):
-        return self.out(self.ln(x)){scale}
+        return self.out(self.ln(x))
 """
 FILLED = """self.register_buffer("slopes", torch.ones(3))
 
@@ -36,10 +34,10 @@ FILLED = """self.register_buffer("slopes", torch.ones(3))
 """
 
 
-def own(folder: Path, more: str = "", scale: str = "", seed: int = 0) -> Decoder:
+def own(folder: Path, more: str = "") -> Decoder:
     path = folder / "own.py"
-    path.write_text(SOURCE.format(more=more, scale=scale))
-    return build(ModelConfig(1, 2, 16, positions="none", mixer=f"{path}:Own"), 6, seed)
+    path.write_text(SOURCE.format(more=more))
+    return build(ModelConfig(1, 2, 16, positions="none", mixer=f"{path}:Own"), 6, 0)
 
 
 def test_a_norm_of_any_name_begins_as_a_norm(tmp_path: Path) -> None:
@@ -49,7 +47,7 @@ def test_a_norm_of_any_name_begins_as_a_norm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out", "write_back"])
 def test_a_marked_output_layer_of_any_name_begins_smaller(name: str, tmp_path: Path) -> None:
-    source = SOURCE.format(more="", scale="").replace("self.out", f"self.{name}")
+    source = SOURCE.format(more="").replace("self.out", f"self.{name}")
     path = tmp_path / "marked.py"
     path.write_text(source)
     model = build(ModelConfig(8, 2, 64, positions="none", mixer=f"{path}:Own"), 6, 0)
@@ -58,7 +56,7 @@ def test_a_marked_output_layer_of_any_name_begins_smaller(name: str, tmp_path: P
 
 def test_a_mixer_without_a_marked_output_layer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "unmarked.py"
-    path.write_text(SOURCE.format(more="", scale="").replace("= residual_writer", "= "))
+    path.write_text(SOURCE.format(more="").replace("= residual_writer", "= "))
     with pytest.raises(UserError, match="Own does not mark its output layer.*residual_writer"):
         build(ModelConfig(1, 2, 16, positions="none", mixer=f"{path}:Own"), 6, 0)
 
@@ -71,14 +69,6 @@ def test_a_buffer_that_nothing_fills_is_refused(value: str, tmp_path: Path) -> N
 
 def test_a_buffer_that_the_mixer_fills_is_kept(tmp_path: Path) -> None:
     assert own(tmp_path, FILLED).blocks[0].mixer.slopes.tolist() == [0, 1, 2]
-
-
-def test_what_asks_a_layer_for_more_than_its_output_is_trained_alone(tmp_path: Path) -> None:
-    from lm.ensemble.train_many import train_many
-
-    nets = [own(tmp_path, scale=" / self.out.in_features", seed=seed) for seed in (0, 1)]
-    with pytest.raises(Unstackable, match="in_features.*one by one"):
-        train_many(nets, [get_task("cfg3b")] * 2, [TrainConfig(steps=1, batch_size=2, seq_len=16)] * 2, [0, 1])
 
 
 def test_canon_leaves_a_half_precision_stream_as_it_is() -> None:

@@ -76,7 +76,7 @@ def test_an_experiment_from_start_to_figure(script, capsys):
     assert paths == [str(folder / "so_far" / path.name) for path in expected[:4]]
     assert f"{folder / 'table.csv'} and the ledger were left as they are" in last
     cli.main(str(script), ["--scale", "laptop", "--seeds", "4", "--jobs", "1"])
-    first = f"first figure, redrawn after every run: {folder / 'so_far' / 'figure.png'}"
+    first = f"first figure, redrawn while runs end: {folder / 'so_far' / 'figure.png'}"
     assert capsys.readouterr().out.count(first) == 1
     assert set(read_table(folder / "table.csv").seed_init) == {0, 1, 2, 3} and not (folder / "so_far").exists()
 

@@ -17,7 +17,8 @@ from faulty import RUNS, Command, Server, Sweep
 from experiments.harness import Run, Stage, with_seeds
 from experiments.harness.execution.execute import execute
 from experiments.harness.execution.model_cache import checkpoint_dir, model_dir
-from experiments.harness.execution.trainings import train_group
+from experiments.harness.executors.job_spec import JobSpec, StaticRuns
+from experiments.harness.executors.worker import execute_in_turn
 from lm.config import ModelConfig, TrainConfig
 from lm.model import Decoder
 from lm.training.checkpoint import read_checkpoint, write_checkpoint
@@ -36,8 +37,7 @@ class Weight:
 
 RUN = Run("01_fake", Coin(), ModelConfig(1, 2, 8, 16), TRAIN, (Weight(),))
 KINDS = {
-    "in a group": RUN,
-    "alone": replace(RUN, model=ModelConfig(1, 2, 8, 16, positions="relative")),
+    "one training": RUN,
     "a second training": replace(RUN, later_stages=(Stage(Coin(0.9), TRAIN),)),
 }
 
@@ -79,9 +79,11 @@ def test_a_disk_that_fills_up(disk: Path, server: Server, whole: str) -> None:
         line = fails(sweep.start())
         assert "free some space" in line and str(disk) in line
 
-    for room in (0, 20, 50):
+    for room in (0, 20):
         fails_with(room)
         assert not list(sweep.runs.glob(".models/*/history.json"))
+    fails_with(60)
+    assert 0 < len(list(sweep.runs.glob(".models/*/history.json"))) < RUNS
     fails_with(20)
     filler.unlink()
     sweep.goes_on(whole)
@@ -142,7 +144,7 @@ def rows(run: Run, root: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("damage", "kind"),
-    [*((damage, "in a group") for damage in DAMAGE), ("state cut", "alone"), ("state cut", "a second training")],
+    [*((damage, "one training") for damage in DAMAGE), ("state cut", "a second training")],
 )
 def test_a_damaged_checkpoint_is_put_aside(
     damage: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -164,14 +166,16 @@ def test_a_damaged_checkpoint_is_put_aside(
     assert found == rows(run, tmp_path / "undisturbed")
 
 
-def test_the_others_of_a_group_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_other_trainings_of_a_sweep_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     runs = with_seeds([RUN], 3)
-    with pytest.raises(InterruptedError):
-        train_group(runs, tmp_path, [print, print, stop_at_60])
+    for run in runs:
+        with pytest.raises(InterruptedError):
+            execute(run, tmp_path, on_step=stop_at_60)
     DAMAGE["state cut"](checkpoint_dir(model_dir(runs[1], tmp_path, 1)) / "step-50")
-    told: list[list[int]] = [[], [], []]
-    train_group(runs, tmp_path, [each.append for each in told])
-    assert [each[0] for each in told] == [60, 10, 60]
+    told: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    spec = JobSpec(StaticRuns(tuple(runs)), "smoke", None, tmp_path)
+    assert list(execute_in_turn(spec, runs, lambda run: told[run.seeds.init].append)) == runs
+    assert [told[seed][0] for seed in range(3)] == [60, 10, 60]
     assert [rows(run, tmp_path) for run in runs] == [rows(run, tmp_path / "undisturbed") for run in runs]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 # what a command would import, but for its experiment; nothing may be computed before a fork
-NEEDED = ("experiments.harness.reporting.live", "lm.pretrained", "lm.hf.modeling", "lm.ensemble.train_many",
+NEEDED = ("experiments.harness.reporting.live", "lm.pretrained", "lm.hf.modeling", "lm.training.loop",
           "fake_experiment", "matplotlib.pyplot", "matplotlib.backends.backend_agg",
           "matplotlib.backends.backend_svg", "seaborn", "tqdm")  # fmt: skip
 

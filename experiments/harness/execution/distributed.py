@@ -1,9 +1,8 @@
 """An experiment on several ranks, started by `accelerate launch experiments/NN_name.py` or torchrun.
 
 The leader (rank 0) works like a single process. For a training it broadcasts a run's id and the number of a stage; the
-followers look the run up in the experiment and join the training (lm/training/distributed.py). Models small enough for
-an ensemble (fit.py) are trained by the leader alone, so that a table does not depend on the launcher. Several machines
-must share the folder of runs.
+followers look the run up in the experiment and join the training (lm/training/distributed.py). Several machines must
+share the folder of runs.
 """
 
 import os

@@ -97,13 +97,8 @@ def load_cached_or_none(folder: Path) -> TrainedModel | None:
         return None
 
 
-def store_model(
-    run: Run, folder: Path, num_stages: int, model: "Decoder", records: tuple[TrainingRecord, ...], group_size: int = 1
-) -> None:
-    """Write a trained model and its records to its cache folder, atomically; the records alone if it diverged.
-
-    group_size: number of models that were trained together.
-    """
+def store_model(run: Run, folder: Path, num_stages: int, model: "Decoder", records: tuple[TrainingRecord, ...]) -> None:
+    """Write a trained model and its records to its cache folder, atomically; the records alone if it diverged."""
     from lm.pretrained import save
 
     if folder.exists():
@@ -113,7 +108,7 @@ def store_model(
     if TrainedModel(None, records).diverged is None:
         save(model, partial / "model")
     write_json(partial / "history.json", records)
-    described = {"model": run.model, "trainings": run.stages[:num_stages], "seeds": run.seeds, "together": group_size}
+    described = {"model": run.model, "trainings": run.stages[:num_stages], "seeds": run.seeds}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
     shutil.rmtree(checkpoint_dir(folder), ignore_errors=True)
     publish_folder(partial, folder)

@@ -1,6 +1,5 @@
 """Experiment trackers: every training is one run of the tracker, under runs/.tracking/<tracker>/."""
 
-from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,11 +24,3 @@ def tracker_for(
     model = asdict(run.model) if run.model else {}
     settings = {**model, **asdict(run.stages[num_stages - 1].train), **asdict(run.seeds), **dict(run.tags)}
     return open_tracker(tracker, root / TRACKING_DIR / tracker, name, settings)
-
-
-def replay_to_tracker(tracker: str, run: Run, root: Path, key: str, rows: Iterable[Mapping[str, float]]) -> None:
-    """Log a finished first stage row by row: models trained in a group share their steps and are not logged live."""
-    with tracker_for(tracker, run, root, 1, key) as follow:
-        if follow is not None:
-            for row in rows:
-                follow(row)

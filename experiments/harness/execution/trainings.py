@@ -3,14 +3,13 @@
 A training holds the lock of its model and resumes from the last checkpoint of a killed one (model_cache.py).
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from experiments.harness.atomic_io import quarantine
 from experiments.harness.execution.distributed import train_on_all_ranks
-from experiments.harness.execution.fit import StepCallback, fit, fit_ensemble, fit_ensemble_of_one, uses_ensemble
+from experiments.harness.execution.fit import StepCallback, fit, name_tokens
 from experiments.harness.execution.model_cache import (
     TrainedModel,
     TrainingRecord,
@@ -22,7 +21,7 @@ from experiments.harness.execution.model_cache import (
     store_model,
 )
 from experiments.harness.execution.snapshots import StageSnapshots, stage_snapshots
-from experiments.harness.execution.trackers import replay_to_tracker, tracker_for
+from experiments.harness.execution.trackers import tracker_for
 from experiments.harness.run import Rows, Run, Stage
 from synth.errors import UserError
 from synth.mixture import main_part, shared_vocab
@@ -37,6 +36,9 @@ T = TypeVar("T")
 def check_stages(run: Run) -> None:
     """Raise UserError for stages without a common vocabulary, or for LoRA without peft, before anything is trained."""
     shared_vocab([run.task, *(stage.task for stage in run.later_stages)])
+    for stage in run.stages:
+        if stage.frozen_names:
+            name_tokens(stage.task)
     if any(stage.lora_rank for stage in run.later_stages):
         from lm.transforms.lora import require_peft
 
@@ -72,10 +74,13 @@ def train_or_load(
 
 def _start(run: Run) -> "Decoder":
     from lm.model import build
+    from lm.startup import QuickMetaDevice
     from lm.training.loop import dist_context
 
     assert run.model is not None
-    return build(run.model, run.model.model_vocab_size(run.task.vocab()), run.seeds.init).to(dist_context().device)
+    with QuickMetaDevice():
+        model = build(run.model, run.model.model_vocab_size(run.task.vocab()), run.seeds.init)
+    return model.to(dist_context().device)
 
 
 def _train_and_store(
@@ -85,13 +90,11 @@ def _train_and_store(
     run came first."""
     done = sum(earlier.train.steps for earlier in run.stages[: num_stages - 1])
     stage = run.stages[num_stages - 1]
-    ensemble = num_stages == 1 and uses_ensemble(run)  # too small for several ranks to pay
-    fit_function = fit_ensemble_of_one if ensemble else fit
-    ranks = nullcontext() if ensemble else train_on_all_ranks(run, num_stages)
-    with tracker_for(tracker, run, folder.parents[1], num_stages, folder.name) as on_log, ranks:
+    follow = tracker_for(tracker, run, folder.parents[1], num_stages, folder.name)
+    with follow as on_log, train_on_all_ranks(run, num_stages):
         checkpoint, snapshots = checkpoint_dir(folder), stage_snapshots(run, folder.parents[1], num_stages - 1)
         model, record = train_stage(
-            run, stage, before.model, fit_function, checkpoint, snapshots, lambda step: on_step(done + step), on_log
+            run, stage, before.model, checkpoint, snapshots, lambda step: on_step(done + step), on_log
         )
     store_model(run, folder, num_stages, model, (*before.records, record))
     return load_cached(folder)
@@ -101,22 +104,19 @@ def train_stage(
     run: Run,
     stage: Stage,
     model: "Decoder",
-    fit_function: Callable[..., "History"],
     checkpoint: Path,
     snapshots: StageSnapshots,
     on_step: StepCallback,
     on_log: "OnLog | None" = None,
 ) -> "tuple[Decoder, TrainingRecord]":
-    """Train one stage; return the model and the stage's record. With `fit` every rank must call it (distributed.py)."""
+    """Train one stage; return the model and the stage's record. Every rank must call it (distributed.py)."""
     from lm.training.history import Diverged
     from lm.transforms.lora import add_lora, merge_lora
 
     rank, embed_rank = stage.lora_rank, stage.lora_embed_rank
     model = add_lora(model, rank, embed_rank, run.seeds.init) if rank else model.train()
     try:
-        history = _retry_damaged_checkpoint(
-            lambda: fit_function(run, stage, model, checkpoint, snapshots, on_step, on_log)
-        )
+        history = _retry_damaged_checkpoint(lambda: fit(run, stage, model, checkpoint, snapshots, on_step, on_log))
     except Diverged as error:
         return model, _record(run, stage, error)
     return merge_lora(model) if rank else model, _record(run, stage, history)
@@ -132,7 +132,7 @@ def join_training(run: Run, stage_number: int, runs_dir: Path) -> None:
     assert before is not None
     checkpoint = checkpoint_dir(model_dir(run, runs_dir, stage_number))
     snapshots = stage_snapshots(run, runs_dir, stage_number - 1)
-    train_stage(run, run.stages[stage_number - 1], before.model, fit, checkpoint, snapshots, _ignore_step)
+    train_stage(run, run.stages[stage_number - 1], before.model, checkpoint, snapshots, _ignore_step)
 
 
 def _ignore_step(step: int) -> None:
@@ -165,44 +165,6 @@ def _record(run: Run, stage: Stage, history: "History | Diverged") -> TrainingRe
         seen = history.exposures[: part.num_items(part.world(run.seeds.data))]
         record["exposures"] = [float(seen.mean()), int(seen.min()), int(seen.max())]
     return record
-
-
-def train_group(runs: Sequence[Run], root: Path, step_callbacks: Sequence[StepCallback], tracker: str = "") -> None:
-    """Train the first stage of several runs together and cache the models, where `train_or_load` finds them.
-
-    step_callbacks: one per run, called with the number of its steps done. tracker: as in `train_or_load`, but logged
-    at the end. Skips models that are cached or that another process trains; does nothing if fewer than two remain, or
-    if they cannot be trained together.
-    """
-    from lm.ensemble.stacked_model import Unstackable
-
-    with ExitStack() as stack:
-        todo: dict[Path, tuple[Run, StepCallback]] = {}
-        for run, on_step in zip(runs, step_callbacks, strict=True):
-            folder = model_dir(run, root, 1)
-            if folder in todo or folder.exists():
-                continue
-            acquired = stack.enter_context(model_lock(folder, wait=False))
-            if acquired and not folder.exists():
-                todo[folder] = run, on_step
-        if len(todo) < 2:
-            return
-        group, group_callbacks = zip(*todo.values(), strict=True)
-        checkpoints = [checkpoint_dir(folder) for folder in todo]
-        snapshots = [stage_snapshots(run, root, 0) for run in group]
-
-        def work() -> "tuple[list[Decoder], list[History | Diverged]]":
-            models = [_start(run).train() for run in group]  # anew: some may be restored when another turns out damaged
-            return models, fit_ensemble(group, models, checkpoints, snapshots, group_callbacks)
-
-        try:
-            models, histories = _retry_damaged_checkpoint(work)
-        except Unstackable:
-            return
-        for run, folder, model, history in zip(group, todo, models, histories, strict=True):
-            record = _record(run, run.stages[0], history)
-            replay_to_tracker(tracker, run, root, folder.name, record["rows"])
-            store_model(run, folder, 1, model, (record,), len(group))
 
 
 def concatenate_histories(records: tuple[TrainingRecord, ...]) -> Rows:

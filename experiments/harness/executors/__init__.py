@@ -14,12 +14,24 @@ from typing import Any
 from experiments.harness.execution.distributed import is_leading, is_multi_rank
 from experiments.harness.execution.execute import has_result, has_valid_result, rows_reader
 from experiments.harness.execution.tuning import close_trials, first_trials
+from experiments.harness.executors import inline
+from experiments.harness.executors.inline import kept_workers
 from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, RunSource, StaticRuns
 from experiments.harness.executors.scheduling import schedule
 from experiments.harness.run import Run, seed_major_order
 from synth.errors import UserError
 
-__all__ = ["EXECUTORS", "StaticRuns", "JobSpec", "RunSource", "ExecutorConfig", "check_executor", "run_all"]
+__all__ = [
+    "EXECUTORS",
+    "ExecutorConfig",
+    "JobSpec",
+    "RunSource",
+    "StaticRuns",
+    "check_executor",
+    "kept_workers",
+    "prepare_executor",
+    "run_all",
+]
 EXECUTORS = ("inline", "ray", "slurm")
 
 
@@ -28,6 +40,12 @@ def check_executor(config: ExecutorConfig) -> None:
     module = import_module(f"{__name__}.{config.executor}")
     if hasattr(module, "check"):
         module.check(config)
+
+
+def prepare_executor(config: ExecutorConfig) -> None:
+    """Begin to start what the inline executor will need, so that it is ready when the runs are listed."""
+    if config.executor == "inline" and not is_multi_rank():
+        inline.prepare(config)
 
 
 def run_all(
@@ -45,7 +63,7 @@ def run_all(
     config = leader_config(config) if is_multi_rank() else config
     executor = import_module(f"{__name__}.{config.executor}")
     count = f"{len(runs) - len(todo)} of {len(runs)} runs"
-    with _progress_bar([*trials, *todo], count) if bar is None else nullcontext(bar) as bar:
+    with kept_workers(), _progress_bar([*trials, *todo], count) if bar is None else nullcontext(bar) as bar:
 
         def execute_wave(wave: list[Run]) -> None:
             for run in executor.execute_all(spec, wave, config, bar) if wave else ():

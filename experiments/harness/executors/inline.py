@@ -1,7 +1,7 @@
 """The inline executor: a few processes of this machine, under one progress bar.
 
 A worker process loads the experiment's file and looks its runs up by id, so that only text is sent; StaticRuns are
-pickled. Runs of small models are trained in groups (grouping.py). Runs that another command is busy with come last.
+pickled. Workers are kept for the experiments of one command. Runs that another command is busy with come last.
 """
 
 import concurrent.futures
@@ -12,15 +12,15 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from typing import Any
 
-from experiments.harness.execution.grouping import group_runs
 from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, default_jobs
 from experiments.harness.executors.worker import (
     StepDelta,
-    execute_by_ids,
-    execute_groups,
+    execute_by_id,
+    execute_in_turn,
     set_num_threads,
     submit_then_retry_busy,
 )
@@ -28,42 +28,105 @@ from experiments.harness.provenance import cores
 from experiments.harness.run import Run
 from synth.errors import UserError
 
+PRELOAD = "experiments.harness.executors.preload"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 _step_counter: Any = None  # in a worker: the number of steps done by all workers together
+_workers: "_Workers | None" = None  # kept for the next runs
+_keepers = 0  # contexts of `kept_workers` that are open
 
 
 def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any) -> Iterator[Run]:
     """Yield each run when it is done. One job is this process, with all threads; default: one per core, one with a
     GPU."""
     jobs = min(config.jobs or default_jobs(), len(runs))
-    groups = group_runs(runs, spec.runs_dir, jobs)
     if jobs == 1:
-        return execute_groups(spec, groups, lambda run: StepDelta(bar.update))
-    return _execute_in_pool(spec, groups, jobs, bar)
+        return execute_in_turn(spec, runs, lambda run: StepDelta(bar.update))
+    return _execute_in_pool(spec, runs, jobs, bar)
 
 
-def _execute_in_pool(spec: JobSpec, groups: list[list[Run]], jobs: int, bar: Any) -> Iterator[Run]:
-    context = multiprocessing.get_context("spawn")  # a forked child cannot use CUDA or torch's thread pools
-    counter, begun = context.Value("q", 0), bar.n
-    pool = ProcessPoolExecutor(jobs, context, initializer=_init_worker, initargs=(counter, max(1, cores() // jobs)))
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Context in which worker processes are kept for the next call of `execute_all`, as a new one imports and compiles
+    for seconds."""
+    global _keepers
+    _keepers += 1
     try:
-        yield from submit_then_retry_busy(
-            groups,
-            lambda identities, wait: pool.submit(_work, spec, identities, wait),
-            lambda futures: _as_completed(futures, counter, bar, begun),
-        )
-    except BaseException as error:
-        _stop(multiprocessing.active_children())
-        if isinstance(error, BrokenProcessPool):
-            problem = "a worker process was killed (out of memory?)"
-            raise UserError(f"{problem}; run again with fewer --jobs, finished runs are kept") from None
-        raise
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        _keepers -= 1
+        if not _keepers:
+            _end_workers()
 
 
-def _as_completed(futures: Iterable[Future], counter: Any, bar: Any, begun: int) -> Iterator[tuple[Future, list[bool]]]:
-    """Yield futures with their results as they end; update the bar, which was at `begun`, from the counter
-    meanwhile."""
+def prepare(config: ExecutorConfig) -> None:
+    """Start the server of worker processes, if there will be any, so that it imports while this process does."""
+    if min(config.jobs or cores(), cores()) > 1:
+        _start_server()
+
+
+def _start_server() -> None:
+    """Start the server whose forks are the workers; it outlives them, as the parent waits for them through it.
+
+    Ctrl-C and SIGTERM may reach all processes. The server inherits that they are ignored.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS if in_main_thread}
+    try:
+        forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Workers:
+    """Worker processes of one thread or more each, started when they are needed, and the steps that they do."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        _start_server()  # which computes nothing: a fork of this process could not use CUDA or torch's thread pools
+        context = multiprocessing.get_context("forkserver")
+        self.counter = context.Value("q", 0)
+        given = (self.counter, max(1, cores() // jobs), dict(os.environ))
+        self.pool = ProcessPoolExecutor(jobs, context, initializer=_init_worker, initargs=given)
+
+
+def _workers_for(jobs: int) -> _Workers:
+    global _workers
+    if _workers is None or _workers.jobs != jobs:
+        _end_workers()
+        _workers = _Workers(jobs)
+    return _workers
+
+
+def _end_workers() -> None:
+    global _workers
+    if _workers is not None:
+        _workers.pool.shutdown(cancel_futures=True)
+    _workers = None
+
+
+def _execute_in_pool(spec: JobSpec, runs: list[Run], jobs: int, bar: Any) -> Iterator[Run]:
+    with kept_workers():
+        workers = _workers_for(jobs)
+        begun = bar.n - workers.counter.value
+        try:
+            yield from submit_then_retry_busy(
+                runs,
+                lambda identity, wait: workers.pool.submit(_work, spec, identity, wait),
+                lambda futures: _as_completed(futures, workers.counter, bar, begun),
+            )
+        except BaseException as error:
+            _stop(multiprocessing.active_children())
+            _end_workers()
+            if isinstance(error, BrokenProcessPool):
+                problem = "a worker process was killed (out of memory?)"
+                raise UserError(f"{problem}; run again with fewer --jobs, finished runs are kept") from None
+            raise
+
+
+def _as_completed(futures: Iterable[Future], counter: Any, bar: Any, begun: int) -> Iterator[tuple[Future, bool]]:
+    """Yield futures with their results as they end; meanwhile bring the bar to `begun` and the counter."""
     pending = set(futures)
     while pending:
         ended, pending = concurrent.futures.wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -81,9 +144,11 @@ def _stop(workers: Iterable[Any]) -> None:
         worker.join()
 
 
-def _init_worker(counter: Any, threads: int) -> None:
+def _init_worker(counter: Any, threads: int, environment: dict[str, str]) -> None:
     global _step_counter
     _step_counter = counter
+    os.environ.clear()  # the server may have been started with another one
+    os.environ.update(environment)
     # Ctrl-C and SIGTERM reach all processes: the parent prints one line and stops its workers by SIGUSR1, because the
     # pool, when the first has ended, would terminate the others while they save
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -105,6 +170,6 @@ def _add(steps: int) -> None:
         _step_counter.value += steps
 
 
-def _work(spec: JobSpec, identities: list[str], wait: bool) -> list[bool]:
-    """Execute a group in a worker process (see `execute_by_ids`)."""
-    return execute_by_ids(spec, identities, wait, lambda run: StepDelta(_add))
+def _work(spec: JobSpec, identity: str, wait: bool) -> bool:
+    """Execute a run in a worker process (see `execute_by_id`)."""
+    return execute_by_id(spec, identity, wait, lambda run: StepDelta(_add))

@@ -38,12 +38,12 @@ class JobSpec:
     runs_dir: Path
     tracker: str = ""
 
-    def runs_by_id(self, identities: Sequence[str]) -> list[Run]:
-        """The runs with these ids. Raises UserError if the source does not list one (any more)."""
+    def run_by_id(self, identity: str) -> Run:
+        """The run with this id. Raises UserError if the source does not list it (any more)."""
         runs = _all_by_id(self)
-        if unknown := set(identities) - runs.keys():
-            raise UserError(f"the experiment has no run {min(unknown)} any more; run the same command again")
-        return [runs[identity] for identity in identities]
+        if identity not in runs:
+            raise UserError(f"the experiment has no run {identity} any more; run the same command again")
+        return runs[identity]
 
 
 @lru_cache(maxsize=1)

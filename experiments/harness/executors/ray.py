@@ -1,4 +1,4 @@
-"""The Ray executor: groups of runs as tasks of Ray Core, on this machine or on a cluster.
+"""The Ray executor: runs as tasks of Ray Core, on this machine or on a cluster.
 
 A task takes one core and --gpus GPUs; with a fraction, small runs share a card. A task whose worker or node dies is
 retried on another: its checkpoints are in the folder of runs, which all nodes must share, and its locks are free.
@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.execution.grouping import group_runs
 from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, default_jobs
 from experiments.harness.executors.worker import (
     ProgressFile,
-    execute_by_ids,
+    execute_by_id,
     progress_path,
     python_path,
     set_one_thread,
@@ -42,19 +41,19 @@ def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any
     _connect(ray, config)
     tasks: list[Any] = []
 
-    def submit(identities: list[str], wait: bool) -> Any:
-        tasks.append(remote_work.remote(spec, identities, wait, marker))
+    def submit(identity: str, wait: bool) -> Any:
+        tasks.append(remote_work.remote(spec, identity, wait, marker))
         return tasks[-1]
 
     try:
         resources = ray.cluster_resources()
         gpus = float(resources.get("GPU", 0) > 0) if config.gpus_per_run is None else config.gpus_per_run
-        groups = group_runs(runs, spec.runs_dir, _num_slots(resources, gpus))
+        _check_room(resources, gpus)
         remote_work = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_work)
         marker = _touch_marker(spec.runs_dir)
         begun = bar.n
         for run in submit_then_retry_busy(
-            groups, submit, lambda tasks: _as_completed(ray, tasks, spec.runs_dir, runs, bar, begun)
+            runs, submit, lambda tasks: _as_completed(ray, tasks, spec.runs_dir, runs, bar, begun)
         ):
             progress_path(spec.runs_dir, run).unlink(missing_ok=True)
             yield run
@@ -104,14 +103,13 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _num_slots(resources: dict[str, float], gpus: float) -> int:
-    """Number of tasks at a time. Raises UserError if there is no room for one."""
+def _check_room(resources: dict[str, float], gpus: float) -> None:
+    """Raise UserError if there is no room for a task."""
     if gpus and not resources.get("GPU"):
         raise UserError(f"--gpus {gpus:g}: this Ray has no GPU; leave --gpus out, or start Ray where there are some")
     room = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
     if room < 1:
         raise UserError(f"this Ray has no room for a run that takes {gpus:g} GPUs and a processor; add a node to it")
-    return int(min(room, resources.get("CPU", room)))
 
 
 def _touch_marker(root: Path) -> str:
@@ -124,7 +122,7 @@ def _touch_marker(root: Path) -> str:
 
 def _as_completed(
     ray: Any, tasks: Iterable[Any], root: Path, runs: list[Run], bar: Any, begun: int
-) -> Iterator[tuple[Any, list[bool]]]:
+) -> Iterator[tuple[Any, bool]]:
     """Yield tasks with their results as they end; update the bar, which was at `begun`, from the progress files
     meanwhile."""
     pending = list(tasks)
@@ -135,7 +133,7 @@ def _as_completed(
             yield task, _result(ray, task)
 
 
-def _result(ray: Any, task: Any) -> list[bool]:
+def _result(ray: Any, task: Any) -> bool:
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
@@ -153,11 +151,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _work(spec: JobSpec, identities: list[str], wait: bool, marker: str) -> list[bool]:
-    """Execute a group in a worker of Ray (see `execute_by_ids`)."""
+def _work(spec: JobSpec, identity: str, wait: bool, marker: str) -> bool:
+    """Execute a run in a worker of Ray (see `execute_by_id`)."""
     if not Path(marker).exists():
         node = os.uname().nodename
         raise UserError(f"node {node} does not see {spec.runs_dir}; give --runs-dir a folder that all nodes share")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # cancels a task; a shell may have it ignored
     set_one_thread()
-    return execute_by_ids(spec, identities, wait, lambda run: ProgressFile(spec.runs_dir, run))
+    return execute_by_id(spec, identity, wait, lambda run: ProgressFile(spec.runs_dir, run))

@@ -1,6 +1,6 @@
 """The Slurm executor: a job array whose jobs share the runs of an experiment, by submitit.
 
-Every job goes through all groups in the same order and executes what no other job is busy with, so that a late job
+Every job goes through all runs in the same order and executes what no other job is busy with, so that a late job
 finds the rest and a lost job's runs are done by another. Before its time limit a job saves its training and is queued
 again. submitit pickles jobs in runs/.slurm, which only the owner may enter.
 """
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.execution.execute import has_valid_result
-from experiments.harness.execution.grouping import group_runs
 from experiments.harness.executors.job_spec import ExecutorConfig, JobSpec, default_jobs
 from experiments.harness.executors.worker import (
     ProgressFile,
-    execute_groups,
+    execute_in_turn,
     progress_path,
     python_path,
     set_one_thread,
@@ -40,9 +39,8 @@ def execute_all(spec: JobSpec, runs: list[Run], config: ExecutorConfig, bar: Any
     spec = replace(spec, runs_dir=spec.runs_dir.resolve())  # jobs may have another working directory
     local = config.address == "local"
     num_jobs = config.jobs or (default_jobs() if local else DEFAULT_JOBS)
-    groups = group_runs(runs, spec.runs_dir, num_jobs)
-    work = ArrayJob(spec, [[run_id(run) for run in group] for group in groups])
-    jobs = _submit(spec.runs_dir, config, [work] * min(num_jobs, len(groups)))
+    work = ArrayJob(spec, [run_id(run) for run in runs])
+    jobs = _submit(spec.runs_dir, config, [work] * min(num_jobs, len(runs)))
     try:
         yield from _poll_results(jobs, spec.runs_dir, runs, bar, 0.0 if local else RESULT_TIMEOUT)
     except BaseException:
@@ -58,15 +56,15 @@ class ArrayJob:
     """Work of every job: the runs that no other job is busy with, then those that others left undone."""
 
     spec: JobSpec
-    groups: list[list[str]]
+    identities: list[str]
 
     def __call__(self) -> str:
-        """Execute the groups; return the error message if a run fails, otherwise ""."""
+        """Execute the runs; return the error message if a run fails, otherwise ""."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel, which submitit would wait out
         set_one_thread()
-        groups = map(self.spec.runs_by_id, self.groups)
+        runs = map(self.spec.run_by_id, self.identities)
         try:
-            for _ in execute_groups(self.spec, groups, lambda run: ProgressFile(self.spec.runs_dir, run)):
+            for _ in execute_in_turn(self.spec, runs, lambda run: ProgressFile(self.spec.runs_dir, run)):
                 pass
         except (UserError, OSError) as error:
             return str(error)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.harness.execution.execute import execute, has_result
-from experiments.harness.execution.trainings import check_stages, train_group
 from experiments.harness.executors.job_spec import JobSpec
 from experiments.harness.provenance import ROOT
 from experiments.harness.run import Run, run_id
@@ -20,61 +19,44 @@ Handle = TypeVar("Handle")
 WRITE_INTERVAL = 0.5  # seconds between two writes of a run's progress
 
 
-def execute_group(
-    group: list[Run], root: Path, wait: bool, progress_for: ProgressFactory, tracker: str = ""
-) -> Iterator[tuple[Run, bool]]:
-    """Train the models of a group together, then execute each run; yield it and whether it is done.
-
-    It is not if another command is busy with it and `wait` is False.
-    """
-    callbacks = [progress_for(run) for run in group]
-    if len(group) > 1:
-        for run in group:
-            check_stages(run)
-        train_group(group, root, callbacks, tracker)
-    for run, on_step in zip(group, callbacks, strict=True):
-        yield run, execute(run, root, wait, on_step, tracker) is not None
+def execute_by_id(spec: JobSpec, identity: str, wait: bool, progress_for: ProgressFactory) -> bool:
+    """Execute the run with this id; return whether it is done. It is not if another command is busy with it and `wait`
+    is False."""
+    run = spec.run_by_id(identity)
+    return execute(run, spec.runs_dir, wait, progress_for(run), spec.tracker) is not None
 
 
-def execute_by_ids(spec: JobSpec, identities: Sequence[str], wait: bool, progress_for: ProgressFactory) -> list[bool]:
-    """Execute a group given by run ids; return for each run whether it is done, as `execute_group`."""
-    group = spec.runs_by_id(identities)
-    return [done for _, done in execute_group(group, spec.runs_dir, wait, progress_for, spec.tracker)]
-
-
-def execute_groups(spec: JobSpec, groups: Iterable[list[Run]], progress_for: ProgressFactory) -> Iterator[Run]:
-    """Execute groups in this process and yield each run when it is done. Runs that another command is busy with come
-    last, and are waited for."""
+def execute_in_turn(spec: JobSpec, runs: Iterable[Run], progress_for: ProgressFactory) -> Iterator[Run]:
+    """Execute runs in this process and yield each when it is done. Runs that another command is busy with come last,
+    and are waited for."""
     busy = []
-    for group in groups:
-        for run, done in execute_group(group, spec.runs_dir, False, progress_for, spec.tracker):
-            if done:
-                yield run
-            else:
-                busy.append(run)
+    for run in runs:
+        if execute(run, spec.runs_dir, False, progress_for(run), spec.tracker) is None:
+            busy.append(run)
+        else:
+            yield run
     for run in busy:
         execute(run, spec.runs_dir, on_step=progress_for(run), tracker=spec.tracker)
         yield run
 
 
 def submit_then_retry_busy(
-    groups: list[list[Run]],
-    submit: Callable[[list[str], bool], Handle],
-    as_completed: Callable[[Iterable[Handle]], Iterator[tuple[Handle, list[bool]]]],
+    runs: Sequence[Run],
+    submit: Callable[[str, bool], Handle],
+    as_completed: Callable[[Iterable[Handle]], Iterator[tuple[Handle, bool]]],
 ) -> Iterator[Run]:
-    """Submit all groups, by run ids, and yield their runs as they are done. Runs that another command was busy with are
-    submitted again, to wait for it. as_completed: yields handles as they end, with the result of `execute_by_ids`.
+    """Submit all runs, by id, and yield each when it is done. Runs that another command was busy with are submitted
+    again, to wait for it. as_completed: yields handles as they end, with the result of `execute_by_id`.
     """
     for wait in (False, True):
-        handles = {submit([run_id(run) for run in group], wait): group for group in groups}
+        handles = {submit(run_id(run), wait): run for run in runs}
         busy = []
-        for handle, dones in as_completed(list(handles)):
-            for run, done in zip(handles[handle], dones, strict=True):
-                if done:
-                    yield run
-                else:
-                    busy.append([run])
-        groups = busy
+        for handle, done in as_completed(list(handles)):
+            if done:
+                yield handles[handle]
+            else:
+                busy.append(handles[handle])
+        runs = busy
 
 
 def set_num_threads(threads: int) -> None:

@@ -2,6 +2,7 @@
 paper's, and how bits per parameter are read from their tables."""
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
@@ -103,7 +104,13 @@ def smallest_task_holding(
     from lm.model_size import num_parameters
 
     enough = bits_per_parameter * num_parameters(model, make_task(step))
-    return next(make_task(n) for n in count(step, step) if make_task(n).information_content().bits >= enough)
+
+    def bits(n: int) -> float:
+        return make_task(n).information_content().bits
+
+    end = next(end for doublings in count() if bits(end := step << doublings) >= enough)
+    sizes = range(step, end + 1, step)
+    return make_task(sizes[bisect_left(sizes, enough, key=bits)])
 
 
 def paper_bios(n: int, **changes: Any) -> BioS:

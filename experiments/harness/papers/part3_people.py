@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.harness.run import Stage
 from lm.config import ModelConfig, TrainConfig
+from lm.options import Packing
 from probing.capacity.bits_per_parameter import CapacityWarning
 from synth.mixture import Mixture
 from synth.tasks.biomanipulate import BioManipulate
@@ -54,7 +55,7 @@ class ScaleConfig:
 
     batch, window: rows and tokens of a row in pretraining; finetuning has half as many rows. list_sizes: lengths of the
     lists of names and values; question_share: share of questions in mixed training; lora_ranks: for queries and values,
-    and for the embedding; model_fields: other fields of ModelConfig.
+    and for the embedding; model_fields: other fields of ModelConfig; packing: of documents into rows.
     """
 
     people: int
@@ -71,7 +72,10 @@ class ScaleConfig:
     question_share: float = 0.5
     lora_ranks: tuple[int, int] = (8, 64)
     model_fields: Mapping[str, Any] = field(default_factory=dict)
+    packing: Packing = "cut"
 
+
+Scale = str | ScaleConfig
 
 # Names of one word are what lets a model of 0.2M parameters learn whom it reads about within minutes.
 SHORT_LISTS = {"first": 1, "middle": 1, "years": 20, "months": 12, "days": 10, "templates": 2, "questions": 1}
@@ -103,54 +107,71 @@ SCALE_CONFIGS = {
 }  # fmt: skip
 
 
-def biography_task(scale: str, wording: str, **changes: Any) -> BioS:
+# Names of three words that many people share, as in the paper: with names of one word finetuning stores answers in the
+# embedding of each surname. Rows hold whole documents.
+SHARED_NAMES = {**SHORT_LISTS, "first": 10, "middle": 10, "last": 20}
+SHARED_NAME_CONFIGS = {
+    **SCALE_CONFIGS,
+    "overnight": ScaleConfig(
+        1000, 3, 4, 64, 16, 128, TrainBudget(12_000, 6e-3, 100, 0.1), TrainBudget(36_000, 6e-3, 100, 0.3),
+        TrainBudget(3000, 1e-3), TrainBudget(3000, 1e-3), SHARED_NAMES, 0.8, model_fields=SMALL_MODEL, packing="whole",
+    ),
+}  # fmt: skip
+
+
+def size_of(scale: Scale) -> ScaleConfig:
+    """The sizes of a scale: its own, or by name those of SCALE_CONFIGS."""
+    return SCALE_CONFIGS[scale] if isinstance(scale, str) else scale
+
+
+def biography_task(scale: Scale, wording: str, **changes: Any) -> BioS:
     """Biographies of the scale's people in one of WORDINGS or REVERSED_WORDINGS."""
     return BioS(**_task_fields(scale, wording, changes))
 
 
-def question_task(scale: str, wording: str, half: Any = "first", **changes: Any) -> BioQuestions:
+def question_task(scale: Scale, wording: str, half: Any = "first", **changes: Any) -> BioQuestions:
     """The six questions about one half of the people; training takes the first half, so that the second is held out."""
     return BioQuestions(half=half, **_task_fields(scale, wording, changes))
 
 
-def manipulation_task(scale: str, wording: str, question: str, **changes: Any) -> BioManipulate:
+def manipulation_task(scale: Scale, wording: str, question: str, **changes: Any) -> BioManipulate:
     """Questions of Part 3.2 about the first half of the people. Biographies and other questions share their vocabulary
     if they have reasoning=True."""
     return BioManipulate(half="first", question=question, **_task_fields(scale, wording, changes))
 
 
-def _task_fields(scale: str, wording: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    size = SCALE_CONFIGS[scale]
+def _task_fields(scale: Scale, wording: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    size = size_of(scale)
     return {"people": size.people, **size.list_sizes, **{**WORDINGS, **REVERSED_WORDINGS}[wording], **changes}
 
 
-def make_model_config(scale: str, **changes: Any) -> ModelConfig:
+def make_model_config(scale: Scale, **changes: Any) -> ModelConfig:
     """A rotary GPT-2 of the scale."""
-    size = SCALE_CONFIGS[scale]
+    size = size_of(scale)
     shape = {"n_layers": size.layers, "n_heads": size.heads, "d_model": size.width}
     return ModelConfig(**{**shape, **size.model_fields, **changes})
 
 
-def mixed_task(scale: str, biographies: Any, *question_tasks: Any) -> Mixture:
+def mixed_task(scale: Scale, biographies: Any, *question_tasks: Any) -> Mixture:
     """A mixture of biographies and questions with the scale's share of questions, split equally over the kinds of
     questions."""
-    share = SCALE_CONFIGS[scale].question_share
+    share = size_of(scale).question_share
     return Mixture((biographies, *question_tasks), (1 - share, *[share / len(question_tasks)] * len(question_tasks)))
 
 
-def pretrain_config(scale: str, **changes: Any) -> TrainConfig:
+def pretrain_config(scale: Scale, **changes: Any) -> TrainConfig:
     """Training on biographies alone."""
-    return _make_train_config(SCALE_CONFIGS[scale], SCALE_CONFIGS[scale].pretraining, 1, **changes)
+    return _make_train_config(size_of(scale), size_of(scale).pretraining, 1, **changes)
 
 
-def mixed_train_config(scale: str, **changes: Any) -> TrainConfig:
+def mixed_train_config(scale: Scale, **changes: Any) -> TrainConfig:
     """Training on biographies and questions together."""
-    return _make_train_config(SCALE_CONFIGS[scale], SCALE_CONFIGS[scale].mixed_training, 1, **changes)
+    return _make_train_config(size_of(scale), size_of(scale).mixed_training, 1, **changes)
 
 
-def finetune_stage(scale: str, questions: Any, recipe: str, **changes: Any) -> Stage:
+def finetune_stage(scale: Scale, questions: Any, recipe: str, **changes: Any) -> Stage:
     """A stage of finetuning on questions, in full or by LoRA (RECIPES)."""
-    size, adapted = SCALE_CONFIGS[scale], recipe == "finetuned by LoRA"
+    size, adapted = size_of(scale), recipe == "finetuned by LoRA"
     ranks = size.lora_ranks if adapted else (0, 0)
     budget = size.lora_finetuning if adapted else size.full_finetuning
     return Stage(questions, _make_train_config(size, budget, 2, **changes), *ranks)
@@ -161,5 +182,5 @@ def _make_train_config(size: ScaleConfig, budget: TrainBudget, batch_divisor: in
     return TrainConfig(**{
         "steps": budget.steps, "batch_size": size.batch // batch_divisor, "seq_len": size.window, "lr": budget.lr,
         "warmup_steps": budget.warmup, "weight_decay": budget.weight_decay, "schedule": "cosine", "min_lr_ratio": 0.1,
-        "eps": 1e-6, **changes,
+        "eps": 1e-6, "packing": size.packing, **changes,
     })  # fmt: skip

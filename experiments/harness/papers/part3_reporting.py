@@ -45,7 +45,7 @@ MIN_DECAY = 0.44
 MIN_TRAINED_ACCURACY = 0.9
 
 
-def surname_gate(scale: str) -> Gate:
+def surname_gate(scale: part3_people.Scale) -> Gate:
     """The gate of claims on models that are finetuned or probed with updates of the embedding.
 
     Where every surname belongs to one person, such an update stores the answers of the training people in the rows of
@@ -55,13 +55,13 @@ def surname_gate(scale: str) -> Gate:
     return Gate("people of one surname, on average", task.people / task.last, at_least=MIN_SHARED_SURNAMES)
 
 
-def decay_gate(scale: str) -> Gate:
+def decay_gate(scale: part3_people.Scale) -> Gate:
     """The gate of claims on extraction from one wording by mixed training: weight decay that acts within the training.
 
     Its effect goes with the learning rate times the decay, summed over the steps: 4.4 in the paper, of which a tenth
     is needed.
     """
-    budget, mean_of_cosine = part3_people.SCALE_CONFIGS[scale].mixed_training, 0.55
+    budget, mean_of_cosine = part3_people.size_of(scale).mixed_training, 0.55
     total = budget.steps * budget.lr * mean_of_cosine * budget.weight_decay
     return Gate("rate times weight decay, summed over training", total, at_least=MIN_DECAY)
 

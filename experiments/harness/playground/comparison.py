@@ -44,10 +44,13 @@ def match_parameters(base: ModelConfig, changes: Mapping[str, Any], task: Any) -
     def count(n: int) -> int:
         return num_parameters(with_width(n), task)
 
+    def distance(n: int) -> float:  # the number of parameters is linear in d_ff, and a model takes a while to count
+        return abs(n - exact) if unit == 1 else abs(count(n) - size)
+
     exact = _solve_width(count, size, unit, model.mlp_hidden_dim or 4 * model.d_model)
     for step in (8 * unit, unit):
         below = max(int(exact // step) * step, step)
-        nearest = min((below, below + step), key=lambda n: abs(count(n) - size))
+        nearest = min((below, below + step), key=distance)
         if abs(count(nearest) - size) <= SIZE_TOLERANCE * size:
             return with_width(nearest)
     described = ", ".join(f"{name}={value}" for name, value in changes.items()) or "the base itself"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Verdict = Literal["reproduced", "contradicted", "undecided", "not testable", "not run", "not built"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 DECIDED = ("reproduced", "contradicted")
-SCALE_TOO_SMALL = "too small a scale, as known before"
+SCALE_TOO_SMALL = "too small a scale"
 Paper = float | str | None  # the paper's number, or words
 
 
@@ -157,7 +157,7 @@ class ClaimList(list[Claim]):
         """Append the claim that `measured` is above (below, between) the limits.
 
         Its interval has the level that the table's design gives to this number of seeds. The verdict is "not run" where
-        nothing was measured, "not testable" where a gate fails, or where it was known before that the table cannot
+        nothing was measured, "not testable" where a gate fails, or where the experiment says that the table cannot
         decide it (testable=False; the note says why, by default that the scale is too small); else that of
         `decide_verdict`.
         """

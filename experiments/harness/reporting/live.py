@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from experiments.harness.reporting.outputs import (
 from experiments.harness.reporting.table import checksum_path, to_table, write_table
 from experiments.harness.run import Run, run_id
 from synth.errors import UserError
+
+DRAWING_SHARE = 0.1  # of the time of an experiment, at most, that redrawing takes
 
 
 class LiveReport:
@@ -45,7 +48,7 @@ class LiveReport:
         self.runs_dir, self.results_dir = runs_dir, results_dir
         self.folder = results_dir / experiment.name / scale
         self.committed = _claims_or_none(experiment, scale, results_dir)
-        self.announced = False
+        self.announced, self.next_drawing = False, 0.0
         self.set_runs(runs)
 
     def set_runs(self, runs: Sequence[Run]) -> None:
@@ -56,9 +59,12 @@ class LiveReport:
         self.is_complete = scale_runs <= {run_id(run) for run in runs}
 
     def on_run_done(self, run: Run) -> None:
-        """Redraw with the runs that have a result."""
+        """Redraw with the runs that have a result, unless the time since the last drawing is short beside what it
+        took."""
         done = [each for each in self.runs if has_result(each, self.runs_dir)]
         if len(done) == len(self.runs) or not done:  # finish() draws the whole; trials of grids come before any run
+            return
+        if (began := time.monotonic()) < self.next_drawing:
             return
         from tqdm import tqdm
 
@@ -74,8 +80,10 @@ class LiveReport:
             tqdm.write(f"no figure of {len(done)} runs: {error}")
         else:
             if not self.announced:
-                tqdm.write(f"first figure, redrawn after every run: {paths[0]}")
+                tqdm.write(f"first figure, redrawn while runs end: {paths[0]}")
             self.announced = True
+        finally:
+            self.next_drawing = time.monotonic() + (time.monotonic() - began) / DRAWING_SHARE
 
     def write_so_far(self, runs: Sequence[Run]) -> Path:
         """Write the table of these runs into so_far/, and return its path."""

@@ -119,5 +119,8 @@ def _parse_table(content: bytes) -> "DataFrame":
 
 
 def last_rows(table: "DataFrame") -> "DataFrame":
-    """The rows that were measured at the end of each run's training, without those of curves."""
+    """The rows that were measured at the end of each run's training, without those of curves; all rows of a table that
+    names no steps."""
+    if "step" not in table:
+        return table
     return table[table["step"] == table.groupby("run")["step"].transform("max")]

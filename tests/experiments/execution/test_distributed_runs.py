@@ -17,8 +17,8 @@ from experiments.harness.executors import ExecutorConfig, leader_config
 from synth import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
-# a second training, with adapters, for which no stack is small enough, so that all ranks do it; and an evaluation that
-# trains, which the first rank does alone
+# a second training, with adapters, so that there are two that all ranks do; and an evaluation that trains, which the
+# first rank does alone
 CHANGES = {
     "from lm import ModelConfig, TrainConfig": "from experiments.harness import Stage\n"
     "from lm import ModelConfig, TrainConfig",

@@ -18,7 +18,6 @@ from experiments.harness.execution.model_cache import cache_key, model_dir
 from experiments.harness.execution.trainings import check_stages
 from experiments.harness.planning.cost import estimate_costs
 from lm.config import ModelConfig, TrainConfig
-from lm.ensemble.train_many import train_many
 from lm.model import Decoder, build
 from lm.pretrained import load
 from lm.training.loop import train
@@ -50,12 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(config.steps)
         return train(model, task, config, **settings)
 
-    def counting_many(models: Any, tasks: Any, configs: Any, **settings: Any) -> Any:
-        done.extend(config.steps for config in configs)
-        return train_many(models, tasks, configs, **settings)
-
     monkeypatch.setattr("lm.training.loop.train", counting)
-    monkeypatch.setattr("lm.ensemble.train_many.train_many", counting_many)
     return done
 
 
@@ -72,7 +66,7 @@ def test_each_training_goes_on_with_the_model_before(tmp_path: Path, steps: list
     (row,) = execute(RUN, tmp_path, on_step=told.append)  # type: ignore[misc]
     assert steps == [20, 10, 15] and told == sorted(told) and told[-1] == row["steps"] == RUN.steps == 45
     model = build(RUN.model, MIXED.vocab().size, 0)  # type: ignore[arg-type]
-    histories = [*train_many([model], [MIXED], [TRAIN], [0]), train(model, QUESTIONS, THEN[0].train, 0)]
+    histories = [train(model, MIXED, TRAIN, 0), train(model, QUESTIONS, THEN[0].train, 0)]
     adapted = add_lora(model, 2, 3)
     histories.append(train(adapted, QUESTIONS, THEN[1].train, 0))
     kept = model_of(RUN, tmp_path)

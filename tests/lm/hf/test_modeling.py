@@ -9,6 +9,7 @@ import torch
 
 from lm.config import ModelConfig
 from lm.hf.convert_weights import from_transformers, to_transformers
+from lm.hf.modeling import PhysForCausalLM
 from lm.inference.sampling import generate
 from lm.pretrained import load, save
 from synth.errors import UserError
@@ -75,6 +76,17 @@ def test_any_model_lives_in_transformers(flavour: str, changes: dict, tmp_path: 
     padded = torch.cat([torch.zeros(2, 3, dtype=torch.long), INPUTS], 1)
     mask = torch.cat([torch.zeros(2, 3, dtype=torch.long), torch.ones_like(INPUTS)], 1)
     torch.testing.assert_close(theirs(padded, mask).logits[:, 3:], ours(INPUTS), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("flavour", "changes"), CASES.values(), ids=CASES)
+def test_files_are_those_of_transformers(flavour: str, changes: dict, tmp_path: Path) -> None:
+    ours = lively(getattr(ModelConfig, flavour)(2, 3, 24, max_seq_len=32, **changes))
+    save(ours, tmp_path / "ours")
+    PhysForCausalLM.wrap(ours).save_pretrained(tmp_path / "theirs")
+    written = sorted(path.name for path in (tmp_path / "theirs").iterdir())
+    assert written == sorted(path.name for path in (tmp_path / "ours").iterdir() if path.name != "reference.json")
+    for name in written:
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "reference.json"])

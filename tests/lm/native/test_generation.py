@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import lm.inference.sampling as sampling
 from lm.config import ModelConfig
 from lm.inference.sampling import generate, no_progress
 from lm.model import Decoder, build
-from lm.native import generation
+from lm.native import generation, objective
 from lm.native.build import load_library
 from lm.native.generation import can_generate, slots_for
 
@@ -52,6 +53,27 @@ def test_the_number_of_sequences_at_a_time_changes_nothing(slots: int, monkeypat
         lively(BASE), lambda model: generate(model, PROMPTS, 30, eos=7, progress=no_progress), monkeypatch
     )
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_batch_changes_nothing(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, expected = both(
+        lively(BASE), lambda model: generate(model, PROMPTS, 9, eos=7, batch=batch, progress=no_progress), monkeypatch
+    )
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("batch", "most"), [(1, 1), (8, 8), (1000, len(PROMPTS))])
+def test_no_more_sequences_are_in_memory_than_the_batch(batch: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, call = [], generation._generate_tokens()
+
+    def record(settings: Any) -> None:
+        slots.append(settings._obj.slots)
+        call(settings)
+
+    monkeypatch.setattr(generation, "_generate_tokens", lambda: record)
+    generate(lively(BASE), PROMPTS, 3, batch=batch, progress=no_progress)
+    assert max(slots) == -(-most // torch.get_num_threads())
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -120,6 +142,23 @@ def test_slots_fill_the_cache_and_keep_products_fast() -> None:
     assert slots_for(2, 64, 128) == 16
     assert slots_for(4, 128, 128) == 128
     assert slots_for(1, 16, 16) == 256
+
+
+def test_without_a_compiler_the_plain_path_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(BASE)
+    expected = generate(model, PROMPTS, 9, eos=7, progress=no_progress)
+    monkeypatch.setattr(objective, "library", lambda: None)
+    assert not can_generate(model)
+    assert_same(generate(model, PROMPTS, 9, eos=7, progress=no_progress), expected)
+
+
+def test_long_prompts_of_mixed_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(VOCAB, size=size).tolist() for size in rng.integers(1, 57, size=20)]
+    found, expected = both(
+        lively(CONFIGS["learned"]), lambda model: generate(model, prompts, 8, eos=7, progress=no_progress), monkeypatch
+    )
+    assert_same(found, expected)
 
 
 def test_half_precision_takes_the_plain_path() -> None:

@@ -17,7 +17,6 @@ import pytest
 import lm.__main__
 from experiments.harness import cli
 from experiments.harness.atomic_io import read_json
-from experiments.harness.executors import inline
 from lm.config import ModelConfig, TrainConfig
 from lm.model import build
 from lm.training import trackers as module
@@ -235,22 +234,15 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs("tensorboard")
-@pytest.mark.parametrize("groups", [True, False])
-def test_an_experiment_s_trainings_are_shown_one_by_one(
-    groups: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Trained together or not, each model's history is what TensorBoard holds under its experiment, label and key."""
+def test_an_experiment_s_trainings_are_shown_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model's history is what TensorBoard holds under its experiment, label and key."""
     script = tmp_path / "experiments" / "01_fake.py"
     script.parent.mkdir()
     shutil.copy(fake_experiment.__file__, script)
     monkeypatch.delitem(sys.modules, "experiments.01_fake", raising=False)
-    if not groups:
-        monkeypatch.setattr(inline, "group_runs", lambda runs, root, jobs: [[run] for run in runs])
     cli.main(str(script), ["--scale", "smoke", "--jobs", "1", "--tracker", "tensorboard"])
     kept = {path.parent.name: path for path in (tmp_path / "runs" / ".models").glob("*/history.json")}
     drawn = {path.name: shown(path) for path in (tmp_path / "runs" / ".tracking" / "tensorboard").iterdir()}
-    together = {read_json(path.with_name("training.json"))["together"] > 1 for path in kept.values()}
-    assert together == {groups}
     assert len(drawn) == len(kept) and all(name.startswith("01_fake-") for name in drawn)
     for name, values in drawn.items():
         (record,) = read_json(kept[name.rpartition("-")[2]])
