@@ -8,9 +8,9 @@ answers about held-out people by wording and training, beside the paper's; the s
 unshuffled biography; and two controls: the share of the values that the model holds before it sees questions, and its
 answers about the people of its training questions.
 
-Names decide what finetuning can do. Where every surname belongs to one person, as at laptop scale, finetuning stores
-answers in the embeddings of the surnames of its people, and the claims about it are not testable there. At other scales
-names keep their embeddings in finetuning, and curves show what mixed training learns first.
+Names keep their embeddings in finetuning: where every surname belongs to one person, as at laptop scale, finetuning
+would store answers in the embeddings of the surnames of its people, and learn nothing about others. In the paper a
+hundred people share a surname. Beyond laptop scale curves show what mixed training learns first (Figure 1).
 
 What one should see: facts told in one wording are stored in full and can hardly be extracted; the first attribute fares
 best. Many wordings in many orders make everything extractable. In the paper mixed training does so without them.
@@ -74,7 +74,7 @@ def runs_for_wording(scale: str, wording: str) -> list[Run]:
     from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
     from probing.knowledge.extraction import Extraction
 
-    size = part3_people.SHARED_NAME_CONFIGS[scale]
+    size = part3_people.EXTRACTION_CONFIGS[scale]
     biographies = part3_people.biography_task(size, wording)
     questions = part3_people.question_task(size, wording, TRAINED_HALF)
     model, pretraining = part3_people.make_model_config(size), part3_people.pretrain_config(size)
@@ -85,7 +85,7 @@ def runs_for_wording(scale: str, wording: str) -> list[Run]:
         return Run(NAME, task, model, train, evaluations, tags=tags, later_stages=later_stages, curve=curve)
 
     finetunings = {
-        recipe: replace(part3_people.finetune_stage(size, questions, recipe), frozen_names=scale != "laptop")
+        recipe: replace(part3_people.finetune_stage(size, questions, recipe), frozen_names=True)
         for recipe in RECIPES[:2]
     }
     mixture, mixed = part3_people.mixed_task(size, biographies, questions), part3_people.mixed_train_config(size)
@@ -139,10 +139,17 @@ def learning_rows(table, wording: str):
 
 
 def best_finetuning(table, wording: str) -> str:
-    """The recipe, in full or by LoRA, that answers more about held-out people: what the paper reports."""
-    rows = select_rows(extraction_rows(table, HELD_OUT_HALF), wording=wording, attribute="all")
-    means = rows[rows["recipe"].isin(RECIPES[:2])].groupby("recipe")["right"].mean()
-    return str(means.idxmax()) if len(means) else RECIPES[0]
+    """The recipe, in full or by LoRA, that answers more about held-out people: what the paper reports. A recipe that does
+    not answer the people of its own questions has not been trained, and counts only if the other has not either."""
+    asked = [
+        select_rows(extraction_rows(table, half), wording=wording, attribute="all")
+        for half in (HELD_OUT_HALF, TRAINED_HALF)
+    ]
+    held_out, trained = (rows.groupby("recipe")["right"].mean().reindex(RECIPES[:2]).dropna() for rows in asked)
+    learned = trained[trained >= part3_reporting.MIN_TRAINED_ACCURACY].index
+    chosen = held_out[held_out.index.isin(learned)]
+    chosen = chosen if len(chosen) else held_out
+    return str(chosen.idxmax()) if len(chosen) else RECIPES[0]
 
 
 def paper_accuracy(wording: str, recipe: str, attribute: str = "mean") -> float:
@@ -235,8 +242,8 @@ def plot_learning(axes, rows) -> None:
 # ---- claims ----------------------------------------------------------------------------------------------------
 # Thresholds are from the paper's statements: of one wording hardly anything can be extracted (9.7%: a fifth at most),
 # of five shuffled wordings and in mixed training most (96.6% and 86.6%: more than half). Lines, thresholds and gates
-# were written after the laptop's numbers had been seen. The primary line of each claim is the paper's own number, the
-# mean of all six facts:
+# were written after numbers of the laptop's first world had been seen, and that a finetuning must have learned its own
+# people after those of this one. The primary line of each claim is the paper's own number, the mean of all six facts:
 #   3.1  one wording, finetuned. Decided only if the facts are stored, if the people of the training questions are
 #        answered, and if the same finetuning extracts most from five shuffled wordings: else it is the finetuning that
 #        fails, not the biographies.
@@ -269,11 +276,10 @@ def add_finetuning_claims(made: ClaimList, table) -> None:
     recipes = {wording: best_finetuning(table, wording) for wording in (SINGLE_WORDING, MANY_WORDINGS)}
     once, often = (held_out_accuracy(table, wording, recipe) for wording, recipe in recipes.items())
     stored = mean_of(mean_by_seed(stored_share(table), "share", wording=SINGLE_WORDING), high=1.0)
-    surnames = part3_reporting.surname_gate(part3_people.SHARED_NAME_CONFIGS[str(table["scale"].iloc[0])])
     learned_once, learned_often = (trained_accuracy(table, *each) for each in recipes.items())
     is_held = Gate("bits stored of one wording", stored, at_least=STORED)
     works = Gate("the same from five shuffled wordings", often, at_least=MOST)
-    gates: tuple[Gate, ...] = (is_held, learned_once, works, surnames)
+    gates: tuple[Gate, ...] = (is_held, learned_once, works)
     paper_once, paper_often = (paper_accuracy(*each) for each in recipes.items())
 
     name = "one wording, finetuned on questions about others: held-out people answered right, mean of six facts"
@@ -288,11 +294,11 @@ def add_finetuning_claims(made: ClaimList, table) -> None:
     made.add("3.1", name, stored, "all", "above 0.95: stored", above=STORED)
 
     name = "five wordings, shuffled, finetuned: held-out people answered right, mean of six facts"
-    gates = (learned_often, surnames)
+    gates = (learned_often,)
     made.add("3.2", name, often, paper_often, "above 0.5: most", above=MOST, primary=True, gates=gates)
     gain = difference_of(often.values, once.values, low=-1.0, high=1.0) if once and often else None
     name = "five wordings, shuffled, minus one wording, finetuned: held-out people answered right"
-    gates = (learned_once, learned_often, surnames)
+    gates = (learned_once, learned_often)
     made.add("3.2", name, gain, paper_often - paper_once, "above 0.5", above=MOST, gates=gates)
 
 
@@ -301,7 +307,7 @@ def add_mixed_claims(made: ClaimList, table) -> None:
     once, often = ((wording, MIXED) for wording in (SINGLE_WORDING, MANY_WORDINGS))
     gates: tuple[Gate, ...] = (
         trained_accuracy(table, *once),
-        part3_reporting.decay_gate(part3_people.SHARED_NAME_CONFIGS[str(table["scale"].iloc[0])]),
+        part3_reporting.decay_gate(part3_people.EXTRACTION_CONFIGS[str(table["scale"].iloc[0])]),
     )
     name = "one wording, mixed with questions: held-out people answered right, mean of six facts"
     rule = "above 0.5: most"

@@ -94,14 +94,12 @@ def test_a_failure_to_extract_is_no_finding_where_a_condition_fails(changed: dic
     assert once.verdict == "not testable" and once.gate.startswith(gate)
 
 
-def test_names_that_nobody_shares_leave_finetuning_undecided_and_mixed_training_decided() -> None:
+def test_a_finetuning_that_did_not_learn_its_own_people_does_not_count() -> None:
     table = extraction_table()
-    found = primary("06", table.assign(scale="laptop"))
-    assert found["3.1"].verdict == found["3.2"].verdict == "not testable"
-    assert "people of one surname, on average 1," in found["3.2"].gate
-    assert "rate times weight decay" in found["3.3"].gate and "surname" not in found["3.3"].gate
-    mixed = lines("06", table.assign(scale="laptop"))["five wordings, shuffled, mixed with questions: the same"]
-    assert mixed.verdict == "reproduced"
+    mine = (table["recipe"] == LORA) & (table["wording"] == "single") & (table["half"] == "first")
+    table.loc[mine, "exact"] = 0.4
+    once = primary("06", table)["3.1"]
+    assert once.value == pytest.approx(0.05) and once.verdict == "reproduced"  # the other finetuning
 
 
 def test_what_was_not_run_is_said_to_be_so() -> None:

@@ -3,7 +3,7 @@ and questions, models, and trainings at our sizes and at the paper's."""
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.harness.run import Stage
@@ -107,11 +107,14 @@ SCALE_CONFIGS = {
 }  # fmt: skip
 
 
-# Names of three words that many people share, as in the paper: with names of one word finetuning stores answers in the
-# embedding of each surname. Rows hold whole documents.
+# Experiment 06: mixed training with the paper's share of questions and weight decay that acts, and overnight people whose
+# names of three words others share, in rows of whole documents.
 SHARED_NAMES = {**SHORT_LISTS, "first": 10, "middle": 10, "last": 20}
-SHARED_NAME_CONFIGS = {
+EXTRACTION_CONFIGS = {
     **SCALE_CONFIGS,
+    "laptop": replace(
+        SCALE_CONFIGS["laptop"], mixed_training=TrainBudget(5000, 6e-3, 100, 0.3), question_share=0.8
+    ),
     "overnight": ScaleConfig(
         1000, 3, 4, 64, 16, 128, TrainBudget(12_000, 6e-3, 100, 0.1), TrainBudget(36_000, 6e-3, 100, 0.3),
         TrainBudget(3000, 1e-3), TrainBudget(3000, 1e-3), SHARED_NAMES, 0.8, model_fields=SMALL_MODEL, packing="whole",
