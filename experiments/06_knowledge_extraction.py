@@ -139,8 +139,11 @@ def learning_rows(table, wording: str):
 
 
 def best_finetuning(table, wording: str) -> str:
-    """The recipe, in full or by LoRA, that answers more about held-out people: what the paper reports. A recipe that does
-    not answer the people of its own questions has not been trained, and counts only if the other has not either."""
+    """The recipe, in full or by LoRA, that answers more about held-out people: what the paper reports.
+
+    A recipe that does not answer the people of its own questions has not been trained, and counts only if the other has
+    not either.
+    """
     asked = [
         select_rows(extraction_rows(table, half), wording=wording, attribute="all")
         for half in (HELD_OUT_HALF, TRAINED_HALF)

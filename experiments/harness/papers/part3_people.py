@@ -107,8 +107,8 @@ SCALE_CONFIGS = {
 }  # fmt: skip
 
 
-# Experiment 06: mixed training with the paper's share of questions and weight decay that acts, and overnight people whose
-# names of three words others share, in rows of whole documents.
+# Experiment 06: mixed training with the paper's share of questions and a weight decay that acts, and overnight people
+# whose names of three words others share, in rows of whole documents.
 SHARED_NAMES = {**SHORT_LISTS, "first": 10, "middle": 10, "last": 20}
 EXTRACTION_CONFIGS = {
     **SCALE_CONFIGS,
