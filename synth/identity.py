@@ -94,12 +94,13 @@ def _encode_dataclass(value: Any) -> tuple[str, bool]:
     if _KEPT in kept:
         return kept[_KEPT], True
     contents = value.contents() if hasattr(value, "contents") else {}
-    fixed, texts = True, {"class": _quote(identity_name(kind))}
+    fixed, texts = not contents, {"class": _quote(identity_name(kind))}
     for name, attribute, neutral in _named_fields(kind):
         item = getattr(value, attribute)
         if name not in contents and (neutral is _NEVER or neutral != item):
             texts[name], is_fixed = _encode(item)
             fixed = fixed and is_fixed
+    # contents are those of a file, which may change
     text = _encode_dict(texts | {name: _encode(item)[0] for name, item in contents.items()})
     if fixed and kind.__dataclass_params__.frozen and hasattr(value, "__dict__"):
         vars(value)[_KEPT] = text

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lm.layers.context import SequenceContext
 from lm.layers.document_mask import document_positions
 from lm.layers.positions import rotary_angles
+from lm.model import Decoder
 from lm.native.block import (
     MODULE_HOOKS,
     PARAMETERS,
@@ -61,7 +62,9 @@ def _model_loss() -> Any:
 
 
 def knows_decoder(model: Any) -> bool:
-    """Whether the kernels compute the decoder: known blocks in fp32 on a CPU, and there are kernels."""
+    """Whether the kernels compute the model: a decoder of known blocks in fp32 on a CPU, where there are kernels."""
+    if type(model) is not Decoder:  # a subclass may compute something else
+        return False
     config, blocks = model.config, model.blocks
     known = config.causal and config.positions in POSITIONS and type(model.embed) is nn.Embedding and len(blocks) > 0
     known = known and type(model.norm) in (nn.LayerNorm, nn.RMSNorm)

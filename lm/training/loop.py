@@ -18,7 +18,6 @@ from lm.mixers import is_file_spec
 from lm.model import Decoder
 from lm.startup import leave_uncompiled
 from lm.training.distributed import DistContext, any_rank, dist_context, full_tensor, shard_model, unshard_into
-from lm.training.frozen_tokens import FrozenTokens
 from lm.training.history import Diverged, History, MetricsLogger, OnLog, OnSnapshot, OnStep, no_progress
 from lm.training.lock import exclusive_lock
 from lm.training.malloc import tune_malloc
@@ -27,6 +26,7 @@ from lm.training.signals import defer_signals
 from lm.training.snapshots import check_snapshots, take_snapshot
 from lm.training.step import make_train_step
 from lm.training.train_state import TrainState, restore_on_all_ranks, run_fingerprint, save_checkpoint
+from lm.transforms.frozen_tokens import FrozenTokens
 from synth.errors import UserError
 from synth.mixture import AnyCorpus, make_corpus
 from synth.task import TrainingData
@@ -61,7 +61,7 @@ def train(
     checkpoint, as if it were the last; a later call with the folder ends there too. A snapshot is taken before the
     checkpoint of its step, so a call that resumes takes only those after the checkpoint, some of them again.
 
-    frozen_tokens: ids whose embeddings stay as they are (lm/training/frozen_tokens.py); not with FSDP.
+    frozen_tokens: ids whose embeddings stay as they are (lm/transforms/frozen_tokens.py); not with FSDP.
 
     Under `accelerate launch` or torchrun each rank trains on its rows of the same global batch
     (lm/training/distributed.py); checkpoints equal those of one process, a signal stops all ranks at the next row, only

@@ -16,8 +16,8 @@ from lm.model import Decoder
 from lm.native.objective import fuse_objective
 from lm.native.optimizer import make_update
 from lm.training.distributed import DistContext, wrap_ddp
-from lm.training.frozen_tokens import FrozenTokens
 from lm.training.schedule import learning_rate
+from lm.transforms.frozen_tokens import FrozenTokens
 from synth.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """The experiments on capacity judge planted tables rightly, and the planner's law is what experiment 10 found."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -345,7 +346,7 @@ def test_the_world_that_stores_least_decides_at_its_best_size(monkeypatch) -> No
 def test_every_world_holds_what_fills_its_model() -> None:
     experiment = module("11")
     for run in experiment.runs("laptop"):
-        with_fewer = type(run.task)(**{**vars(run.task), "people": run.task.people - 8})
+        with_fewer = replace(run.task, people=run.task.people - 8)
         parameters = num_parameters(run.model, run.task)
         assert (
             with_fewer.information_content().bits
