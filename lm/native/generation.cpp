@@ -246,8 +246,9 @@ extern "C" void generate_tokens(const Generation* generation) {
     std::vector<int> free;
     for (int place = g.slots - 1; place >= 0; place--) free.push_back(place);
     int next = omp_get_thread_num();
+    const int team = omp_get_num_threads();  // may be fewer than asked for
     while (true) {
-      for (; next < g.sequences && !free.empty(); next += threads) {
+      for (; next < g.sequences && !free.empty(); next += team) {
         slots.push_back({free.back(), next, 0});
         free.pop_back();
       }

@@ -161,13 +161,13 @@ extern "C" double model_loss(const Model* model, const ModelGradients* into, flo
     static thread_local std::vector<float> saved, work;
     static thread_local std::vector<Block> blocks;
     std::vector<Gradients> own_blocks;
-    const int thread = omp_get_thread_num();
+    const int thread = omp_get_thread_num(), team = omp_get_num_threads();  // may be fewer than asked for
     ModelGradients own = *into;
     if (thread > 0) {
       sums[thread].assign(into->size, 0.f);
       own = moved(*into, sums[thread].data(), model->layers, own_blocks);
     }
-    for (int part = thread; part < parts; part += threads) {
+    for (int part = thread; part < parts; part += team) {
       const int begin = static_cast<int>(static_cast<int64_t>(rows) * part / parts);
       const int end = static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / parts);
       const Model m = part_of(*model, begin, end - begin, blocks);
@@ -180,10 +180,10 @@ extern "C" double model_loss(const Model* model, const ModelGradients* into, flo
       model_backward(m, s, own, scale, work.data());
     }
 #pragma omp barrier
-    if (threads > 1) {
+    if (team > 1) {
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < into->size; i++)
-        for (int t = 1; t < threads; t++) into->base[i] += sums[t][i];
+        for (int t = 1; t < team; t++) into->base[i] += sums[t][i];
     }
   }
   return loss;
