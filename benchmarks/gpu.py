@@ -11,19 +11,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import tyro
 
-from benchmarks.bench_training import synchronize
+from benchmarks.bench_training import matmul, synchronize
 from benchmarks.peers import TASK
 from benchmarks.report import FOLDER, machine
 from experiments.harness.atomic_io import write_text
 from lm.config import ModelConfig, TrainConfig
 from lm.inference.sampling import generate, no_progress
-from lm.model import Decoder, build
+from lm.model import build
 from lm.model_size import flops_per_token
 from lm.training.loop import train
 from synth.commands.command_line import guarded, parse
@@ -72,7 +72,9 @@ class Gpu:
 
 def measure(quick: bool) -> Iterator[dict[str, Any]]:
     """One row per model and case."""
-    best = _matmul_rate(128 if quick else 8192)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    product = matmul(128 if quick else 8192, device, torch.bfloat16)
+    best = max(product() for _ in range(10))
     for size, (model, batch, window) in (TOY if quick else MODELS).items():
         for name, settings in CASES.items():
             if quick and settings["compile"]:
@@ -89,13 +91,13 @@ def measure(quick: bool) -> Iterator[dict[str, Any]]:
 def _training_rate(model: ModelConfig, config: TrainConfig, warm: int) -> float:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    history = train(_build(model), TASK, config, 0, log_every=warm, on_step=lambda *_: None)
+    history = train(build(model, TASK.vocab().size, seed=0), TASK, config, 0, log_every=warm, on_step=lambda *_: None)
     first, last = history[0], history[-1]
     return (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
 
 
 def _sampling_rate(model: ModelConfig, sequences: int) -> float:
-    decoder = _build(model)
+    decoder = build(model, TASK.vocab().size, seed=0)
     decoder = decoder.to("cuda") if torch.cuda.is_available() else decoder
     length = min(128, model.max_seq_len - 1)
     rates = []
@@ -105,24 +107,6 @@ def _sampling_rate(model: ModelConfig, sequences: int) -> float:
         synchronize()
         rates.append(sum(map(len, drawn)) / (time.perf_counter() - begin))
     return rates[-1]
-
-
-def _build(model: ModelConfig) -> Decoder:
-    return build(replace(model), TASK.vocab().size, seed=0)
-
-
-def _matmul_rate(size: int) -> float:
-    """FLOP/s of a large product in bf16."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    best = 0.0
-    for _ in range(10):
-        synchronize()
-        begin = time.perf_counter()
-        torch.mm(a, a)
-        synchronize()
-        best = max(best, 2 * size**3 / (time.perf_counter() - begin))
-    return best
 
 
 @contextmanager

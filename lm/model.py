@@ -28,6 +28,7 @@ from lm.mixers.position_attention import PositionAttention, UniformAttention
 from lm.mixers.relative_attention import RelativeAttention
 from lm.native.block import can_fuse, run_block
 from lm.options import GATED, TABLE_POSITIONS
+from lm.startup import QuickMetaDevice
 from synth.errors import UserError
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -245,7 +246,7 @@ class Decoder(nn.Module):
 
 def meta_model(config: ModelConfig, vocab_size: int) -> Decoder:
     """A decoder on the meta device, for counting parameters or loading a state dict."""
-    with torch.device("meta"):
+    with QuickMetaDevice(), torch.device("meta"):
         return Decoder(config, vocab_size)
 
 
@@ -258,6 +259,7 @@ def build(config: ModelConfig, vocab_size: int, seed: int) -> Decoder:
         raise UserError(f"vocab_size={vocab_size} leaves nothing to predict; give at least 1")
     check_memory(config, vocab_size)
     model = meta_model(config, vocab_size)
-    model.to_empty(device="cpu")
+    with QuickMetaDevice():
+        model.to_empty(device="cpu")
     init_weights(model, seed)
     return model

@@ -9,7 +9,6 @@ from lm.config import ModelConfig
 from lm.layers.moe import MixtureOfExperts
 from lm.layers.positions import is_distance_projection
 from lm.model import Decoder, meta_model, mixer_of
-from lm.startup import QuickMetaDevice
 from synth.task import TrainingData
 
 
@@ -61,8 +60,7 @@ def size_of(config: ModelConfig, vocab_size: int) -> Size:
 
 @lru_cache(maxsize=4096)
 def _size_of(config: ModelConfig, vocab_size: int, _contents: tuple[str, ...]) -> Size:
-    with QuickMetaDevice():
-        model = meta_model(replace(config, n_layers=1), vocab_size)
+    model = meta_model(replace(config, n_layers=1), vocab_size)
     per_batch = {p for m in model.modules() if is_distance_projection(m) for p in m.parameters()}
     experts = set(_expert_parameters(model))
     used = config.top_k / max(config.n_experts, 1)

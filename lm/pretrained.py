@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lm.config import ModelConfig
 from lm.model import Decoder, meta_model
-from lm.startup import QuickMetaDevice
 from lm.training.checkpoint import READ_ERRORS
 from synth.atomic_io import content_digest, write_bytes
 from synth.errors import UserError
@@ -62,8 +61,7 @@ def load(folder: str | Path) -> Decoder:
     try:
         weights = safetensors.torch.load(_read(folder, WEIGHTS, reference))
         _check_num_tensors(architecture, len(weights))
-        with QuickMetaDevice():
-            model = meta_model(architecture, config["vocab_size"])
+        model = meta_model(architecture, config["vocab_size"])
         model.load_state_dict({k.removeprefix("decoder."): v for k, v in weights.items()}, assign=True)
         tokens, wanted = (torch.tensor(reference[name]) for name in ("tokens", "logits"))
         if tokens.numel() > MAX_REFERENCE_TOKENS:

@@ -74,12 +74,10 @@ def train_or_load(
 
 def _start(run: Run) -> "Decoder":
     from lm.model import build
-    from lm.startup import QuickMetaDevice
     from lm.training.loop import dist_context
 
     assert run.model is not None
-    with QuickMetaDevice():
-        model = build(run.model, run.model.model_vocab_size(run.task.vocab()), run.seeds.init)
+    model = build(run.model, run.model.model_vocab_size(run.task.vocab()), run.seeds.init)
     return model.to(dist_context().device)
 
 
