@@ -99,7 +99,8 @@ class Export:
 
 @dataclass
 class Score:
-    """Score completions: {"tokens": [...]} a line, ids or symbol names, with or without <bos> and <eos>."""
+    """Score completions: a line {"tokens": [...]}, {"completion": ...} or {"text": ...}, of ids, names or a text of
+    them, with or without <bos>, <eos> and padding. The means are printed last, to standard error."""
 
     input: Path
     """json lines; "index": i completes the prompt of document i, else tokens are a whole document; - reads stdin"""
@@ -107,22 +108,23 @@ class Score:
     """file for the results; standard output if not given"""
     detail: bool = False
     """print all that the exact oracle knows instead of the scores"""
-    seed: int = 0
-    """seed of the world and of the documents whose prompts were completed"""
-    split: Literal["train", "valid", "test"] = "test"
-    """which documents were completed"""
+    seed: int | None = None
+    """seed of the world and of the documents whose prompts were completed; if not given as the lines say, else 0"""
+    split: Literal["train", "valid", "test"] | None = None
+    """which documents were completed; if not given as the lines say, else test"""
 
     def run(self, task: Task, file_stem: str) -> None:
         from synth.commands.export import output
-        from synth.commands.scoring import score_file
+        from synth.commands.scoring import describe_means, score_file
 
-        rows = score_file(task, self.input, self.seed, self.split, self.detail)
+        rows = list(score_file(task, self.input, self.seed, self.split, self.detail))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
         if self.output is None:
-            for row in rows:
-                print(json.dumps(row))
-            return
-        with output(self.output) as partial, partial.open("w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+            print(text, end="", flush=True)
+        else:
+            with output(self.output) as partial:
+                partial.write_text(text)
+        print(describe_means(rows), file=sys.stderr)
 
 
 COMMANDS: dict[str, type[Any]] = {"list": List, "show": Show, "export": Export, "score": Score}

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from synth.bio.tables import Ragged
+from synth.bio.value_lists import NO_SPACE_BEFORE
 from synth.errors import UserError
 from synth.task import Block
 from synth.vocab import Vocab
-
-NO_SPACE_BEFORE = (".", ",", "'s", "?", ";", ":")
 
 
 def with_space(word: str) -> str:
@@ -169,9 +168,12 @@ def load_tokenizer(path: str) -> Any:
 
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     try:
-        return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8-sig"))
     except Exception as error:  # the library raises bare Exceptions
         raise UserError(f"cannot read the tokenizer {file}: {error}; give a tokenizer.json or its folder") from None
+    tokenizer.no_truncation()  # a file keeps how its last batch was cut and padded
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[Sequence[str]], size: int) -> Any:

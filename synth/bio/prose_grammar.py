@@ -145,7 +145,7 @@ def load_prose_grammar(folder: str | None = None) -> ProseGrammar:
     """The grammar in a folder's prose.cfg (None: the built-in one). Raises UserError if it is malformed."""
     path = (FOLDER if folder is None else Path(folder)) / "prose.cfg"
     try:
-        parsed = notation.read(path.read_text(encoding="utf-8"), "prose.cfg")
+        parsed = notation.read(path.read_text(encoding="utf-8-sig"), "prose.cfg")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the grammar {path}: {str(error).splitlines()[0]}") from None
     rules = parsed.rules

@@ -4,14 +4,17 @@ They are read from synth/bio/data or another folder of the same files: one entry
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from math import prod
 from pathlib import Path
 
 from synth.errors import UserError
 
 ATTRIBUTES = ("birth date", "birth city", "university", "major", "employer", "employer city")
+NO_SPACE_BEFORE = (".", ",", "'s", "?", ";", ":")
 PERSON_SLOTS = ("{S}", "{s}", "{P}", "{p}", "{o}")
 VALUE_SLOT = "{V}"
 LISTS = ("first", "middle", "last", "cities", "universities", "majors", "employers")
@@ -98,6 +101,7 @@ def load_value_lists(folder: str | None = None) -> ValueLists:
     if bad:
         raise UserError(f"{home}/employers.txt: {' | '.join(bad)!r} needs one city: Name | City, ST")
     _check_values(home, {**lists, **values, "employers": [work[0] for work in works]})
+    _check_readable(home, [*chain(*lists.values(), *values.values()), *chain(*works)])
     first, middle, last, cities, universities, majors = (tuple(rows) for rows in (*lists.values(), *values.values()))
     return ValueLists(
         first, middle, last, cities, universities, majors,
@@ -110,10 +114,10 @@ def load_value_lists(folder: str | None = None) -> ValueLists:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the pool {path}: {error}; give a folder with the files of {FOLDER}") from None
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [line.strip() for line in text.split("\n") if line.strip() and not line.startswith("#")]
 
 
 def _check_values(home: Path, lists: dict[str, list[str]]) -> None:
@@ -124,6 +128,18 @@ def _check_values(home: Path, lists: dict[str, list[str]]) -> None:
         stop = next((entry for entry in entries if "." in tokenize(entry) or "?" in tokenize(entry)), None)
         if stop:
             raise UserError(f"{home}/{name}.txt: {stop!r} has a token that ends sentences; write it without")
+
+
+def _check_readable(home: Path, entries: Iterable[str]) -> None:
+    """Raise UserError if a text has two readings: of "Lowe's" as a name with 's and as an employer."""
+    words = {word for entry in entries for word in tokenize(entry)}
+    for mark in NO_SPACE_BEFORE:
+        both = next((word for word in sorted(words) if word + mark in words), None)
+        if both:
+            raise UserError(
+                f"{home}: {both!r} and {both + mark!r} are both in the lists, and {mark} is also written after other "
+                "words, so that texts have two readings; write one of them otherwise"
+            )
 
 
 def _sentences(path: Path, question: bool) -> tuple[tuple[tuple[str, ...], ...], ...]:

@@ -111,7 +111,7 @@ def _load_json(path: Path) -> Mapping:
 def read_grammar_file(path: Path) -> str:
     """Text of a grammar file. Raises UserError if it cannot be read or is too large."""
     try:
-        return io.TextIOWrapper(io.BytesIO(read_at_most(path, MAX_FILE_BYTES)), "utf-8").read()
+        return io.TextIOWrapper(io.BytesIO(read_at_most(path, MAX_FILE_BYTES)), "utf-8-sig").read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(f"cannot read the grammar file {path}: {reason}; check the path") from None

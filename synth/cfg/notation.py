@@ -8,9 +8,11 @@ import numpy as np
 
 from synth.errors import UserError
 
+# A name may hold more than nltk's own reader takes: PRP$, -LRB- and S@NP of treebanks.
+NAME = r"""(?:[^\s'"|\[\]→-]|-(?!>))+"""
 TOKEN = re.compile(
     r"""\s*(?:(?P<arrow>->|→)|(?P<bar>\|)|'(?P<single>[^']*)'|"(?P<double>[^"]*)"|\[(?P<weight>[^\]]*)\]"""
-    r"""|(?P<name>[\w/](?:[\w/^<>]|-(?!>))*))"""
+    rf"""|(?P<name>{NAME}))"""
 )
 
 
@@ -46,7 +48,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
     lines: list[tuple[int, str]] = []
     pending: list[str] = []  # parts of an unfinished line
     number = 0
-    for number, part in enumerate(text.splitlines(), 1):
+    for number, part in enumerate(re.split(r"\r\n?|\n", text), 1):
         part = part.strip()
         joined = part.endswith("\\")
         pending.append(part[:-1].rstrip() if joined else part)
@@ -101,14 +103,8 @@ def _number(text: str, where: str) -> float:
 def _add(symbol: str, rhs: list[str], weight: float | None, where: str, parsed: ParsedGrammar) -> None:
     if not rhs:
         raise UserError(f"{where}: a rule of {symbol} has an empty right-hand side; give it symbols or delete it")
-    if "" in rhs:
-        raise UserError(f"{where}: a rule of {symbol} has the empty terminal ''; write its name or delete it")
     for child in rhs:
-        if any(letter.isspace() for letter in child):
-            raise UserError(
-                f"{where}: the terminal {child!r} holds white space, which parts tokens; join its parts with _ "
-                "or write several terminals"
-            )
+        check_terminal(child, f"{where}: ")
     weights = parsed.weights.get(symbol, [])
     if parsed.rules.get(symbol) and (weight is None) == bool(weights):
         raise UserError(f"{where}: only some rules of {symbol} have a probability; give one to each or to none")
@@ -117,12 +113,33 @@ def _add(symbol: str, rhs: list[str], weight: float | None, where: str, parsed: 
         parsed.weights.setdefault(symbol, []).append(weight)
 
 
+def check_terminal(name: str, where: str = "") -> None:
+    """Raise UserError for a terminal that no text of tokens can hold: an empty one, or one with white space."""
+    if not name:
+        raise UserError(f"{where}the terminal '' is empty; write its name or delete it")
+    if any(letter.isspace() for letter in name):
+        mend = "join its parts with _ or write several terminals"
+        raise UserError(f"{where}the terminal {name!r} holds white space, which parts tokens; {mend}")
+
+
+def _check_spelling(rules: Mapping[str, Sequence[Sequence[str]]], terminals: Sequence[str]) -> None:
+    """Raise UserError for a symbol that `read` would take for something else."""
+    for symbol in rules:
+        if not re.fullmatch(NAME, symbol) or symbol[0] in "#%" or symbol[-1] == "\\":
+            raise UserError(f"the nonterminal {symbol!r} cannot be written in nltk's notation; rename it")
+    for terminal in terminals:
+        if "'" in terminal and '"' in terminal:
+            raise UserError(f"the terminal {terminal} has both kinds of quotes, so that it cannot be quoted; rename it")
+
+
 def write(
     rules: Mapping[str, Sequence[Sequence[str]]],
     weights: Mapping[str, Sequence[float]] | None,
     terminals: Sequence[str],
 ) -> str:
-    """The text of rules, one left-hand side a line in the order given; weights None: without probabilities."""
+    """The text of rules, one left-hand side a line in the order given; weights None: without probabilities. Raises
+    UserError for a symbol that `read` could not read."""
+    _check_spelling(rules, terminals)
     quoted = {terminal: f'"{terminal}"' if "'" in terminal else f"'{terminal}'" for terminal in terminals}
     lines = []
     for symbol, alternatives in rules.items():

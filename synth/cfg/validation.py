@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from synth.cfg.notation import check_terminal
 from synth.errors import UserError
 
 Rules = Mapping[str, Sequence[Sequence[str]]]
@@ -19,6 +20,8 @@ def format_rule(symbol: str, rhs: Sequence[str]) -> str:
 def check_symbols(root: str, rules: Rules, terminals: Iterable[str]) -> None:
     """Check that every symbol is either a terminal or has rules, and that no rule is empty or repeated."""
     known = set(terminals)
+    for terminal in known:
+        check_terminal(terminal)
     if root not in rules:
         raise UserError(f"the root {root} has no rules; start from one of: {' '.join(rules)}")
     for symbol, alternatives in rules.items():
@@ -119,7 +122,8 @@ def check_reachable(root: str, rules: Rules) -> None:
         queue.extend(new)
     for symbol in rules:
         if symbol not in reached:
-            raise UserError(f"symbol {symbol} is unreachable from the root {root}; use it or delete its rules")
+            mend = f"use it, delete its rules, or say which root is meant: %start {symbol}"
+            raise UserError(f"symbol {symbol} is unreachable from the root {root}; {mend}")
 
 
 def check_levels(levels: Sequence[Sequence[str]]) -> None:

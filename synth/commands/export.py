@@ -1,7 +1,7 @@
 """Exporting documents for training elsewhere: parquet, JSON lines or plain text, and the vocabulary."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from synth.atomic_io import atomic_replace
 from synth.corpus import BLOCK_SIZE, Corpus
 from synth.errors import UserError
-from synth.task import Block, Task
+from synth.task import Task
 
 Format = Literal["parquet", "jsonl", "txt"]
 
@@ -25,11 +25,16 @@ def output(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
 
 
-def to_rows(block: Block, labels: bool) -> Iterator[dict[str, Any]]:
-    """One JSON row per document: tokens (ids), loss_mask, prompt_length, slices and, optionally, labels."""
+def to_rows(corpus: Corpus, start: int, stop: int, labels: bool) -> Iterator[dict[str, Any]]:
+    """One JSON row per document start..stop-1: index, split and seed, by which `synth score` finds it again, tokens
+    (ids), loss_mask, prompt_length, slices and, optionally, labels."""
+    block = corpus.documents(start, stop, labels)
     for i in range(len(block)):
         example = block[i]
         row: dict[str, Any] = {
+            "index": start + i,
+            "split": corpus.split,
+            "seed": corpus.seed,
             "tokens": example.tokens.tolist(),
             "loss_mask": example.loss_mask.tolist(),
             "prompt_length": example.prompt_length,
@@ -54,14 +59,15 @@ def export(
         raise UserError(f"--num-samples {n} asks for no documents; give at least 1")
     corpus = Corpus(task, seed, split)
     starts = tqdm(range(0, n, BLOCK_SIZE), desc=f"export {path.name}", unit="block", disable=None)
-    blocks = (corpus.documents(start, min(start + BLOCK_SIZE, n), labels) for start in starts)
+    spans = [(start, min(start + BLOCK_SIZE, n)) for start in starts]
     with output(path) as partial:
         if file_format == "parquet":
-            _write_parquet(blocks, partial, labels)
+            _write_parquet((list(to_rows(corpus, *span, labels)) for span in spans), partial)
         else:
             with partial.open("w") as file:
-                for block in blocks:
-                    lines = map(json.dumps, to_rows(block, labels)) if file_format == "jsonl" else _texts(task, block)
+                for span in spans:
+                    rows = to_rows(corpus, *span, labels)
+                    lines = map(json.dumps, rows) if file_format == "jsonl" else _texts(corpus, *span)
                     file.writelines(f"{line}\n" for line in lines)
     vocabulary = path.with_name(path.name + ".vocab.json")
     with output(vocabulary) as partial:
@@ -69,22 +75,60 @@ def export(
     return [path, vocabulary]
 
 
-def _texts(task: Task, block: Block) -> Iterator[str]:
-    names, special = task.vocab().names, {0, task.vocab().eos, task.vocab().pad}
-    for start, stop in zip(block.offsets, block.offsets[1:], strict=False):
-        yield " ".join(names[i] for i in block.tokens[start:stop].tolist() if i not in special)
+def _texts(corpus: Corpus, start: int, stop: int) -> Iterator[str]:
+    names, special = corpus.vocab.names, {corpus.vocab.bos, corpus.vocab.eos, corpus.vocab.pad}
+    for document in corpus.documents(start, stop).documents:
+        yield " ".join(names[i] for i in document.tolist() if i not in special)
 
 
-def _write_parquet(blocks: Iterator[Block], path: Path, labels: bool) -> None:
+def _write_parquet(blocks: Iterable[list[dict[str, Any]]], path: Path) -> None:
+    """Write blocks of rows. Where a later block needs wider types than the first (numbers with fractions after whole
+    ones, texts after numbers), what stands in the file is copied into one of these types."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    writer = None
+    schema: Any = None
+    writer: Any = None
     try:
-        for block in blocks:
-            table = pa.Table.from_pylist(list(to_rows(block, labels)))
-            writer = writer or pq.ParquetWriter(path, table.schema)
-            writer.write_table(table)
+        for rows in blocks:
+            table = pa.Table.from_pylist(rows)
+            wider = _wider(schema, table.schema)
+            if schema is None or wider != schema:
+                schema, writer = wider, _reopen(writer, path, wider)
+            writer.write_table(table.cast(schema))
     finally:
         if writer is not None:
             writer.close()
+
+
+def _wider(schema: Any, other: Any) -> Any:
+    """The schema of types that hold the values of both schemas (pyarrow), which have the same names; None is empty."""
+    import pyarrow as pa
+
+    def wide(one: Any, two: Any) -> Any:
+        if one == two or pa.types.is_null(two):
+            return one
+        if pa.types.is_null(one):
+            return two
+        if pa.types.is_list(one) and pa.types.is_list(two):
+            return pa.list_(wide(one.value_type, two.value_type))
+        numbers = all(pa.types.is_integer(each) or pa.types.is_floating(each) for each in (one, two))
+        return pa.float64() if numbers else pa.string()
+
+    fields = other if schema is None else [pa.field(f.name, wide(f.type, other.field(f.name).type)) for f in schema]
+    return pa.schema(fields)
+
+
+def _reopen(writer: Any, path: Path, schema: Any) -> Any:
+    """A writer of this schema at the path, after the rows of an earlier one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if writer is None:
+        return pq.ParquetWriter(path, schema)
+    writer.close()
+    earlier = path.rename(path.with_name(path.name + ".narrow"))
+    writer = pq.ParquetWriter(path, schema)
+    for batch in pq.ParquetFile(earlier).iter_batches():
+        writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+    earlier.unlink()
+    return writer

@@ -15,6 +15,7 @@ from synth import get_task
 from synth.__main__ import main
 from synth.commands.command_line import guarded
 from synth.errors import UserError
+from synth.registry import installed_tasks
 
 CONTRACT = "tests/contracts/test_task_contract.py"
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +159,9 @@ BAD_LINES = {
     "negative": ('{"tokens": [-1]}', "position 0"),
     "huge": ('{"tokens": [99999999999999999999]}', "position 0"),
     "not json": ('{"tokens": [1', "line 2: not JSON"),
-    "no tokens": ('{"text": "1 2"}', 'list "tokens"'),
+    "no tokens": ('{"words": "1 2"}', '"tokens", "completion" or "text"'),
+    "two of them": ('{"tokens": [1], "text": "1"}', "one list or text"),
+    "bad split": ('{"tokens": [1], "split": "dev"}', "train, valid, test"),
     "bad index": ('{"tokens": [1], "index": -1}', '"index"'),
 }
 
@@ -273,10 +276,83 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     out = tmp_path / "x.jsonl"
     out.write_text("earlier\n")
 
-    def full(block: object, labels: bool) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "to_rows", full)
     with pytest.raises(UserError, match="No space left"):
         export.export(get_task("cfg3f", root="13"), 10, "jsonl", out)
     assert out.read_text() == "earlier\n" and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("name", sorted(installed_tasks()))
+def test_padding_after_the_end_does_not_count(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synth import Corpus
+
+    corpus = Corpus(get_task(name), 0, "test")
+    document, vocab = corpus.documents(0, 1)[0], corpus.vocab
+    answer = document.tokens[document.prompt_length :].tolist()
+    plain = [token for token in answer if token != vocab.eos]
+    endings = [answer, [*plain, vocab.eos], [*plain, vocab.eos, vocab.pad, vocab.pad], [*plain, *[vocab.eos] * 3]]
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"tokens": tokens, "index": 0}) + "\n" for tokens in endings))
+    main(["score", name, "--input", str(file)])
+    scores = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(scores) == 4 and all(score == scores[0] for score in scores), scores
+
+
+@pytest.mark.parametrize("name", ["copy", "depo", "mano", "cfg3f"])
+def test_a_padded_whole_document_is_right(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from synth import Corpus
+
+    corpus = Corpus(get_task(name), 0)
+    tokens = corpus.documents(0, 1)[0].tokens.tolist()
+    rows = [{"tokens": tokens}, {"tokens": [*tokens, corpus.vocab.eos, corpus.vocab.pad]}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["score", name, "--input", str(tmp_path / "in.jsonl")])
+    scores = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert scores[0] == scores[1] and set(scores[0].values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["mano", "bioS-qa"])
+def test_what_was_exported_is_right_and_knows_where_it_is_from(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.jsonl"
+    main(["export", name, "--num-samples", "5", "--seed", "3", "--output", str(out)])
+    capsys.readouterr()
+    main(["score", name, "--input", str(out)])  # train and seed 3, as the lines say; without them test and seed 0
+    said = capsys.readouterr()
+    assert [set(json.loads(line).values()) - {0, 1, 2, 3, 4} for line in said.out.splitlines()] == [set()] * 5
+    assert all(1.0 in list(json.loads(line).values())[1:] for line in said.out.splitlines())
+    assert said.err.strip().startswith("5 completions: ") and said.err.strip().endswith(" 1")
+    with pytest.raises(UserError, match="line 1: is of split train and not test; leave --split out"):
+        main(["score", name, "--input", str(out), "--split", "test"])
+    row = json.loads(out.read_text().splitlines()[0])
+    out.write_text(json.dumps({**row, "seed": 4}) + "\n")
+    with pytest.raises(UserError, match="begins otherwise than document 0 of split train, seed 4"):
+        main(["score", name, "--input", str(out)])
+
+
+def test_completions_may_be_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(
+        '\ufeff{"text": "( A + B ) <eos> <pad>"}\n{"completion": "( A + B )"}\n{"tokens": ["("], "note": "\u2028"}\n'
+    )
+    main(["score", "brackets", "--input", str(file)])
+    assert [json.loads(line)["valid"] for line in capsys.readouterr().out.splitlines()] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "kept"),
+    [(1, 0.5, [1.0, 0.5]), (None, 2, [None, 2]), (3, "x", ["3", "x"]), (0.5, None, [0.5, None])],
+)
+def test_a_column_may_change_its_type(first: object, later: object, kept: list[object], tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from synth.commands.export import _write_parquet
+
+    out = tmp_path / "x.parquet"
+    _write_parquet(iter([[{"a": first, "b": [1]}], [{"a": later, "b": [2, 3]}], [{"a": first, "b": []}]]), out)
+    assert pq.read_table(out).to_pydict() == {"a": [*kept, kept[0]], "b": [[1], [2, 3], []]}
+    assert list(tmp_path.iterdir()) == [out]

@@ -1,5 +1,7 @@
 """Spellings: the same documents in bytes or byte pairs, with prompts spelled as in training."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from synth import Corpus, UserError
 from synth.bio.codec import byte_codec, split_words, train_tokenizer
+from synth.bio.value_lists import FOLDER, load_value_lists
 from synth.identity import digest
 from synth.tasks.bioqa import BioQuestions
 from synth.tasks.bios import BioS
@@ -106,3 +109,36 @@ def test_bad_names(codec: str) -> None:
 def test_no_such_file() -> None:
     with pytest.raises(UserError, match="cannot read the tokenizer"):
         replace(TINY, codec="/nowhere/tokenizer.json").vocab()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"last.txt": ["Lowe"], "employers.txt": ["Lowe's | Reno, NV"]}, "'Lowe' and \"Lowe's\" are both in the lists"),
+        ({"majors.txt": ["Acme Inc", "Zed Inc."]}, "'Inc' and 'Inc.' are both in the lists"),
+    ],
+)
+def test_texts_of_two_readings_are_refused(changes: dict, message: str, tmp_path: Path) -> None:
+    pools = tmp_path / "pools"
+    shutil.copytree(FOLDER, pools)
+    for name, lines in changes.items():
+        (pools / name).write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_value_lists(str(pools))
+
+
+def test_marks_and_separators_in_lists_are_no_letters_of_names(tmp_path: Path) -> None:
+    pools = tmp_path / "pools"
+    shutil.copytree(FOLDER, pools)
+    (pools / "first.txt").write_bytes(b"\xef\xbb\xbfAda\r\nZo\xc3\xab\r\n")
+    assert load_value_lists(str(pools)).first == ("Ada", "Zoë")
+
+
+def test_a_tokenizer_that_cuts_and_pads_spells_whole_words(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([TINY.vocab().symbols], 500)
+    tokenizer.save(str(tmp_path / "plain.json"))
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "cut.json"))
+    plain, cut = (replace(TINY, codec=str(tmp_path / f"{name}.json")) for name in ("plain", "cut"))
+    assert plain.vocab() == cut.vocab()

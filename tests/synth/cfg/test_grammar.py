@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 
@@ -91,6 +92,46 @@ def test_weights_survive_text_to_the_last_bit() -> None:
     assert cfg.Grammar.from_text("S -> 'a' [0.333333] | 'b' [0.333333] | 'c' [0.333333]").uniform
 
 
+@pytest.mark.parametrize("name", ["PRP$", "S@$@A", "-LRB-", "NP<VP>", ",", ":=", "Ñ"])
+def test_names_of_treebanks_are_read_back(name: str) -> None:
+    grammar = cfg.Grammar.build("g", "S", {"S": [(name,)], name: [("it's",), ('"',), ("->",), ("|",), ("[0.5]",)]})
+    assert cfg.Grammar.from_text(grammar.to_text(), "g") == grammar
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"S": [("#",)], "#": [("a",)]}, "the nonterminal '#' cannot be written"),
+        ({"S": [("%",)], "%": [("a",)]}, "the nonterminal '%' cannot be written"),
+        ({"S": [("A B",)], "A B": [("a",)]}, "the nonterminal 'A B' cannot be written"),
+        ({"S": [("A->B",)], "A->B": [("a",)]}, "the nonterminal 'A->B' cannot be written"),
+        ({"S": [("""it's"so\"""",)]}, "both kinds of quotes"),
+    ],
+)
+def test_what_cannot_be_read_back_is_not_written(rules: dict, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        cfg.Grammar.build("g", "S", rules).to_text()
+
+
+@pytest.mark.parametrize(("terminal", "message"), [("", "the terminal '' is empty"), ("New York", "holds white space")])
+def test_grammars_of_nltk_are_held_to_the_same(terminal: str, message: str) -> None:
+    from nltk import CFG
+    from nltk.grammar import Nonterminal, Production
+
+    start = Nonterminal("S")
+    with pytest.raises(UserError, match=message):
+        cfg.from_nltk(CFG(start, [Production(start, [terminal])]))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_grammar(tmp_path) -> None:
+    path = tmp_path / "mine.cfg"
+    path.write_bytes(b"\xef\xbb\xbfS -> 'a'\r\nS -> 'x\xe2\x80\xa8'\r\n")
+    with pytest.raises(UserError, match="line 2: the terminal .* holds white space"):
+        cfg.load(path)
+    path.write_bytes(b"\xef\xbb\xbfS -> 'a'\r\nS -> 'x'\r\n")
+    assert cfg.load(path).terminals == ("a", "x")
+
+
 def test_content_decides_equality() -> None:
     one = cfg.Grammar.from_text("S -> A B\nA -> 'a'\nB -> 'b'", "one")
     two = cfg.Grammar.from_text("S -> A B\nB -> 'b'\nA -> 'a'", "two")
@@ -136,7 +177,10 @@ def test_json_of_the_release(name: str, tmp_path) -> None:
 
 TEXTS = {
     "undefined": ("S -> A 'b'", "symbol A in S -> A b is undefined"),
-    "unreachable": ("S -> 'a'\nB -> 'b'", "symbol B is unreachable from the root S"),
+    "unreachable": (
+        "S -> 'a'\nB -> 'b'",
+        "symbol B is unreachable from the root S; use it, delete its rules, or say which root is meant: %start B",
+    ),
     "empty": ("S -> 'a' |", "line 1: a rule of S has an empty right-hand side"),
     "cycle": ("S -> A\nA -> B\nB -> A", "cycle, A -> B -> A;"),
     "self": ("S -> 'a' S", "cycle, S -> S;"),
