@@ -44,7 +44,7 @@ class MixtureOfExperts(nn.Module):
     ) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
         """Weights and indices of each token's experts; appends the load-balancing loss to `aux_losses`."""
         with torch.autocast(flat.device.type, enabled=False):  # in bf16 close probabilities would tie
-            probs = self.router(flat.float()).softmax(-1)
+            probs = F.linear(flat.float(), self.router.weight.float()).softmax(-1)
         weights, experts = probs.topk(self.config.top_k, -1)
         if aux_losses is not None:
             load = F.one_hot(experts, self.config.n_experts).float().mean((0, 1))

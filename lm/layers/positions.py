@@ -37,7 +37,7 @@ def apply_rotary(
     """
     half = cos.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), -1).to(x.dtype)
 
 
 def pad_unrotated_heads(

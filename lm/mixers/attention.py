@@ -44,7 +44,8 @@ class SoftmaxAttention(Mixer):
         if self.q_norm is None or self.k_norm is None:
             return qkv
         q, k, v = qkv.chunk(3, -1)
-        normed = (self.q_norm(q.float()), self.k_norm(k.float()))  # under autocast torch fuses a norm in fp32 only
+        kind = self.q_norm.weight.dtype  # fp32 under autocast too, where torch fuses a norm in fp32 only
+        normed = (self.q_norm(q.to(kind)), self.k_norm(k.to(kind)))
         return torch.cat((*(x.to(v.dtype) for x in normed), v), -1)
 
     def project_heads(
@@ -115,5 +116,5 @@ class SoftmaxAttention(Mixer):
         # for a single query two matmuls are faster than scaled_dot_product_attention
         scores = (q * self.head_width**-0.5) @ cache["k"][:, :, : t + 1].mT
         weights = (scores if context.bias is None else scores + context.bias).softmax(-1)
-        mixed = weights @ cache["v"][:, :, : t + 1]
+        mixed = weights.to(v.dtype) @ cache["v"][:, :, : t + 1]
         return self.out(mixed.transpose(1, 2).flatten(1))

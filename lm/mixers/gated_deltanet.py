@@ -82,7 +82,8 @@ class GatedDeltaNet(Mixer):
         return -self.A_log.float().exp() * F.softplus(a + self.dt_bias.float()), b.sigmoid()
 
     def _finish(self, mixed: Float[Tensor, "*B H V"], x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        return self.out(self.norm(mixed.float()).flatten(-2) * F.silu(self.gate(x)))
+        gated = self.norm(mixed.to(self.norm.weight.dtype)).flatten(-2) * F.silu(self.gate(x))
+        return self.out(gated.to(self.out.weight.dtype))
 
     def forward(
         self, x: Float[Tensor, "B T D"], context: SequenceContext, cache: LayerCache | None = None
@@ -99,7 +100,7 @@ class GatedDeltaNet(Mixer):
         return self._finish(mixed, x)
 
     def empty_cache(self, rows: int, length: int, context: SequenceContext) -> LayerCache:
-        state = self.A_log.new_zeros(rows, self.heads, self.key, self.value)
+        state = self.A_log.new_zeros((rows, self.heads, self.key, self.value), dtype=torch.float32)
         return LayerCache({"state": state, **empty_canon_caches(rows, self.canon_b, self.conv)})
 
     def step(
@@ -109,6 +110,6 @@ class GatedDeltaNet(Mixer):
         if self.canon_b is not None:
             qkv = self.canon_b.step(qkv, cache)
         qkv = F.silu(qkv) if self.conv is None else self.conv.step(qkv, cache)
-        q, k, v = self._heads(qkv)
+        q, k, v = self._heads(qkv.float())
         mixed, cache["state"] = recurrent_step(cache["state"], l2_normalize(q), l2_normalize(k), v, *self._gates(x))
         return self._finish(mixed, x)

@@ -43,4 +43,4 @@ class GatedLinearAttention(RecurrentMixer):
         return RecurrenceInputs(q * self.key_width**-0.5, k, v, log_decay.unflatten(-1, (self.heads, -1))), self.gate(x)
 
     def project_output(self, mixed: Float[Tensor, "*B H V"], residue: Tensor) -> Float[Tensor, "*B D"]:
-        return self.out(self.norm(mixed.float()).flatten(-2) * F.silu(residue))
+        return self.write(self.norm(mixed.to(self.norm.weight.dtype)).flatten(-2) * F.silu(residue))

@@ -32,4 +32,4 @@ class LinearAttention(RecurrentMixer):
         return RecurrenceInputs(F.elu(q) + 1, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0), None), None
 
     def project_output(self, mixed: Float[Tensor, "*B H V"], residue: None) -> Float[Tensor, "*B D"]:
-        return self.out((mixed[..., :-1] / (mixed[..., -1:] + EPSILON)).flatten(-2))
+        return self.write((mixed[..., :-1] / (mixed[..., -1:] + EPSILON)).flatten(-2))

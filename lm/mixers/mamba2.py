@@ -61,4 +61,4 @@ class Mamba2(RecurrentMixer):
     def project_output(self, mixed: Float[Tensor, "*B H V"], residue: tuple[Tensor, Tensor]) -> Float[Tensor, "*B D"]:
         x_conv, z = residue
         mixed = (mixed + self.D[:, None] * x_conv).flatten(-2)
-        return self.out(self.norm(mixed * F.silu(z)))
+        return self.write(self.norm((mixed * F.silu(z)).to(self.norm.weight.dtype)))

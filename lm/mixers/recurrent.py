@@ -77,6 +77,10 @@ class RecurrentMixer(Mixer):
     def project_output(self, mixed: Float[Tensor, "*B H V"], residue: Any) -> Float[Tensor, "*B D"]:
         raise NotImplementedError
 
+    def write(self, mixed: Float[Tensor, "*B C"]) -> Float[Tensor, "*B D"]:
+        """The output layer, in the precision of its weights: the recurrence is in fp32 in any."""
+        return self.out(mixed.to(self.out.weight.dtype))
+
     def forward(
         self, x: Float[Tensor, "B T D"], context: SequenceContext, cache: LayerCache | None = None
     ) -> Float[Tensor, "B T D"]:

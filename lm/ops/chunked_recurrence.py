@@ -18,6 +18,7 @@ from lm.ops.decay_gates import ChannelGate, ChunkLayout, DocumentMask, Gate, Hea
 CHUNK_LENGTHS = (16, 64)  # bounds of the default K, where products within and across chunks cost the same
 MIN_CHUNK_LENGTH = 4  # for decays so strong that longer chunks would overflow
 MAX_LOG_FACTOR = 40.0  # factors lie within exp(+-MAX_LOG_FACTOR), so that the product of two is still finite in fp32
+MIN_LOG_DECAY = -2 * MAX_LOG_FACTOR / MIN_CHUNK_LENGTH  # stronger ones, below 2e-9 a token, are clamped to it
 
 
 # not compiled, as the length of the chunks depends on the decays; torch.compiler.disable imports the compiler for it
@@ -33,7 +34,7 @@ def chunk_linear_recurrence(
 ) -> tuple[Float[Tensor, "B T H V"], Float[Tensor, "B H K V"]]:
     """Outputs and the final state in fp32; max_size: tokens, a power of two (None: see CHUNK_LENGTHS).
 
-    Decays below exp(-20) = 2e-9 a token are clamped to that.
+    Decays below exp(MIN_LOG_DECAY) a token are clamped to that.
     """
     max_size = max_size or min(max(1 << (k.shape[3] - 1).bit_length(), CHUNK_LENGTHS[0]), CHUNK_LENGTHS[1])
     with torch.autocast(v.device.type, enabled=False):
@@ -123,5 +124,5 @@ def make_gate(log_decay: Tensor | None, layout: ChunkLayout) -> Gate:
     """The gate for log decays (B, T, H, K), (B, T, H) or None."""
     if log_decay is None:
         return Gate()
-    pieces = layout.to_chunks(log_decay).clamp_min(-2 * MAX_LOG_FACTOR / MIN_CHUNK_LENGTH)
+    pieces = layout.to_chunks(log_decay).clamp_min(MIN_LOG_DECAY)
     return ChannelGate(pieces) if log_decay.ndim == 4 else HeadGate(pieces, layout.depth)

@@ -16,15 +16,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lm.ops.chunked_recurrence import chunk_linear_recurrence
+from lm.ops.chunked_recurrence import MIN_LOG_DECAY, chunk_linear_recurrence
 from lm.ops.fla_adapter import pack_varlen
 
 
 def recurrent_step(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The output (B, H, V) of one token and the state after it; arguments without the dimension T."""
+    """The output (B, H, V) of one token and the state after it; arguments without the dimension T. Decays are clamped
+    as in training."""
     heads = v.shape[1] // q.shape[1]
     q, k = q.repeat_interleave(heads, 1), k.repeat_interleave(heads, 1)
     if log_decay is not None:
+        log_decay = log_decay.clamp_min(MIN_LOG_DECAY)
         state = state * (log_decay if log_decay.ndim == 3 else log_decay[..., None]).exp()[..., None]
     state = state + k[..., None] * v[..., None, :]
     return (q[..., None] * state).sum(-2), state

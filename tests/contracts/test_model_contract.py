@@ -95,6 +95,18 @@ def test_shape_and_causality_by_gradient(model: Decoder, inputs: torch.Tensor) -
     assert (reach[11:] == 0).all(), "a position sees its future"
 
 
+@pytest.mark.parametrize(("kind", "share"), [(torch.bfloat16, 0.2), (torch.float16, 0.05), (torch.float64, 1e-4)])
+def test_weights_may_be_of_any_precision(model: Decoder, inputs: torch.Tensor, kind: torch.dtype, share: float) -> None:
+    """The recurrences stay in fp32; logits differ by rounding, which these lively weights amplify."""
+    expected = model(inputs).detach()
+    logits = model.to(kind)(inputs)
+    assert logits.dtype == kind
+    assert (logits.float() - expected).abs().mean() <= share * expected.abs().mean()
+    model(inputs, torch.tensor([[0] * 10 + [1] * (T - 10)] * 3)).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    assert len(generate(model, [inputs[0, :5].numpy()], 4, temperature=0.0)[0]) == 4
+
+
 def test_packed_and_isolated_equals_alone(model: Decoder, inputs: torch.Tensor) -> None:
     cuts = [0, 9, 14, T]
     documents = torch.zeros_like(inputs)

@@ -14,7 +14,13 @@ from lm.config import ModelConfig
 from lm.model import build
 from lm.model_size import count_parameters, flops_per_token
 from lm.ops import linear_recurrence as scanning
-from lm.ops.chunked_recurrence import MAX_LOG_FACTOR, MIN_CHUNK_LENGTH, chunk_length, chunk_linear_recurrence
+from lm.ops.chunked_recurrence import (
+    MAX_LOG_FACTOR,
+    MIN_CHUNK_LENGTH,
+    MIN_LOG_DECAY,
+    chunk_length,
+    chunk_linear_recurrence,
+)
 from lm.ops.linear_recurrence import linear_recurrence, naive_linear_recurrence, recurrent_step
 from synth.errors import UserError
 
@@ -89,6 +95,16 @@ def test_chunks_are_the_recurrence_at_any_shape(
 ) -> None:  # fmt: skip
     inputs = terms(form, rows, length, groups, shared, key, value, strength)
     assert_chunks_are_the_recurrence(inputs, documents(rows, length, number) if number else None, longest)
+
+
+@pytest.mark.parametrize("form", ["head", "channel"])
+def test_a_decay_is_clamped_in_generation_as_in_training(form: str) -> None:
+    q, k, v, decay, state = (None if x is None else x.detach() for x in terms(form, 1, 1, 1, 1, 2, 2))
+    token = (q[:, 0], k[:, 0], 0 * v[:, 0])
+    strong, clamped = (torch.full_like(decay[:, 0], value) for value in (-100.0, MIN_LOG_DECAY))
+    state = 1e12 * state  # so that what is left of it can be seen
+    assert torch.equal(recurrent_step(*token, strong, state)[1], recurrent_step(*token, clamped, state)[1])
+    assert recurrent_step(*token, strong, state)[1].abs().max() > 100
 
 
 def test_one_strong_decay_shortens_the_chunks_and_nothing_else() -> None:
