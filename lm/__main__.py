@@ -99,7 +99,7 @@ class Train:
         if not first:
             return
         home = self.output_dir / "model"
-        save(model, home)
+        save(model, home, task)
         record = {"task": spec, "fields": set_fields, "key": task.key, "data_seed": self.data_seed}
         try:
             write_bytes(home / TASK_FILE, json.dumps(record, default=str).encode())

@@ -1,6 +1,7 @@
 """Initial weights of a model: a pure function of its configuration and a seed."""
 
 import math
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,22 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def init_weights(model: "Decoder", seed: int) -> None:
+def init_weights(model: "Decoder", seed: int, keep: Callable[[Tensor], bool] = lambda _: False) -> None:
     """Fill all parameters by GPT-2's rule: matrices normal(0, init_std), divided by sqrt(2 L) in a residual_writer;
     vectors 1 if they are a `weight` (the gain of a norm), else 0.
 
     A module's method `init_parameter` takes precedence, an outer module's first (see lm.mixers.base.Mixer). Every
     parameter has its own random stream, keyed by its name, so models agree in the parameters they have in common.
+    keep: whether a parameter or buffer is left as it is.
 
     Raises UserError for a buffer that no `init_parameter` fills: models are built on the meta device, where values
     assigned by a constructor are lost.
     """
     for name, parameter in model.named_parameters():
-        if not _init_by_module(model, name, parameter, _generator(seed, name)):
+        if not keep(parameter) and not _init_by_module(model, name, parameter, _generator(seed, name)):
             _init_by_default(model, name, parameter, _generator(seed, name))
     for name, buffer in model.named_buffers():
-        if not _init_by_module(model, name, buffer, _generator(seed, name)):
+        if not keep(buffer) and not _init_by_module(model, name, buffer, _generator(seed, name)):
             raise UserError(
                 f"nothing fills the buffer {name}, as models are built on the meta device; fill it in the mixer's "
                 "`init_parameter`, or compute it in `forward`"

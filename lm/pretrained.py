@@ -11,42 +11,73 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from lm.config import ModelConfig
+from lm.data.tokenizer_files import model_card, special_ids, tokenizer_files
 from lm.model import Decoder, meta_model
 from lm.training.checkpoint import READ_ERRORS
 from synth.atomic_io import content_digest, write_bytes
 from synth.errors import UserError
+from synth.task import TrainingData
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json"
 GENERATION = "generation_config.json"
+BESIDE = ("tokenizer.json", "tokenizer_config.json", "README.md")
 MAX_REFERENCE_TOKENS = 64  # in reference.json
 TOLERANCE = 1e-3  # share of the largest reference logit; machines round differently
 
 
-def save(model: Decoder, folder: str | Path) -> None:
+def save(model: nn.Module, folder: str | Path, data: TrainingData | None = None) -> None:
     """Write the model; `load` and transformers' AutoModelForCausalLM (after `import lm.hf`) read it.
 
-    Raises UserError when the folder cannot be written; an older model in it then stays.
+    data: the task or mixture that it was trained on; a tokenizer, for AutoTokenizer and pipelines, and a model card are
+    written beside it.
+
+    A compiled model is saved as what was compiled. Raises UserError for weights that are not numbers or that `load`
+    could not read (adapters, pruned or resized layers), and when the folder cannot be written; an older model in it
+    then stays.
     """
-    folder = Path(folder)
+    plain = getattr(model, "_orig_mod", model)  # of torch.compile
+    if not isinstance(plain, Decoder):
+        raise UserError(f"a {type(model).__name__} is no Decoder; save it with the library that made it")
+    _check_weights(plain)
+    _save(plain, Path(folder), data)
+
+
+def _save(model: Decoder, folder: Path, data: TrainingData | None) -> None:
     scratch = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
-        _write_layout(model, scratch)
+        _write_layout(model, scratch, data)
         tokens = _reference_tokens(model)
         digests = {name: content_digest((scratch / name).read_bytes()) for name in (CONFIG, WEIGHTS)}
         reference = {"tokens": tokens.tolist(), "logits": _reference_logits(model, tokens).tolist(), "digests": digests}
         write_bytes(scratch / REFERENCE, json.dumps(reference).encode())
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, CONFIG, REFERENCE, GENERATION):
+        for name in (WEIGHTS, CONFIG, REFERENCE, GENERATION, *BESIDE):
             if (scratch / name).exists():
                 (scratch / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot save the model to {folder} ({error}); free space or use another folder") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_weights(model: Decoder) -> None:
+    """Raise UserError unless the model has the tensors, of the shapes, that its configuration says, all of them
+    finite."""
+    expected = meta_model(model.config, model.vocab_size).state_dict()
+    found = model.state_dict()
+    mend = "merge adapters, undo pruning or weight norms, and save the plain model"
+    for name in [*found, *expected]:
+        if name not in expected or name not in found:
+            raise UserError(f"the model has {'a' if name in found else 'no'} tensor {name}, unlike its config; {mend}")
+        if found[name].shape != expected[name].shape:
+            shapes = f"{tuple(found[name].shape)} and not {tuple(expected[name].shape)}"
+            raise UserError(f"{name} has the shape {shapes}, as its config says; {mend}")
+        if not bool(found[name].isfinite().all()):
+            raise UserError(f"{name} holds NaN or infinity: this model diverged; train it again with a lower rate")
 
 
 def load(folder: str | Path) -> Decoder:
@@ -84,20 +115,25 @@ def _check_num_tensors(config: ModelConfig, tensors: int) -> None:
         raise ValueError(f"{config.n_layers} layers of {config.n_experts} experts in {tensors} tensors")
 
 
-def _write_layout(model: Decoder, folder: Path) -> None:
+def _write_layout(model: Decoder, folder: Path, data: TrainingData | None) -> None:
     """Write what `lm.hf.PhysForCausalLM.wrap(model).save_pretrained(folder)` would, without the seconds that importing
     transformers takes."""
     folder.mkdir(parents=True)
     tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     written_by = {"transformers_version": version("transformers")}
-    generation = {"_from_model_config": True, "output_attentions": False, "output_hidden_states": False}
+    ids = special_ids(data.vocab()) if data is not None else {}
+    generation = {"_from_model_config": True, "output_attentions": False, "output_hidden_states": False, **ids}
     _write_json(folder / GENERATION, generation | written_by)
     config = model.config
     sizes = {"hidden_size": config.d_model, "num_hidden_layers": config.n_layers, "num_attention_heads": config.n_heads}
     kind = {"architectures": ["PhysForCausalLM"], "model_type": "physics-lm", "tie_word_embeddings": False}
     numbers = {"dtype": str(model.embed.weight.dtype).removeprefix("torch."), "vocab_size": model.vocab_size}
-    _write_json(folder / CONFIG, {"architecture": asdict(config), **sizes, **kind, **numbers, **written_by})
+    _write_json(folder / CONFIG, {"architecture": asdict(config), **sizes, **kind, **numbers, **ids, **written_by})
+    if data is not None:
+        card = {"README.md": model_card(data, sum(p.numel() for p in model.parameters()))}
+        for name, text in {**tokenizer_files(data.vocab(), config.max_seq_len), **card}.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -37,8 +37,8 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
     Raises UserError for another class, or for a setting of its config that we do not build.
     """
     kind = theirs.config.model_type
-    if kind not in ("gpt2", "llama"):
-        raise UserError(f"a transformers model of type {kind!r} cannot be read; give a gpt2 or llama model")
+    if type(theirs).__name__ not in READABLE:
+        raise UserError(f"a {type(theirs).__name__} of transformers cannot be read; give a {' or '.join(READABLE)}")
     config = (_gpt2_config if kind == "gpt2" else _llama_config)(theirs.config)
     rename = (_gpt2_names if kind == "gpt2" else _llama_names)(config)
     model = meta_model(config, theirs.config.vocab_size)
@@ -47,6 +47,7 @@ def from_transformers(theirs: "PreTrainedModel") -> Decoder:
     return model.requires_grad_(True)
 
 
+READABLE = ("GPT2LMHeadModel", "LlamaForCausalLM")
 REQUIRED_BY_BOTH = {"causal": True, "mixer": "attention", "n_experts": 0, "canon": "", "qk_norm": False}
 REQUIRED: dict[str, dict[str, Any]] = {
     "gpt2": REQUIRED_BY_BOTH | {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},

@@ -129,7 +129,7 @@ def _save_model(run: Run, root: Path, model: Any, folder: Path) -> None:
     if run.stages and model is not None:
         link_model(model_dir(run, root, len(run.stages)) / "model", folder)
     elif model is not None:
-        save(model, folder)
+        save(model, folder, run.task)
 
 
 def _measure(run: Run, root: Path, model: Any, history: Rows) -> Rows:

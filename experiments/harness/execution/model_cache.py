@@ -106,7 +106,7 @@ def store_model(run: Run, folder: Path, num_stages: int, model: "Decoder", recor
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial / "model", ignore_errors=True)  # a killed process may have left a part
     if TrainedModel(None, records).diverged is None:
-        save(model, partial / "model")
+        save(model, partial / "model", run.stages[num_stages - 1].task)
     write_json(partial / "history.json", records)
     described = {"model": run.model, "trainings": run.stages[:num_stages], "seeds": run.seeds}
     write_json(partial / "training.json", {"key": folder.name, **canonical(described), **provenance()})
