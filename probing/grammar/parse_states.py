@@ -71,13 +71,15 @@ class HiddenStateSampler:
     """
 
     def __init__(
-        self, model: nn.Module, task: Cfg, data_seed: int, layers: Sequence[str], target: ProbeTarget, batch_size: int
-    ) -> None:
+        self, model: nn.Module, task: Cfg, data_seed: int, layers: Sequence[str], target: ProbeTarget, batch_size: int,
+        most_batches: int | None = None,
+    ) -> None:  # fmt: skip
+        """most_batches: of a chunk, whose sentences are read together; None: as many as fit memory."""
         self.model, self.task, self.data_seed, self.target, self.batch_size = model, task, data_seed, target, batch_size
         self.layers = match_activations(layers, [name for name in activation_names(model) if not is_weights(name)])
         self.width, self.device = find_hook_points(model).d_model, next(model.parameters()).device
         room = len(self.layers) * task.world().max_length * self.width * batch_size
-        self.batches_per_chunk = max(1, MAX_STATE_NUMBERS // room)
+        self.batches_per_chunk = max(1, min(MAX_STATE_NUMBERS // room, most_batches or MAX_STATE_NUMBERS))
         self.mean = self.std = torch.empty(0)
         self.test_sentence_ids: list[int] = []  # hash of each test sentence: equal for equal sentences
 
@@ -130,10 +132,13 @@ class HiddenStateSampler:
             yield StateBatch(states[:, rows, :most], known, labels[:, rows, :most])
 
     def _raw_states(self, sentences: Sequence[Example], length: int) -> Tensor:
-        """States (Y, n, length, D) without that of <bos>."""
+        """States (Y, n, length, D) without those of <bos> and <eos>; an encoder, which sees it, is given <eos>."""
         states = torch.zeros(len(self.layers), len(sentences), length, self.width, device=self.device)
-        for part in iter_activations(self.model, [sentence.tokens for sentence in sentences], self.layers):
+        end = [] if getattr(getattr(self.model, "config", None), "causal", True) else [self.task.vocab().eos]
+        documents = [np.append(sentence.tokens, np.array(end, np.int32)) for sentence in sentences]
+        for part in iter_activations(self.model, documents, self.layers):
             rows = torch.from_numpy(part.rows).to(self.device)
+            longest = part.lengths.max() - 1 - len(end)
             for y, name in enumerate(self.layers):
-                states[y, rows, : part.lengths.max() - 1] = part[name][:, 1:].float()
+                states[y, rows, :longest] = part[name][:, 1 : 1 + longest].float()
         return states
