@@ -1,24 +1,25 @@
 """Does attention go from one end of a subtree to another? (claim 1.8)
 
-Part 1 (arXiv 2305.13673), results 6 to 9, Figures 8 and 9: attention is split into the mean of every head at each
-distance (the position part) and the rest (the residual), which is averaged over pairs of subtree ends. From left to
-right: the position part of every head of one model; the residual to a key by its offset from an end; between two ends,
-by the levels of query and key; between two ends, by how many subtrees of the key's level lie between them.
+Part 1 (arXiv 2305.13673), results 6 to 9, Figures 8 and 9: attention is split into what the positions of query and key
+alone explain, the mean over sentences, and the rest (the residual), which is averaged over pairs of different subtree
+ends. Upper row: the mean by distance of every head of one model; the residual to the adjacent end of every head of the
+same model; the residual from end to end in all. Lower row: the residual to a key by its offset from an end; between two
+ends, by the levels of query and key; between two ends, by how many subtrees of the key's level lie between them.
 
 What one should see: heads attend to different distances; the residual peaks exactly at ends of subtrees; between ends
 it is positive, and largest for adjacent ones, as in a parser that joins neighbouring parts. The paper gives figures and
 no numbers.
 
-The control is an untrained model (dotted), whose residual should be 0. In short sentences it is not: an early query has
-few keys and gives each of them more than the mean at that distance. Where this leak is as large as the effect, nothing
-is decided. Ends that attend to themselves are left out.
+Two controls: an untrained model, and the trained one on sentences that are given the tree of another sentence of the
+same length. The residual of both should be 0.
 
-Worlds and cost: smoke, seconds; laptop, cfg3f rooted at 13 (NT5 and NT6), rotary and relative attention, under five
-minutes on two cores; overnight, cfg3f rooted at 16 (NT4 to NT6), under two hours on two cores; gpu, the full cfg3b and
+Worlds and cost: smoke, seconds; laptop, cfg3f rooted at 13 (NT5 and NT6), rotary and relative attention, ten minutes on
+two cores; overnight, cfg3f rooted at 16 (NT4 to NT6), under two hours on two cores; gpu, the full cfg3b and
 cfg3f, rotary, 12 layers of width 384 and a fortieth of the paper's tokens, about a quarter of an hour (not measured);
 paper, seven grammars, GPT-2 small, 100k steps of 96 windows of 512 tokens.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -36,6 +37,7 @@ from lm.config import Positions
 
 NAME = Path(__file__).stem
 NUM_SENTENCES = {"smoke": 50, "laptop": 2000, "overnight": 2000, "gpu": 1000, "paper": 1000}
+LAPTOP_SEEDS = 8
 NUM_DISTANCES = 24  # of the position part, the first ones
 MAX_APART_DRAWN = 4  # in the figure; farther ends are counted, not drawn
 
@@ -46,7 +48,8 @@ def architectures(scale: str) -> tuple[Positions, ...]:
 
 
 def runs(scale: str) -> list[Run]:
-    """Each kind of attention, trained and untrained, on every grammar; three seeds each (one at smoke)."""
+    """Each kind of attention, trained and untrained, on every grammar; at laptop eight seeds each, as the effect is of
+    hundredths, else three (one at smoke)."""
     # torch comes with it, and --help has no need of torch
     from probing.grammar.attention_patterns import AttentionStatistics
 
@@ -55,15 +58,24 @@ def runs(scale: str) -> list[Run]:
         task, tags = part1_grammars.make_task(scale, grammar), part1_grammars.grammar_tags(scale, grammar)
         for positions in architectures(scale):
             model = part1_grammars.make_model_config(scale, positions)
-            for state, distances in (("trained", NUM_DISTANCES), ("untrained", 1)):  # only the trained one's are drawn
-                train = part1_grammars.make_train_config(scale, positions) if state == "trained" else None
-                statistics = AttentionStatistics(NUM_SENTENCES[scale], distances=distances, by_layer=False)
+            control = AttentionStatistics(NUM_SENTENCES[scale], distances=1, by_layer=False)
+            measured = (replace(control, distances=NUM_DISTANCES), replace(control, swapped=True))
+            train = part1_grammars.make_train_config(scale, positions)
+            for state, training, asked in (("trained", train, measured), ("untrained", None, (control,))):
                 run_tags = {**tags, "architecture": positions, "state": state}
-                made.append(Run(NAME, task, model, train, (statistics,), tags=run_tags))
-    return with_seeds(made, default_seeds(scale))
+                made.append(Run(NAME, task, model, training, asked, tags=run_tags))
+    return with_seeds(made, LAPTOP_SEEDS if scale == "laptop" else default_seeds(scale))
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
+TRAINED, UNTRAINED, SWAPPED = "trained", "untrained", "another's tree"
+
+
+def name_states(table):
+    """The table with `state` also telling the rows on sentences with another sentence's tree."""
+    return table.assign(state=table["state"].where(~table["swapped"].eq(True), SWAPPED))
+
+
 def mean_residual(part, *by: str):
     """The mean residual by seed (or `by`) over kinds of pairs, weighted by their counts."""
     part = part.assign(weighted=part["value"] * part["pairs"])
@@ -73,13 +85,8 @@ def mean_residual(part, *by: str):
 
 
 def pairs_of_ends(part):
-    """The rows of pairs of ends, and with negative counts those of an end and itself (0 subtrees apart), so that
-    `mean_residual` leaves these out."""
-    from pandas import concat
-
-    pairs = select_rows(part, statistic="end_to_end", query_shift=0, key_shift=0)
-    to_itself = select_rows(part, statistic="adjacent", apart=0)
-    return concat([pairs, to_itself.assign(pairs=-to_itself["pairs"])])
+    """The rows of pairs of ends."""
+    return select_rows(part, statistic="end_to_end", query_shift=0, key_shift=0)
 
 
 def level_name(level: float, depth: int) -> str:
@@ -90,24 +97,26 @@ def level_name(level: float, depth: int) -> str:
 # ---- the figure ------------------------------------------------------------------------------------------------
 def figure(table):
     """Figures 8 and 9 of the paper, one row of panels a grammar and kind of attention."""
+    table = name_states(table)
     kinds = list(dict.fromkeys(zip(table["grammar"], table["architecture"], strict=True)))
-    fig, panels = figures.subplots(columns=4, rows=len(kinds), width=4.6, height=4.2)
+    plots = (plot_by_distance, plot_map, plot_summary, plot_to_ends, plot_by_level, plot_by_adjacency)
+    fig, panels = figures.subplots(columns=3, rows=2 * len(kinds), width=5.4, height=4.2)
     for row, (grammar, architecture) in enumerate(kinds):
-        part, axes = select_rows(table, grammar=grammar, architecture=architecture), panels[4 * row : 4 * row + 4]
-        for draw, panel in zip((plot_by_distance, plot_to_ends, plot_by_level, plot_by_adjacency), axes, strict=True):
+        part = select_rows(table, grammar=grammar, architecture=architecture)
+        axes = panels[len(plots) * row : len(plots) * (row + 1)]
+        for draw, panel in zip(plots, axes, strict=True):
+            panel.set_ylabel("attention beyond position")
             draw(panel, part)
         axes[0].set_ylabel(f"{grammar}, {architecture}\nlayer, its heads from top to bottom")
-        for panel in axes[1:]:
-            panel.set_ylabel("attention beyond distance")
     figures.set_title(fig, "Does attention go from one end of a subtree to another?")
     words = part1_grammars.describe_figure(table, "Figures 8 and 9", "grammar", "architecture", "state")
-    figures.set_caption(fig, f"{words} Means over pairs, heads and layers; dotted: the untrained model, the control.")
+    figures.set_caption(fig, f"{words} Means over pairs, heads and layers; dotted: the untrained model, a control.")
     return fig
 
 
 def plot_by_distance(axes, part) -> None:
     """Mean attention of every head by distance, in the first seed: a row a head."""
-    part = select_rows(part, statistic="position", state="trained")
+    part = select_rows(part, statistic="position", state=TRAINED)
     part = part[part["seed_init"] == part["seed_init"].min()]
     axes.set(title="By distance alone, one model", xlabel="tokens from query back to key")
     axes.grid(False)
@@ -119,6 +128,37 @@ def plot_by_distance(axes, part) -> None:
     layers = heads.index.get_level_values("layer")
     firsts = [k for k, layer in enumerate(layers) if k == 0 or layer != layers[k - 1]]
     axes.set_yticks(firsts, [f"{layers[k]:.0f}" for k in firsts])
+
+
+def plot_map(axes, part) -> None:
+    """The residual to the adjacent end of every head, in the first seed: layers by heads, as the paper's Figure 9."""
+    part = select_rows(part, statistic="map", state=TRAINED)
+    part = part[part["seed_init"] == part["seed_init"].min()]
+    axes.set(title="To the adjacent end, same model", xlabel="head", ylabel="layer")
+    axes.grid(False)
+    if not len(part):
+        return
+    values = part.pivot_table(index="layer", columns="head", values="value")
+    most = values.abs().to_numpy().max() or 1.0
+    image = axes.imshow(values.to_numpy(), aspect="auto", cmap="PuOr_r", vmin=-most, vmax=most, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="attention beyond position")
+    axes.set_xticks(range(values.shape[1]), [f"{head:.0f}" for head in values.columns])
+    axes.set_yticks(range(values.shape[0]), [f"{layer:.0f}" for layer in values.index])
+
+
+SUMMARIES = {"adjacent": "to the\nadjacent end", "farther": "to farther\nends", "end_to_end": "to any\nother end"}
+
+
+def plot_summary(axes, part) -> None:
+    """The residual from end to end, all levels together, of the trained model and both controls."""
+    part = select_rows(part, statistic="summary")
+    axes.set(title="From end to end, all levels")
+    if len(part):
+        states = [state for state in (TRAINED, SWAPPED, UNTRAINED) if state in set(part["state"])]
+        part = part.set_index("state").loc[states].reset_index()  # groups are drawn in the order of the rows
+        order = [kind for kind in SUMMARIES if kind in set(part["kind"])]
+        figures.plot_means_with_ci(axes, part, "kind", "value", "state", order, labels=SUMMARIES)
+    part1_grammars.plot_zero_line(axes)
 
 
 def plot_to_ends(axes, part) -> None:
@@ -136,9 +176,9 @@ def plot_by_level(axes, part) -> None:
     part = part.assign(pair=[f"{query_name(row)} to {key_name(row)}" for row in part.itertuples()])
     axes.set(title="From end to another end, by level")
     if len(part):
-        order, trained = sorted(set(part["pair"])), select_rows(part, state="trained")
+        order, trained = sorted(set(part["pair"])), select_rows(part, state=TRAINED)
         figures.plot_means_with_ci(axes, trained, "pair", "value", order=order)
-        control = select_rows(part, state="untrained").groupby("pair")["value"].mean()
+        control = select_rows(part, state=UNTRAINED).groupby("pair")["value"].mean()
         figures.plot_chance_marks(axes, {order.index(pair): value for pair, value in control.items()})
     part1_grammars.plot_zero_line(axes)
 
@@ -168,7 +208,7 @@ def plot_by_key_level(axes, part, x: str) -> None:
         part = part.assign(end=[f"end of {key_name(row)}" for row in part.itertuples()]).sort_values("key_level")
         order, levels = sorted(set(part[x])), list(dict.fromkeys(part["end"]))
         words = {place: str(int(place)) for place in order}
-        trained, control = select_rows(part, state="trained"), select_rows(part, state="untrained")
+        trained, control = select_rows(part, state=TRAINED), select_rows(part, state=UNTRAINED)
         figures.plot_means_with_ci(axes, trained, x, "value", "end", order, labels=words)
         for (place, level), value in control.groupby([x, "end"])["value"].mean().items():
             at = figures.dodge(order.index(place), levels.index(level), len(levels))
@@ -181,15 +221,16 @@ def plot_by_key_level(axes, part, x: str) -> None:
 # attention on cfg3f. That it is largest for adjacent ends, and peaks at ends, stands below it. The paper's statements
 # are signs, so that thresholds are 0. Which line is primary was decided after the laptop's numbers had been seen.
 #
-# The null must hold: of an untrained model the same quantity is 0 up to LEAK, the least effect that a replication at
-# the size of GPT-2 small found (.002 to .03). This gate, and the peak against the greatest of its neighbours in place
-# of their mean, were added after the laptop's numbers had been seen: they withhold verdicts and make none.
+# Both nulls must hold: of an untrained model, and of the trained one on sentences that have another sentence's tree,
+# the same quantity is 0 up to LEAK, the least effect that a replication at the size of GPT-2 small found (.002 to .03).
+# The gate on untrained models, and the peak against the greatest of its neighbours in place of their mean, were added
+# after a first table had been seen, whose residual was that of distance alone; the other gate before its numbers.
 LEAK = 0.002
 
 
 def claims(table) -> list[Claim]:
     """Claim 1.8 on cfg3b and cfg3f."""
-    made = ClaimList(table)
+    made, table = ClaimList(table), name_states(table)
     for grammar in part1_grammars.CLAIMED_GRAMMARS:
         for architecture in dict.fromkeys(table["architecture"]):
             part = select_rows(table, grammar=grammar, architecture=architecture)
@@ -208,11 +249,13 @@ def add_attention_claims(made: ClaimList, part, grammar: str, architecture: str)
         "to the end of a subtree, minus the most that a token beside it gets, on the level that peaks least": peak,
     }
     for words, measure in lines.items() if main else list(lines.items())[:2]:
-        null = mean_of(measure(select_rows(part, state="untrained")))
-        gate = Gate("the same of an untrained model", null, at_least=-LEAK, at_most=LEAK)
-        name = f"{grammar}, {architecture} attention beyond what distance explains: {words}"
-        measured = mean_of(measure(select_rows(part, state="trained")))
-        made.add("1.8", name, measured, "figure", "above 0", above=0.0, primary=main and measure is ends, gates=(gate,))
+        gates = tuple(
+            Gate(f"the same {which}", mean_of(measure(select_rows(part, state=state))), at_least=-LEAK, at_most=LEAK)
+            for state, which in ((UNTRAINED, "of an untrained model"), (SWAPPED, "with the tree of another sentence"))
+        )
+        name = f"{grammar}, {architecture} attention beyond what positions explain: {words}"
+        measured = mean_of(measure(select_rows(part, state=TRAINED)))
+        made.add("1.8", name, measured, "figure", "above 0", above=0.0, primary=main and measure is ends, gates=gates)
 
 
 def ends(part):

@@ -116,12 +116,12 @@ class EndProbe:
         if not len(training.labels) or not len(test.labels):
             return
         names = list(product(layers, (str(offset) for offset in range(-self.reach, self.reach + 1))))
-        yield from self._fit(names, *(part.states.transpose(1, 2).flatten(0, 1) for part in (training, test)),
-                             training, test, classes)  # fmt: skip
+        single, tested = (part.states.transpose(1, 2).flatten(0, 1) for part in (training, test))
+        yield from self._fit(names, single, tested, training, test, classes)
         if self.reach:
             near = slice(self.reach - 1, self.reach + 2)
-            joined = (part.states[:, :, near].flatten(2) for part in (training, test))
-            yield from self._fit([(layer, NEIGHBOURS) for layer in layers], *joined, training, test, classes)
+            joined, tested = (part.states[:, :, near].flatten(2) for part in (training, test))
+            yield from self._fit([(layer, NEIGHBOURS) for layer in layers], joined, tested, training, test, classes)
 
     def _fit(
         self, names: list[tuple[str, str]], features: Tensor, test_features: Tensor,

@@ -271,16 +271,17 @@ def test_gpt_and_encoder_differ_by_the_mask_alone() -> None:
 
 # ---- 03: attention ---------------------------------------------------------------------------------------------
 def attended(
-    scale: str, at_ends: float = 0.1, adjacent: float = 0.2, leak: float = 0.0, to_itself: float = -9.0
+    scale: str, at_ends: float = 0.1, adjacent: float = 0.2, leak: float = 0.0, swapped: float = 0.0
 ) -> pandas.DataFrame:
     """A table as the runs of this scale would make it: trained models give ends so much more, adjacent ones so much,
-    and an untrained one `leak` to either. Half of the pairs of equal levels are an end and itself."""
+    and an untrained one `leak` to either, a trained one with another sentence's tree `swapped`."""
     found = []
-    for run in select(["03"])[0].runs(scale):
-        tags, (asked,) = dict(run.tags), run.evaluations
+    for run, asked in [(each, asked) for each in select(["03"])[0].runs(scale) for asked in each.evaluations]:
+        tags = dict(run.tags)
         common, levels = columns(run, scale, asked), range(2, tags["depth"])
-        trained = tags["state"] == "trained"
-        end, near = (size * (1 + noise(run.seeds.init)) if trained else leak for size in (at_ends, adjacent))
+        null = {"untrained": leak, "trained": swapped}[tags["state"]]
+        trained = tags["state"] == "trained" and not asked.swapped
+        end, near = (size * (1 + noise(run.seeds.init)) if trained else null for size in (at_ends, adjacent))
         shifts = range(-asked.shifts, asked.shifts + 1)
 
         def add(statistic: str, value: float, pairs: int = 100, common: dict = common, **places) -> None:
@@ -288,18 +289,17 @@ def attended(
 
         for layer in (1, 2):
             add("explained", 0.5, layer=layer, head=1)
+            add("map", near, layer=layer, head=1)
             for distance in range(asked.distances):
                 add("position", 1 / (distance + layer), layer=layer, head=1, distance=distance)
+        for kind, value in (("end_to_end", end), ("adjacent", near), ("farther", 0.0)):
+            add("summary", value, kind=kind, error=0.001)
         for key in levels:
             for s in shifts:
                 add("to_end", end * (s == 0), key_level=key, key_shift=s)
             for query in levels:
                 for q, k in [(q, k) for q in shifts for k in shifts]:
-                    value = end * (q == k == 0)
-                    if query == key and q == k == 0:
-                        value = (end + to_itself) / 2
-                        add("adjacent", to_itself, 50, query_level=query, key_level=key, apart=0)
-                    add("end_to_end", value, query_level=query, query_shift=q, key_level=key, key_shift=k)
+                    add("end_to_end", end * (q == k == 0), query_level=query, query_shift=q, key_level=key, key_shift=k)
                 for apart in range(1, asked.reach + 1):
                     add("adjacent", near * (apart == 1), query_level=query, key_level=key, apart=apart)
     return pandas.DataFrame(found)
@@ -312,17 +312,14 @@ def test_attention_to_adjacent_ends_is_reported(scale: str) -> None:
     assert primary(claims)["1.8"].statement.startswith("cfg3f, rotary attention")
 
 
-def test_ends_that_attend_to_themselves_are_left_out() -> None:
-    for to_itself in (-9.0, 9.0):
-        claim = primary(made("03", attended("laptop", to_itself=to_itself)))["1.8"]
-        assert claim.value == pytest.approx(0.1) and claim.verdict == "reproduced"
-
-
 @pytest.mark.parametrize("leak", [0.003, -0.003])
 def test_a_null_that_leaks_decides_nothing(leak: float) -> None:
     claims = made("03", attended("laptop", leak=leak))
     assert {claim.verdict for claim in claims} == {"not testable"}
     assert all("the same of an untrained model" in claim.gate for claim in claims)
+    claims = made("03", attended("laptop", swapped=leak))
+    assert {claim.verdict for claim in claims} == {"not testable"}
+    assert all("with the tree of another sentence" in claim.gate for claim in claims)
     assert {claim.verdict for claim in made("03", attended("laptop", leak=leak / 2))} == {"reproduced"}
 
 
@@ -338,6 +335,7 @@ def test_attention_away_from_ends_contradicts() -> None:
 def test_one_neighbour_that_gets_more_than_the_end_is_no_peak() -> None:
     table = attended("laptop")
     after = (table["statistic"] == "to_end") & (table["key_shift"] == -1) & (table["state"] == "trained")
+    after &= ~table["swapped"]
     table.loc[after, "value"] = 0.15  # the mean of the four neighbours stays below the end
     assert verdicts_on(made("03", table), "peaks least") == ["contradicted"]
 

@@ -12,7 +12,7 @@ import torch
 from lm.config import ModelConfig
 from lm.model import build
 from probing.grammar.attention_accumulator import AttentionAccumulator, AttentionMeans
-from probing.grammar.attention_patterns import AttentionStatistics, label_rows
+from probing.grammar.attention_patterns import AttentionStatistics, label_rows, swap_equal_lengths
 from synth import Corpus, UserError, get_task
 
 LAYERS, HEADS, SHIFTS, REACH = 3, 4, 2, 4
@@ -77,16 +77,18 @@ def naive(groups, layer: int, head: int) -> tuple[dict, dict, dict]:
     for weights, boundary, _ in sentences:
         for query in range(len(boundary)):
             for key in range(query + 1):
-                sums[query - key] = sums.get(query - key, 0) + weights[query, key]
-                pairs[query - key] = pairs.get(query - key, 0) + 1
-    position = {distance: total / pairs[distance] for distance, total in sums.items()}
+                for place in (query - key, (query, key)):
+                    sums[place] = sums.get(place, 0) + weights[query, key]
+                    pairs[place] = pairs.get(place, 0) + 1
+    means = {place: total / pairs[place] for place, total in sums.items()}
     residual, counted = {}, {}
     for weights, boundary, subtree in sentences:
         for query in range(len(boundary)):
-            for key in range(query + 1):
+            for key in range(query):
                 for kind in kinds(query, key, boundary, subtree):
-                    residual[kind] = residual.get(kind, 0) + weights[query, key] - position[query - key]
+                    residual[kind] = residual.get(kind, 0) + weights[query, key] - means[query, key]
                     counted[kind] = counted.get(kind, 0) + 1
+    position = {place: mean for place, mean in means.items() if isinstance(place, int)}
     return position, {kind: total / counted[kind] for kind, total in residual.items()}, counted
 
 
@@ -117,8 +119,13 @@ def test_one_streamed_pass_is_the_double_loop_and_fifty_times_faster() -> None:
 def test_batches_do_not_matter() -> None:
     groups = batches()
     single = [(rows[i : i + 1], [layer[i : i + 1] for layer in weights]) for rows, weights in groups for i in range(5)]
-    for name, values in vars(streamed(groups)).items():
-        np.testing.assert_allclose(getattr(streamed(single), name), values, rtol=0, atol=1e-6, err_msg=name)
+    together, apart = vars(streamed(groups)), vars(streamed(single))
+    sentences, alone = (found.pop("by_sentence") for found in (together, apart))
+    for name in sentences:
+        for values, others in zip(sentences[name], alone[name], strict=True):
+            np.testing.assert_allclose(values, others, atol=1e-6)
+    for name, values in together.items():
+        np.testing.assert_allclose(apart[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_attention_by_distance_alone_has_no_residual() -> None:
@@ -134,6 +141,39 @@ def test_attention_by_distance_alone_has_no_residual() -> None:
     assert np.allclose(found.position[..., :10], 0.8 ** np.arange(10), atol=1e-6)
     for name in ("to_end", "end_to_end", "adjacent"):
         assert np.nanmax(np.abs(getattr(found, name))) < 1e-6
+
+
+def test_attention_by_position_alone_has_no_residual() -> None:
+    """As of an untrained model: the weight of a key depends on how many keys its query has."""
+
+    def uniform(length: int) -> torch.Tensor:
+        return torch.ones(length, length).tril() / torch.arange(1, length + 1)[:, None]
+
+    groups = [(rows, [uniform(w.shape[-1]).expand_as(w) for w in weights]) for rows, weights in batches()]
+    found = streamed(groups)
+    assert (found.position_r2 < 0.99).all(), "distance alone does not explain it"
+    for name in ("to_end", "end_to_end", "adjacent"):
+        assert np.nanmax(np.abs(getattr(found, name))) < 1e-6
+    assert all(np.abs(sums).max() < 1e-5 for sums, _ in found.by_sentence.values())
+
+
+def test_summaries_are_the_means_of_their_kinds() -> None:
+    found = streamed(batches())
+    at = SHIFTS
+    pairs = found.end_to_end_pairs[:, at, :, at]
+    expected = {"end_to_end": (found.end_to_end[:, :, :, at, :, at], pairs)}
+    expected["adjacent"] = (found.adjacent[..., 1], found.adjacent_pairs[..., 1])
+    expected["farther"] = (found.adjacent[..., 2:], found.adjacent_pairs[..., 2:])
+    for name, (means, counts) in expected.items():
+        sums, by_sentence = found.by_sentence[name]
+        assert by_sentence.sum() == counts.sum() > 0
+        total = (np.nan_to_num(means.mean((0, 1))) * counts).sum()
+        assert sums.sum() == pytest.approx(total, abs=1e-6)
+
+
+def test_swapped_trees_are_of_sentences_of_the_same_length() -> None:
+    lengths = np.array([5, 7, 5, 9, 7, 5])
+    assert swap_equal_lengths(lengths).tolist() == [2, 4, 5, 3, 1, 0]
 
 
 class Planted(torch.nn.Module):
@@ -186,7 +226,7 @@ def test_a_mean_over_layers_is_the_mean_of_their_rows(planted: Planted) -> None:
         return tuple(sorted((k, v) for k, v in row.items() if k not in ("layer", "value")))
 
     for row in mean:
-        if row["statistic"] in ("position", "explained"):
+        if row["statistic"] in ("position", "explained", "map", "summary"):
             assert row in each
         else:
             values = [one["value"] for one in each if labels(one) == labels(row)]
@@ -200,12 +240,20 @@ def test_a_mean_over_layers_is_the_mean_of_their_rows(planted: Planted) -> None:
 def test_planted_attention_is_found(planted: Planted, by_head: bool) -> None:
     evaluation = AttentionStatistics(sentences=30, reach=3, distances=5, by_head=by_head)
     rows = evaluation.measure(planted, TASK, 0, 0)
+    summaries = {row["kind"]: row for row in rows if row["statistic"] == "summary"}
+    assert summaries["adjacent"]["value"] > 5 * summaries["adjacent"]["error"] > 0 > summaries["farther"]["value"]
+    control = AttentionStatistics(sentences=300, reach=3, swapped=True).measure(planted, TASK, 0, 0)
+    control = {row["kind"]: row for row in control if row["statistic"] == "summary"}
+    assert abs(control["adjacent"]["value"]) < 0.2 * summaries["adjacent"]["value"]
+    rows = [row for row in rows if row["statistic"] != "summary"]
+    maps = [row for row in rows if row["statistic"] == "map"]
+    assert len(maps) == LAYERS * HEADS and all(row["value"] > 0.03 for row in maps)
     assert {row["layer"] for row in rows} == {1, 2, 3}
     adjacent = [r for r in rows if r["statistic"] == "adjacent" and r["query_level"] == r["key_level"] == 2]
     value = {row["apart"]: row["value"] for row in adjacent}
-    assert value[1] > 0.5 and value[0] == 0 and value[2] <= 0
-    assert len(adjacent) == LAYERS * (HEADS if by_head else 1) * 3
-    assert all(("head" in row) == (by_head or row["statistic"] in ("position", "explained")) for row in rows)
+    assert value[1] > 0.5 and 0 not in value and value[2] <= 0
+    assert len(adjacent) == LAYERS * (HEADS if by_head else 1) * 2
+    assert all(("head" in row) == (by_head or row["statistic"] in ("position", "explained", "map")) for row in rows)
     near = {
         (row["query_shift"], row["key_shift"]): row["value"]
         for row in rows
