@@ -190,6 +190,10 @@ class Task(TrainingData):
         """All that an exact oracle knows about a completion, as JSON values; by default its scores."""
         return dict(self.score(world, example, completion))
 
+    def statistics(self, world: Any, block: Block) -> dict[str, float]:
+        """What else there is to know of documents of this kind, for `synth show`: numbers by a name of a few words."""
+        return {}
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A task from a file outside the packages cannot be found again by module name in a worker process.
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -42,6 +42,7 @@ def summarize(task: Task, seed: int, n: int, split: str = "train") -> dict[str, 
         "digest": digest([text.hex() for text in texts], 8),
         "floors": task.floors(corpus.world),
         "items": corpus.num_items,
+        "statistics": task.statistics(corpus.world, block),
     }
 
 
@@ -103,8 +104,9 @@ def format_summary(task: Task, seed: int, n: int, split: str, num_printed: int) 
         ("overlap", f"{stats['overlap']:.2%} of the {stats['overlap_with']} documents also stand in {split}"),
         ("unused tokens", _names([t for t, c in stats["tokens_used"].items() if not c])),
         ("floors", ", ".join(f"{name} {value:.4g}" for name, value in stats["floors"].items())),
+        *((name, f"{value:.4g}") for name, value in stats["statistics"].items()),
     ]
-    return "\n".join([*lines, *(f"  {name:<14}{value}" for name, value in rows)])
+    return "\n".join([*lines, *(f"  {name:<23}{value}" for name, value in rows)])
 
 
 def _names(tokens: list[str], most: int = 12) -> str:

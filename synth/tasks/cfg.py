@@ -13,6 +13,9 @@ from synth.vocab import Vocab
 PAPER_GRAMMARS = cfg.NAMES
 
 
+STREAM_LENGTHS = (10_000, 100_000, 1_000_000)  # of training, in sentences
+
+
 @dataclass(frozen=True)
 class Cfg(Task):
     """Sentences of a layered probabilistic context-free grammar.
@@ -107,6 +110,21 @@ class Cfg(Task):
         """loss: entropy in nats a token, <eos> included; bits: entropy of a sentence; valid: 0."""
         bits, _ = cfg.sentence_entropy(world, 500, 0)
         return {"loss": bits * np.log(2) / (world.mean_length + 1), "bits": bits, "valid": 0.0}
+
+    def statistics(self, world: cfg.Grammar, block: Block) -> dict[str, float]:
+        """Of the sentences: the share that has more than one parse, the mean number of parses, and the share that
+        stands among so many sentences of training, expected from its exact probability."""
+        lengths = block.lengths - 2
+        inside = (block.tokens > 0) & (block.tokens <= len(world.terminals))
+        if inside.sum() != lengths.sum():
+            return {}
+        sentences, offsets = block.tokens[inside] - 1, np.concatenate([[0], np.cumsum(lengths)])
+        parses = cfg.count_parses(world, sentences, offsets)
+        if not parses.all():
+            return {}  # perturbed sentences are no longer the grammar's
+        absent = np.log1p(-np.exp(cfg.log_probability(world, sentences, offsets)))
+        seen = {f"among {n:,} drawn": float(1 - np.exp(n * absent).mean()) for n in STREAM_LENGTHS}
+        return {"several parses": float((parses > 1).mean()), "mean parses": float(parses.mean()), **seen}
 
     def _sentence(self, world: cfg.Grammar, example: Example | None, completion: np.ndarray) -> np.ndarray | None:
         """Terminal numbers (T,) of a document without <bos> and <eos>; None if there is a special token inside."""

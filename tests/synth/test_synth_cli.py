@@ -356,3 +356,18 @@ def test_a_column_may_change_its_type(first: object, later: object, kept: list[o
     _write_parquet(iter([[{"a": first, "b": [1]}], [{"a": later, "b": [2, 3]}], [{"a": first, "b": []}]]), out)
     assert pq.read_table(out).to_pydict() == {"a": [*kept, kept[0]], "b": [[1], [2, 3], []]}
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_ambiguity_and_memorised_sentences_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two places, each an X or a Y, and each of these an "a" in half of the cases: then both may have written it."""
+    grammar = tmp_path / "tiny.cfg"
+    grammar.write_text("S -> A B\nA -> X | Y\nB -> X | Y\nX -> 'a' | 'b'\nY -> 'a' | 'c'\n")
+    main(["show", "cfg", "--grammar", str(grammar), "--num-samples", "3000", "--json"])
+    found = json.loads(capsys.readouterr().out)["statistics"]
+    assert found["several parses"] == pytest.approx(1 - 1 / 4, abs=0.03)
+    assert found["mean parses"] == pytest.approx((0.5 * 2 + 0.5) ** 2, abs=0.05)
+    assert found["among 10,000 drawn"] == pytest.approx(1, abs=1e-6)
+    main(["show", "cfg3b", "--num-samples", "50", "--json"])
+    assert json.loads(capsys.readouterr().out)["statistics"]["among 1,000,000 drawn"] < 1e-6
+    main(["show", "cfg-perturbed", "--num-samples", "50", "--json"])
+    assert json.loads(capsys.readouterr().out)["statistics"] == {}
