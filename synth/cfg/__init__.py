@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from synth.cfg.oracles.entropy import derivation_entropy, sentence_entropy
     from synth.cfg.oracles.hamming_distance import hamming_distance
     from synth.cfg.oracles.next_token import next_token
+    from synth.cfg.oracles.tree_posterior import one_hot_evidence, posterior
     from synth.cfg.perturbed import Perturbation, sample_perturbed
     from synth.cfg.random_grammars import RandomGrammar, random_grammar
     from synth.cfg.sampling import sample
@@ -27,6 +28,8 @@ LAZY = {
     "derivation_entropy": "oracles.entropy",
     "sentence_entropy": "oracles.entropy",
     "next_token": "oracles.next_token",
+    "one_hot_evidence": "oracles.tree_posterior",
+    "posterior": "oracles.tree_posterior",
     "Perturbation": "perturbed",
     "sample_perturbed": "perturbed",
     "RandomGrammar": "random_grammars",
@@ -37,7 +40,8 @@ LAZY = {
 __all__ = [
     "BUNDLED", "NAMES", "Grammar", "Perturbation", "RandomGrammar", "count_parses", "derivation_entropy",
     "derive", "from_json", "from_nltk", "hamming_distance", "is_member", "load", "log_probability",
-    "next_token", "random_grammar", "sample", "sample_perturbed", "sentence_entropy", "to_nltk",
+    "next_token", "one_hot_evidence", "posterior", "random_grammar", "sample", "sample_perturbed", "sentence_entropy",
+    "to_nltk",
 ]  # fmt: skip
 
 
