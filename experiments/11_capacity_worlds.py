@@ -2,22 +2,23 @@
 
 Part 3.3 (arXiv 2404.05405), results 2 and 3, Figures 2 and 4: the same law for people with many or few attributes, long
 or short values, large or small sets of values and alphabets (bioD), and for biographies in one fixed wording
-(bioS-simple) or rewritten anew each time (bioR). Each world has as many people as fill its model 1.3 times (R_max 2.6),
-so that the model is the limit. One row a world: bits learned per parameter beside what the data held.
+(bioS-simple), rewritten anew each time (bioR), or cut into other tokens. Each world has as many people as fill its
+model 1.3 times (R_max 2.6), so that the model is the limit, and three sizes of model, each at the best of three
+learning rates. Bits learned per parameter beside what the data held, world by world.
 
 What one should see: every world near two bits. In models as small as the laptop's, attributes in random order cost
-some: what is known of "the third symbol of the second attribute" must then be found from several places; the same facts
-in a fixed order, or a wider model, come nearer.
+some: what is known of "the third symbol of the second attribute" must then be found from several places. Two controls
+say whether that is all: the same facts in a fixed order, and larger models.
 
-Worlds and cost: smoke, seconds; laptop, seven bioD worlds with models of 7K parameters, two of them with 16K as well,
-ten minutes on two cores; overnight, ten bioD worlds with 16K parameters, and bioS, bioS-simple and bioR (37 bits in 60
-tokens a person), under three hours on two cores; gpu, bioD with 0.1M and the three biographies with 0.3M parameters,
-about an hour (not measured); paper, bioD with 3.2M and biographies with 5.4M parameters.
+Worlds and cost: smoke, seconds; laptop, six bioD worlds with models of 5K, 8K and 16K parameters, 25
+core-minutes; overnight, ten bioD worlds with 7.7K, 16K and 28K parameters, and bioS, bioS-simple, bioR and bioS in
+byte pairs (37 bits in 60 words a person) with 8K to 22K parameters, five hours on two cores (not measured); gpu, bioD
+with 0.1M and the three biographies with 0.3M parameters, about an hour (not measured); paper, bioD with 0.8M to 3.2M
+and biographies, also in bytes, with 1.3M to 5.4M parameters.
 """
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
     import sys
@@ -29,7 +30,7 @@ from experiments.harness.papers.numbers import paper_number
 from experiments.harness.papers.part3_capacity import extreme_of, stored_by
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import Claim, ClaimList, Gate
-from experiments.harness.reporting.rows import mean_by_seed
+from experiments.harness.reporting.rows import mean_by_seed, with_columns
 from experiments.harness.run import Run, default_seeds, with_seeds
 from experiments.harness.statistics.estimates import Estimate, ratio_of
 from synth.tasks.bios import BioS
@@ -38,7 +39,6 @@ NAME = Path(__file__).stem
 TARGET_BITS_PER_PARAMETER = 2.6  # bits of data per parameter
 
 fill_model = partial(part3_capacity.smallest_task_holding, bits_per_parameter=TARGET_BITS_PER_PARAMETER)
-WIDER = ", wider model"  # end of a world's name where it was also run with a larger model
 # The dimensions of bioD, changed from the first row: K attributes of C chunks of L symbols out of T, each chunk one of
 # D strings. Attributes come in a fresh order in every exposure unless said.
 WORLDS: dict[str, dict] = {
@@ -53,111 +53,124 @@ WORLDS: dict[str, dict] = {
     "T=16 D=16": {"set_size": 16, "alphabet": 16, "name_alphabet": 16, "name_length": 4},
     "D=512 L=3 T=16": {"set_size": 512, "length": 3, "alphabet": 16, "chunks": 4},
 }
-SHORT_LISTS = {"first": 20, "middle": 20, "last": 50, "years": 20, "cities": 20, "universities": 20, "majors": 20}
-SHORT_LISTS |= {"employers": 20, "templates": 2}
 BIOGRAPHIES: dict[str, dict] = {"bioS": {"permute": 1}, "bioS-simple": {"wordings": 1}, "bioR": {"style": "prose"}}
-# Layers, width and rate of a scale's models of bioD; the rate is that of experiment 10.
-MODEL_SETTINGS = {"smoke": (2, 16, 1e-2), "laptop": (2, 16, 1e-2), "overnight": (2, 24, 1e-2)}
-SKIPPED_AT_LAPTOP = ("K=2 C=6", "C=3", "D=8")  # not at the laptop, which has ten minutes
-# Tried at the laptop with the overnight model as well: does size matter here?
-ALSO_WITH_WIDER_MODEL = ("K=4 C=3", "D=512 L=3 T=16")
+BYTE_PAIRS = {"bioS, byte pairs": {"permute": 1, "codec": "bpe:400"}}
+BYTES = {"bioS, bytes": {"permute": 1, "codec": "byte"}}
+LAPTOP_WORLDS = ("K=1 C=12 D=64", "K=4 C=3", "K=4 C=3, in order", "C=24", "T=16 D=16", "D=512 L=3 T=16")
+# Widths of the models of two layers, from small to large; a peak over sizes takes three.
+WIDTHS = {"smoke": (16,), "laptop": (12, 16, 24), "overnight": (16, 24, 32)}
+BIOGRAPHY_WIDTHS = (12, 16, 24)
+RATES = (1e-2, 2e-2, 4e-2)
+BIOGRAPHY_RATES = (2.5e-3, 5e-3, 1e-2)
+PAPER_RATES = (2.5e-4, 5e-4, 1e-3)  # around the paper's of its grid
+PAPER_SHAPES = {"bioD": ((2, 2), (4, 2), (4, 4)), "bioS": ((4, 2), (4, 4), (6, 4))}  # layers and heads of 64
+GPU_SHAPES = ((2, 1),)  # one size, at the paper's settings: no peak over sizes
 EXPOSURES = {"smoke": 8}  # elsewhere 1000
 
 
 def runs(scale: str) -> list[Run]:
-    """Every world; three seeds each (one at smoke)."""
+    """Every world at every size, each at the best of its rates; five seeds each at laptop, one at smoke, else three."""
     made = []
-    if scale in MODEL_SETTINGS:
-        worlds = {"smoke": list(WORLDS)[:3], "laptop": [name for name in WORLDS if name not in SKIPPED_AT_LAPTOP]}
-        made += [biod_run(scale, name, WORLDS[name]) for name in worlds.get(scale, WORLDS)]
-    if scale == "laptop":
-        made += [biod_run("overnight", name, WORLDS[name], f"{name}{WIDER}") for name in ALSO_WITH_WIDER_MODEL]
+    for width in WIDTHS.get(scale, ()):
+        names = {"smoke": LAPTOP_WORLDS[:3], "laptop": LAPTOP_WORLDS}.get(scale, tuple(WORLDS))
+        made += [biod_run(scale, width, name) for name in names]
     if scale == "overnight":
-        made += [short_biography_run(name, changes) for name, changes in BIOGRAPHIES.items()]
+        biographies = BIOGRAPHIES | BYTE_PAIRS
+        made += [short_biography_run(width, *world) for width in BIOGRAPHY_WIDTHS for world in biographies.items()]
     if scale in ("gpu", "paper"):
-        made += [large_biod_run(scale, name, changes) for name, changes in WORLDS.items()]
-        made += [biography_run(scale, name, changes) for name, changes in BIOGRAPHIES.items()]
-    return with_seeds(made, default_seeds(scale))
+        shapes = PAPER_SHAPES if scale == "paper" else dict.fromkeys(PAPER_SHAPES, GPU_SHAPES)
+        biographies = BIOGRAPHIES | (BYTES if scale == "paper" else {})
+        made += [large_biod_run(scale, *shape, *world) for shape in shapes["bioD"] for world in WORLDS.items()]
+        made += [biography_run(scale, *shape, *world) for shape in shapes["bioS"] for world in biographies.items()]
+    return with_seeds(made, 5 if scale == "laptop" else default_seeds(scale))
 
 
-def biod_run(scale: str, name: str, changes: dict, label: str = "") -> Run:
+def biod_run(scale: str, width: int, name: str) -> Run:
     """A world of bioD for a small model."""
-    layers, width, lr = MODEL_SETTINGS[scale]
-    model = part3_capacity.tiny_model(layers, width)
-    task = fill_model(partial(part3_capacity.tiny_biod, **changes), model)
-    train = part3_capacity.tiny_train_config(task, EXPOSURES.get(scale, 1000), 64, lr)
-    return make_run(label or name, task, model, train)
+    model = part3_capacity.tiny_model(2, width)
+    task = fill_model(partial(part3_capacity.tiny_biod, **WORLDS[name]), model)
+    train = part3_capacity.tiny_train_config(task, EXPOSURES.get(scale, 1000), 64, RATES[0])
+    return make_run(name, task, model, train, RATES)
 
 
-def short_biography_run(name: str, changes: dict) -> Run:
-    """Biographies from short lists, for a model of 20K parameters."""
-    model = part3_capacity.tiny_model(2, 24, max_seq_len=512)
-    task = fill_model(partial(_make_bios, **SHORT_LISTS, **changes), model)
-    train = part3_capacity.tiny_train_config(task, 1000, batch=32, lr=5e-3, window=128)
-    return make_run(name, task, model, train)
+def short_biography_run(width: int, name: str, changes: dict) -> Run:
+    """Biographies from short lists, for a model of 8K to 22K parameters."""
+    model = part3_capacity.tiny_model(2, width, max_seq_len=512)
+    # byte pairs are those of the people: their vocabulary is settled with a few hundred
+    task = fill_model(partial(part3_capacity.short_bios, **changes), model, vocabulary_of=500)
+    train = part3_capacity.tiny_train_config(task, 1000, batch=8, lr=BIOGRAPHY_RATES[0], window=128)
+    return make_run(name, task, model, train, BIOGRAPHY_RATES)
 
 
-def large_biod_run(scale: str, name: str, changes: dict) -> Run:
-    """A world of bioD for a model of 0.1M parameters (gpu) or 3.2M (paper, with its settings of the grid)."""
-    shape, batch = ((2, 1), 24) if scale == "gpu" else ((4, 4), 192)
-    model = part3_capacity.paper_model(*shape)
+def large_biod_run(scale: str, layers: int, heads: int, name: str, changes: dict) -> Run:
+    """A world of bioD for a model of 0.1M parameters (gpu) or 0.8M to 3.2M (paper, with its settings of the grid)."""
+    model = part3_capacity.paper_model(layers, heads)
     task = fill_model(partial(part3_capacity.tiny_biod, **{**changes, "name_length": 5}), model, step=100)
+    batch = 24 if scale == "gpu" else 192
     train = part3_capacity.paper_train_config(task, task.people, 1000, lr=5e-4, batch_size=batch, weight_decay=0.01)
-    return make_run(name, task, model, train)
+    return make_run(name, task, model, train, PAPER_RATES if scale == "paper" else ())
 
 
-def biography_run(scale: str, name: str, changes: dict) -> Run:
-    """bioS, bioS-simple and bioR for a model of 0.3M parameters (gpu) or 5.4M (paper)."""
-    model = part3_capacity.paper_model(*((2, 1) if scale == "gpu" else (6, 4)))
+def biography_run(scale: str, layers: int, heads: int, name: str, changes: dict) -> Run:
+    """bioS, bioS-simple and bioR for a model of 0.3M parameters (gpu) or 1.3M to 5.4M (paper)."""
+    model = part3_capacity.paper_model(layers, heads)
     task = fill_model(partial(_make_bios, **changes), model, step=1000)
-    return make_run(name, task, model, part3_capacity.paper_train_config(task, task.people, 1000))
+    train = part3_capacity.paper_train_config(task, task.people, 1000)
+    return make_run(name, task, model, train, PAPER_RATES if scale == "paper" else ())
 
 
 def _make_bios(people: int, **changes) -> BioS:
     return BioS(people=people, **changes)
 
 
-def make_run(name: str, task, model, train) -> Run:
-    """The run of a world, with the capacity measured on all of its people."""
+def make_run(name: str, task, model, train, rates: tuple[float, ...]) -> Run:
+    """The run of a world at the best of the rates, with the capacity measured on all of its people."""
     from probing.capacity.bits_per_parameter import Capacity  # torch comes with it, and --help has no need of torch
 
-    return Run(NAME, task, model, train, (Capacity(),), tags={"world": name, "people": task.people})
+    tags = {"world": name, "people": task.people, "layers": model.n_layers, "width": model.d_model}
+    grid = part3_capacity.tuned(train, rates) if rates else None
+    return Run(NAME, task, model, train, (Capacity(),), tags=tags, grid=grid)
 
 
+# ---- figure ----------------------------------------------------------------------------------------------------
 def figure(table):
-    """Bits per parameter by world: stored, held by the facts, and the paper's two bits."""
-    table = add_world_columns(table)
-    order = list(dict.fromkeys(table["facts"]))
-    many = len(order) > 8  # their names slant, in one line
-    fig, (axes,) = figures.subplots(width=13.0 if many else max(1.35 * len(order) + 2.0, 7.0), height=4.8)
-    figures.plot_means_with_ci(axes, table, "facts", "stored", "size", order=order, labels=WORDS)
-    held = [table.loc[table["facts"] == facts, "r_max"].mean() for facts in order]
+    """Bits per parameter by world and size: stored, held by the facts, and the paper's two bits."""
+    table = add_size_column(table)
+    order, sizes = [world for world in WORDS if world in set(table["world"])], table["size"].nunique()
+    fig, (axes,) = figures.subplots(width=min(max(1.5 * len(order) + 2.0, 7.0), 15.0), height=4.8)
+    figures.plot_means_with_ci(axes, table, "world", "stored", "size", order=order, labels=WORDS)
+    held = [table.loc[table["world"] == world, "r_max"].min() for world in order]
     axes.plot(range(len(order)), held, "_", color=figures.BASELINE_COLOR, markersize=40, markeredgewidth=2)
-    axes.plot([], [], "_", color=figures.BASELINE_COLOR, markersize=14, label="all that the facts hold")
+    axes.plot([], [], "_", color=figures.BASELINE_COLOR, markersize=14, label="what the facts hold")
     figures.plot_paper_line(axes, PAPER_BITS, "paper, larger models:")
-    people = table.groupby("facts")["people"].unique().map(lambda found: " and ".join(f"{n:,}" for n in sorted(found)))
-    names = [f"{WORDS.get(facts, facts)}{', ' if many else chr(10)}{people[facts]} people" for facts in order]
-    if many:
-        slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(
-            range(len(order)), [name.replace(",\n", ", ").replace("\n", " ") for name in names], fontsize=9, **slant
-        )
-    else:
-        axes.set_xticks(range(len(order)), names, fontsize=9)
+    for bases, members in ((BASE, WORLDS), ("bioS", BIOGRAPHIES | BYTE_PAIRS | BYTES)):
+        draw_bar(axes, table, bases, [place for place, world in enumerate(order) if world in members])
     axes.set(ylabel=part3_capacity.STORED_LABEL)
-    figures.end_axis(axes, 0, 3)
+    figures.end_axis(axes, min(0.0, float(table["stored"].min())), 3)
     figures.legend_outside(axes)
     figures.set_title(fig, "Do two bits a parameter hold whatever the facts look like?")
-    figures.set_caption(fig, caption(table))
+    figures.set_caption(fig, caption(table, sizes))
     return fig
 
 
-def caption(table) -> str:
-    """What a world is, exposures and seeds."""
+def draw_bar(axes, table, base: str, places: list[int]) -> None:
+    """A dotted line at nine tenths of the peak of the world compared with, across those held against it."""
+    peak = peak_of(table, base)
+    if peak is not None and places:
+        label = "nine tenths of the first world's best" if base == BASE else None
+        axes.hlines(AS_MUCH * peak.mean, min(places) - 0.5, max(places) + 0.5, colors=figures.BASELINE_COLOR,
+                    linestyles=":", linewidth=1.8, label=label)  # fmt: skip
+
+
+def caption(table, sizes: int) -> str:
+    """What a world is, exposures, sizes and seeds."""
+    people = table.groupby("world")["people"]
+    numbers = f"{people.min().min():,} to {people.max().max():,} people"
+    rates = "each at the best of its learning rates on another seed" if sizes > 1 else "one size"
     return (
-        "Part 3.3, results 2 and 3. Unless said, people have one attribute, 12 symbols out of 64. As many people as "
-        f"fill their model 1.3 times, {table['exposures'].mean():.0f} exposures of each, one learning rate for all. "
-        f"{part3_capacity.seeds_note(table, 'world')}"
+        f"Part 3.3, results 2 and 3. Unless said, people have one attribute, 12 symbols out of 64. {numbers}, as many "
+        f"as fill their model 1.3 times, {table['exposures'].mean():.0f} exposures of each; {rates}. "
+        f"{part3_capacity.seeds_note(table, 'world', 'size')}"
     )
 
 
@@ -172,75 +185,138 @@ WORDS = {
     "L=2 T=8": "symbols spelled\nwith 2 of 8 letters",
     "T=16 D=16": "alphabet of 16",
     "D=512 L=3 T=16": "4 words out of 512,\n3 of 16 letters each",
+    "bioS": "biographies",
+    "bioS-simple": "biographies,\none wording",
+    "bioR": "biographies,\nprose",
+    "bioS, byte pairs": "biographies,\nbyte pairs",
+    "bioS, bytes": "biographies,\nbytes",
 }
 PAPER_BITS = paper_number("3.3", "Result 3", "bioD, whole grid", "bits a parameter")
-BASE = next(iter(WORLDS))
+BASE = LAPTOP_WORLDS[0]
 MIN_SIZES = 3  # a peak over sizes takes three; fewer cannot say what a world could store
-RATES_TRIED = 1  # every world takes the rate of experiment 10: what it lacks may be due to that
 MIN_RATES = 3  # a world is at its best where it has the best of so many
-# A world that stores nine tenths of what the first does is taken as no worse.
-AS_MUCH = 0.9
+STILL_RISING = 1.1  # a size that stores a tenth more per parameter than the next smaller is not yet the peak
+AS_MUCH = 0.9  # a world that stores nine tenths of what the world compared with does is taken as no worse
 
 
-def add_world_columns(table):
-    """The rows with stored bits (column `stored`), the world without its model (`facts`), and the size in words."""
+def add_size_column(table):
+    """The rows with stored bits (column `stored`), and the size in words, rank by rank: worlds differ in vocabulary."""
     table = part3_capacity.add_stored_bits(table)
-    wider = table["world"].str.endswith(WIDER)
-    sizes = {is_wider: part3_capacity.describe_sizes(part) for is_wider, part in table.groupby(wider)}
-    return table.assign(facts=table["world"].str.removesuffix(WIDER), size=wider.map(sizes))
+    shapes = table["layers"].astype(str) + " x " + table["width"].astype(str)
+    sizes = {shape: part3_capacity.describe_sizes(part) for shape, part in table.groupby(shapes)}
+    return table.assign(size=shapes + ": " + shapes.map(sizes)).sort_values("parameters", kind="stable")
 
 
-# Thresholds are from the paper's statement; lines, thresholds and gates were written after the laptop's numbers had
-# been seen. The primary line is the world that stores least, because results 2 and 3 say that every world's peak over
-# sizes reaches two bits. One size of each world at one learning rate is no peak: what it lacks may be width, or the
-# rate. The other lines hold worlds against each other, with the same gates. What a wider model adds is no statement of
-# the paper and only shown.
+# ---- claims ----------------------------------------------------------------------------------------------------
+# Lines, thresholds and gates were written when a smaller table and trials on other seeds had been seen, and before the
+# seeds that are reported. Results 2 and 3 say that every world's peak over sizes reaches two bits. How many bits our
+# first world reaches depends on our sizes and trainings, so the primary line is whether the world that stores least
+# stores nine tenths of what the first does, each at its best size and rate; that it reaches two bits is a line beside
+# it. Biographies are held against bioS in fresh wordings. What a larger model adds is no statement of the paper: where
+# a world falls short, it says whether the model's size is what is missing.
 
 
 def claims(table) -> list[Claim]:
     """Claim 3.16."""
-    table, made = add_world_columns(table), ClaimList(table)
-    sizes = int(table.groupby("facts")["parameters"].nunique().min())
-    gates = [
-        Gate("sizes of model tried in every world", float(sizes), at_least=MIN_SIZES),
-        Gate("learning rates tried in every world", float(RATES_TRIED), at_least=MIN_RATES),
-    ]
-    name = "bits per parameter at 1000 exposures in the world that stores least, at its best size"
-    made.add("3.16", name, least_peak(table), PAPER_BITS, "at least 2", above=PAPER_BITS, primary=True, gates=gates)
-    for world, words in COMPARED.items():
-        add_ratio(made, table, world, BASE, f"{words}, over those of one attribute of 12 symbols", gates)
-    for world, words in {"bioS-simple": "in one wording", "bioR": "rewritten as prose"}.items():
-        name = f"bits per parameter, biographies {words} over fresh wordings"
-        add_ratio(made, table, world, "bioS", name, gates)
-    wide, narrow = (mean_by_seed(table, "stored", world=f"K=4 C=3{size}") for size in (WIDER, ""))
-    if len(wide):
-        name = "bits per parameter of four attributes in a fresh order, a model of twice the size over the smaller one"
-        made.add("3.16", name, ratio_of(wide, narrow), None, "above 1: size is what the small model lacks", False,
-                 above=1.0, note="no statement of the paper; shows what size adds")  # fmt: skip
+    table, made = add_size_column(table), ClaimList(table)
+    first = Gate("bits per parameter of the first world", peak_of(table, BASE), at_least=AS_MUCH * PAPER_BITS)
+    gates = [*tuning_gates(table), first, *rising_gates(table)]
+    worlds = list(dict.fromkeys(table["world"]))
+    ratios = [ratio for world in worlds if (ratio := peak_ratio(table, world, BASE)) is not None]
+    peaks = [peak for world in worlds if (peak := peak_of(table, world)) is not None]
+    name = "bits per parameter at 1000 exposures of the world that stores least"
+    made.add("3.16", f"{name}, over those of the first world", extreme_of(ratios, min), "2 bits in every world",
+             f"at least {AS_MUCH:g}", above=AS_MUCH, primary=True, gates=gates,
+             note=f"worlds beside the first: {len(ratios)}")  # fmt: skip
+    made.add("3.16", f"{name}, at its best size", extreme_of(peaks, min), PAPER_BITS, "at least 2", above=PAPER_BITS,
+             gates=gates)  # fmt: skip
+    for world, words in (COMPARED | BIOGRAPHY_LINES).items():
+        add_ratio(made, table, world, words)
+    for world in SHOW_GROWTH:
+        add_growth(made, table, world)
     return made
 
 
 COMPARED = {
-    "K=4 C=3": "bits per parameter of four attributes in a fresh order every time",
-    "K=4 C=3, in order": "bits per parameter of four attributes in a fixed order",
-    "L=2 T=8": "bits per parameter of 12 symbols that are spelled with two letters each",
-    "D=512 L=3 T=16": "bits per parameter of 4 words out of 512, spelled with three letters each",
+    "K=2 C=6": "bits per parameter of two attributes in a fresh order every time, over the first world",
+    "K=4 C=3": "bits per parameter of four attributes in a fresh order every time, over the first world",
+    "K=4 C=3, in order": "bits per parameter of four attributes in a fixed order, over the first world",
+    "C=3": "bits per parameter of 3 symbols, over the first world",
+    "C=24": "bits per parameter of 24 symbols, over the first world",
+    "D=8": "bits per parameter of 12 symbols of which 8 are used, over the first world",
+    "L=2 T=8": "bits per parameter of 12 symbols that are spelled with two letters each, over the first world",
+    "T=16 D=16": "bits per parameter of 12 symbols out of 16, over the first world",
+    "D=512 L=3 T=16": "bits per parameter of 4 words out of 512, spelled with three letters each, over the first world",
+}
+BIOGRAPHY_LINES = {
+    "bioS-simple": "bits per parameter, biographies in one wording over fresh wordings",
+    "bioR": "bits per parameter, biographies rewritten as prose over fresh wordings",
+    "bioS, byte pairs": "bits per parameter, biographies in byte pairs over words",
+    "bioS, bytes": "bits per parameter, biographies in bytes over words",
 }
 
-
-def add_ratio(made: ClaimList, table, world: str, base: str, name: str, gates: list[Gate]) -> None:
-    """The line that a world stores as much as another one, if both were run. gates: of the primary line."""
-    above, below = (mean_by_seed(table, "stored", world=each) for each in (world, base))
-    if len(above) and len(below):
-        gates = [*gates, Gate("bits per parameter of the world compared with", below, at_least=AS_MUCH * PAPER_BITS)]
-        rule = f"at least {AS_MUCH:g}: no worse, at this size and rate"
-        made.add("3.16", name, ratio_of(above, below), "at least 2 bits in both", rule, above=AS_MUCH, gates=gates)
+# Worlds that small models found hard before: the control is whether larger models come nearer.
+SHOW_GROWTH = ("K=4 C=3", "D=512 L=3 T=16")
 
 
-def least_peak(table) -> Estimate | None:
-    """Bits per parameter, at its best size, of the world that stores least."""
-    peaks = [extreme_of(stored_by(part, "parameters").values(), max) for _, part in table.groupby("facts")]
-    return extreme_of([one for one in peaks if one is not None], min)
+def tuning_gates(table) -> list[Gate]:
+    """Every world must have been tried at several sizes, each at the best of several rates."""
+    sizes = float(table.groupby("world")["size"].nunique().min())
+    rates = float(with_columns(table, {"grid_size"})["grid_size"].fillna(1).min())
+    return [
+        Gate("sizes of model tried in every world", sizes, at_least=MIN_SIZES),
+        Gate("learning rates tried at every size", rates, at_least=MIN_RATES),
+    ]
+
+
+def rising_gates(table) -> list[Gate]:
+    """The world that stores least must be near its peak. Where its largest model stores clearly more per parameter
+    than the next smaller one, larger ones may store more yet, and these sizes cannot tell."""
+    peaks = {world: peak for world in set(table["world"]) if (peak := peak_of(table, world)) is not None}
+    if not peaks:
+        return []
+    least = min(peaks, key=lambda world: peaks[world].mean)
+    bits = table[table["world"] == least].groupby("size", sort=False)["stored"].mean()
+    if len(bits) < 2 or bits.iloc[-2] <= 0:
+        return []
+    name = f"bits per parameter of the largest model over the next smaller, the world that stores least ({least})"
+    return [Gate(name, bits.iloc[-1] / bits.iloc[-2], at_most=STILL_RISING)]
+
+
+def peak_of(table, world: str) -> Estimate | None:
+    """Bits per parameter of a world at its best size."""
+    return extreme_of(stored_by(table[table["world"] == world], "size").values(), max)
+
+
+def peak_ratio(table, world: str, base: str) -> Estimate | None:
+    """The best of a world's sizes over the base's best size, paired by seed. The base's best is by luck the best as
+    well, which counts against the world."""
+    means = table[table["world"] == base].groupby("size")["stored"].mean()
+    if not len(means) or world == base:
+        return None
+    bottom = mean_by_seed(table, "stored", world=base, size=means.idxmax())
+    sizes = dict.fromkeys(table.loc[table["world"] == world, "size"])
+    ratios = [ratio_of(mean_by_seed(table, "stored", world=world, size=size), bottom) for size in sizes]
+    return extreme_of([one for one in ratios if one is not None], max)
+
+
+def add_ratio(made: ClaimList, table, world: str, words: str) -> None:
+    """The line that a world stores as much as the one it is held against, if both were run."""
+    base = "bioS" if world in BIOGRAPHY_LINES else BASE
+    if (ratio := peak_ratio(table, world, base)) is not None:
+        learned = Gate("bits per parameter of the world compared with", peak_of(table, base), AS_MUCH * PAPER_BITS)
+        made.add("3.16", words, ratio, "2 bits in both", f"at least {AS_MUCH:g}: no worse", above=AS_MUCH,
+                 gates=[*tuning_gates(table), learned])  # fmt: skip
+
+
+def add_growth(made: ClaimList, table, world: str) -> None:
+    """What the largest model of a world stores per parameter over the smallest: is size what it lacks?"""
+    sizes = list(dict.fromkeys(table.loc[table["world"] == world, "size"]))
+    if len(sizes) > 1:
+        small, large = (mean_by_seed(table, "stored", world=world, size=sizes[end]) for end in (0, -1))
+        name = f"{COMPARED[world].split(', over')[0]}, the largest model over the smallest"
+        made.add("3.16", name, ratio_of(large, small), "not in the paper", "above 1: size is what small models lack",
+                 above=1.0, gates=tuning_gates(table))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The experiments on capacity judge planted tables rightly, and the planner's law is what experiment 10 found."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -54,62 +53,11 @@ def judged(number: str, table: list[dict]) -> dict:
     return {claim.statement: claim for claim in module(number).claims(pandas.DataFrame(table))}
 
 
-PEAK = "most bits per parameter of any size at 1000 exposures"
-DEEP = "most bits per parameter of models of more than two layers, 1000 exposures"
-SATURATED = "least share of the facts that is stored, where they hold at most 1.8 bits per parameter, 1000 exposures"
-HUNDRED = "most bits per parameter of any size at 100 exposures: is it at least one bit?"
-HALF = "bits per parameter at 100 exposures over those at 1000, mean of the sizes that were run at both"
-TEN = "most bits per parameter of any size at 10 exposures"
-
-
-def test_the_law_and_its_limits_are_judged() -> None:
-    full = size(1000, 256, 2, 24, 16000, 1.27, 1.28)
-    lawful = [*size(1000, 256, 2, 16, 7680, 2.15, 2.7), *size(1000, 256, 4, 16, 8000, 2.05, 2.6), *full]
-    found = judged("10", [*lawful, *size(100, 1024, 2, 24, 16000, 0.8, 5.0)])
-    verdict = {statement: claim.verdict for statement, claim in found.items()}
-    assert verdict == {
-        PEAK: "reproduced",
-        f"{PEAK}: is it within the paper's limit?": "reproduced",
-        DEEP: "reproduced",
-        HUNDRED: "contradicted",
-        SATURATED: "reproduced",
-    }
-    assert [claim.id for claim in found.values() if claim.primary] == ["3.14", "3.15", "3.21"]
-    assert found[PEAK].note == "" and found[SATURATED].note == "configurations with so few facts: 1"
-    shallow = judged("10", size(1000, 256, 2, 16, 7680, 2.15, 2.7))
-    assert shallow[PEAK].note == "depth not decided here"
-
-
-@pytest.mark.parametrize(("few", "verdict"), [(1.1, "reproduced"), (1.6, "contradicted"), (1.32, "undecided")])
-def test_a_hundred_exposures_are_held_against_a_thousand_at_the_same_sizes(few: float, verdict: str) -> None:
-    many = [*size(1000, 256, 2, 16, 7680, 2.2, 2.7), *size(1000, 256, 2, 24, 16000, 1.3, 1.3)]  # the second is filled
-    other = [*size(100, 1024, 2, 16, 7680, few, 10.0), *size(100, 1024, 2, 24, 16000, 0.1, 5.0)]
-    noisy = [row | {"bits_unclamped": row["bits_unclamped"] * (1 + 0.05 * (row["seed_init"] - 1))} for row in other]
-    found = judged("10", [*many, *noisy])[HALF]
-    assert found.value == pytest.approx(few / 2.2, abs=1e-3) and found.paper == 0.5 and not found.primary
-    assert found.verdict == verdict and "2 x 16;" in found.note
-    assert HALF not in judged("10", [*many, *size(100, 1024, 2, 32, 28000, few, 5.0)])
-
-
 def test_a_mean_over_sizes_leaves_out_seeds_that_lack_one() -> None:
     table = [*size(1000, 256, 2, 16, 7680, 2.0, 2.7), *size(1000, 256, 2, 12, 4600, 2.2, 4.0)[:2]]
     table = part3_capacity.add_stored_bits(pandas.DataFrame(table))
     first, second = part3_capacity.stored_at_same_sizes(table, table)
     assert list(first.index) == [0, 1] and list(first) == list(second) == pytest.approx([2.09, 2.1])
-
-
-def test_what_experiment_10_cannot_tell() -> None:
-    narrow = judged("10", size(1000, 256, 4, 12, 8000, 2.5, 2.6))
-    assert narrow[DEEP].verdict == "not testable" and "width" in narrow[DEEP].gate
-    filled = judged("10", size(1000, 256, 2, 16, 8000, 2.2, 2.3))  # it stores all that there is
-    assert filled[PEAK].verdict == "not testable" and "needs at least 2.5" in filled[PEAK].gate
-    best_filled = [*size(1000, 256, 2, 16, 8000, 2.55, 2.6), *size(1000, 256, 2, 12, 4600, 2.1, 4.5)]
-    gate = judged("10", best_filled)[PEAK].gate  # another size had room, the best had not
-    assert gate == "share of its facts that this size stores 0.981, needs at most 0.95"
-    once = size(10, 8192, 2, 24, 16000, 0.1, 40.0)
-    assert judged("10", once)[TEN].verdict == "not testable"
-    sizes = [row for width in (24, 32, 48) for row in size(10, 8192, 2, width, 16000, 0.1, 40.0)]
-    assert judged("10", sizes)[TEN].verdict == "reproduced"
 
 
 def test_the_extreme_of_several_means_allows_for_its_luck() -> None:
@@ -310,49 +258,6 @@ def test_the_caption_names_the_conditions_that_were_not_tuned() -> None:
 
 def test_junk_takes_nothing_where_nothing_was_stored() -> None:
     assert {claim.verdict for claim in judged("14", junk(clean=0.5)).values()} == {"not testable"}
-
-
-def worlds(**stored: list[float]) -> list[dict]:
-    """Rows of experiment 11: the bits stored in a world by models of growing size."""
-    names = {"base": "K=1 C=12 D=64", "four": "K=4 C=3"}
-    wider = module("11").WIDER
-    return [
-        row for name, values in stored.items() for k, r in enumerate(values)
-        for row in rows(world=names[name] + wider * (k > 0), parameters=1000 * (k + 1), r=r, noise=0.001)
-    ]  # fmt: skip
-
-
-WORST = "bits per parameter at 1000 exposures in the world that stores least, at its best size"
-
-
-def test_the_world_that_stores_least_decides_at_its_best_size(monkeypatch) -> None:
-    untuned = judged("11", worlds(base=[2.2, 2.2, 2.2], four=[1.5, 1.9, 2.1]))
-    assert {claim.verdict for claim in untuned.values()} == {"not testable"}
-    monkeypatch.setattr(module("11"), "RATES_TRIED", 3)
-    found = judged("11", worlds(base=[2.2, 2.2, 2.2], four=[1.5, 1.9, 2.1]))
-    assert found[WORST].verdict == "reproduced" and found[WORST].value == pytest.approx(2.1, abs=0.01)
-    fewer = judged("11", worlds(base=[2.2, 2.2, 2.2], four=[1.5, 1.6, 1.7]))
-    assert fewer[WORST].verdict == "contradicted" and fewer[WORST].primary
-    one_size = judged("11", worlds(base=[2.2], four=[1.5]))
-    assert one_size[WORST].verdict == "not testable" and "needs at least 3" in one_size[WORST].gate
-    fresh_order = next(name for name in one_size if "fresh order every time" in name)
-    ratio = one_size[fresh_order]
-    assert ratio.value == pytest.approx(1.5 / 2.2) and ratio.verdict == "not testable" and not ratio.primary
-    assert fewer[fresh_order].verdict == "contradicted"
-    wider = next(claim for name, claim in fewer.items() if "twice the size" in name)
-    assert wider.value > 1 and wider.paper is None and wider.verdict == "not testable"
-
-
-def test_every_world_holds_what_fills_its_model() -> None:
-    experiment = module("11")
-    for run in experiment.runs("laptop"):
-        with_fewer = replace(run.task, people=run.task.people - 8)
-        parameters = num_parameters(run.model, run.task)
-        assert (
-            with_fewer.information_content().bits
-            < experiment.TARGET_BITS_PER_PARAMETER * parameters
-            <= run.task.information_content().bits
-        )
 
 
 def test_steps_of_large_runs_follow_from_exposures() -> None:

@@ -3,16 +3,17 @@ paper's, and how bits per parameter are read from their tables."""
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from experiments.harness.grid import Grid, train_grid
 from experiments.harness.papers.numbers import paper_number
 from experiments.harness.reporting import figures
 from experiments.harness.statistics.estimates import Estimate, mean_of
 from lm.config import ModelConfig, TrainConfig
-from probing.capacity.bits_per_parameter import CapacityWarning
+from probing.capacity.bits_per_parameter import Capacity, CapacityWarning
 from synth.corpus import mean_length
 from synth.tasks.biod import BioD
 from synth.tasks.bios import BioS
@@ -71,6 +72,12 @@ def tiny_train_config(task: Any, exposures: int, batch: int, lr: float, window: 
     return replace(train, warmup_steps=max(50, train.steps // 20))
 
 
+def tuned(train: TrainConfig, rates: Sequence[float]) -> Grid:
+    """The grid that chooses the learning rate with which a model stores the most bits, on a seed that is not reported;
+    every size and world has a choice of its own."""
+    return Grid(train_grid(train, lr=rates), "bits_unclamped", "max", (Capacity(),))
+
+
 def paper_model(layers: int, heads: int, **changes: Any) -> ModelConfig:
     """GPT2-l-h of the paper: rotary, heads of width 64, context 512."""
     return ModelConfig(**{"n_layers": layers, "n_heads": heads, "d_model": 64 * heads, "max_seq_len": 512, **changes})
@@ -97,13 +104,18 @@ def paper_train_config(
 
 
 def smallest_task_holding(
-    make_task: Callable[[int], Any], model: ModelConfig, bits_per_parameter: float, step: int = 8
+    make_task: Callable[[int], Any],
+    model: ModelConfig,
+    bits_per_parameter: float,
+    step: int = 8,
+    vocabulary_of: int | None = None,
 ) -> Any:
     """The task make_task(n) with the fewest people n, a multiple of `step`, that holds at least `bits_per_parameter`
-    bits for each parameter of the model. The vocabulary must be the same for every n."""
+    bits for each parameter of the model. The vocabulary must be the same for every n; where it is learned from the
+    people it is taken as that of `vocabulary_of` people, and may in the end be a little larger or smaller."""
     from lm.model_size import num_parameters
 
-    enough = bits_per_parameter * num_parameters(model, make_task(step))
+    enough = bits_per_parameter * num_parameters(model, make_task(vocabulary_of or step))
 
     def bits(n: int) -> float:
         return make_task(n).information_content().bits
@@ -116,6 +128,16 @@ def smallest_task_holding(
 def paper_bios(n: int, **changes: Any) -> BioS:
     """bioS(n): a fresh wording and order in every exposure."""
     return BioS(people=n, permute=1, **changes)
+
+
+# Short lists of names, values and sentences: 37 bits in 60 tokens a person, in the vocabulary of a small model.
+SHORT_LISTS = {"first": 20, "middle": 20, "last": 50, "years": 20, "cities": 20, "universities": 20, "majors": 20,
+               "employers": 20, "templates": 2}  # fmt: skip
+
+
+def short_bios(n: int, **changes: Any) -> BioS:
+    """bioS(n) from short lists."""
+    return BioS(people=n, **{**SHORT_LISTS, **changes})
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------
@@ -164,20 +186,21 @@ def extreme_of(estimates: Iterable[Estimate], choose: Callable[..., Any]) -> Est
 # Bits of data per parameter, beyond what any model has stored: the model is the limit and not the data.
 MIN_SPARE_BITS = 2.5
 MIN_SIZES_OF_A_LAW = 3  # fewer models do not say what sizes have in common
+MIN_EXPOSURES_OF_A_LAW = 100  # with fewer, the bits depend on the number of people as much as on the model
 
 
 def measured_law(table: "DataFrame") -> dict[int, tuple[float, float, float]]:
     """Bits per parameter by exposures, of models with more to learn than they can store: (mean over sizes, minimum,
     maximum over models).
 
-    Exposures with fewer than three sizes of model are left out. These are the numbers of our own fit in
-    probing/capacity/scaling_law.csv.
+    Exposures with fewer than three sizes of model are left out, and fewer than a hundred exposures. These are the
+    numbers of our own fit in probing/capacity/scaling_law.csv.
     """
     spare = table[table["r_max"] >= MIN_SPARE_BITS]
     found = {}
     for times, part in spare.groupby("times"):
         means, bits = part.groupby("configuration")["stored"].mean(), part["stored"]
-        if len(means) >= MIN_SIZES_OF_A_LAW:
+        if times >= MIN_EXPOSURES_OF_A_LAW and len(means) >= MIN_SIZES_OF_A_LAW:
             found[int(times)] = (float(means.mean()), float(bits.min()), float(bits.max()))
     return found
 

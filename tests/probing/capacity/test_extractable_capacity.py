@@ -101,8 +101,10 @@ def test_the_account_by_hand() -> None:
         "major_extract_bits": 1, "major_extract_bits_max": 2, "birth_date_extract_bits": 2,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert (row["extract_bits_unclamped"], row["stored_bits_unclamped"]) == pytest.approx((126, 216))
     wrong = extractable_metrics(TASK, stored, dict.fromkeys(MOST, 9.0), 100)
     assert wrong["r_extract"] == wrong["r_extract_share"] == 0 and wrong["extract_value_bits"] < -36
+    assert wrong["extract_bits_unclamped"] == pytest.approx(36 + wrong["extract_value_bits"])
 
 
 def test_who_knows_and_tells_all_reaches_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +131,21 @@ def test_from_training_to_answers() -> None:
     assert not {f.name for f in fields(evaluation)} & (RESERVED_COLUMNS | row.keys())
 
 
+def test_all_weights_may_be_finetuned_with_biographies_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = {}
+
+    def remember(model, data, *_, **__) -> None:
+        trained["free"], trained["data"] = all(p.requires_grad for p in model.parameters()), data
+
+    monkeypatch.setattr("lm.training.loop.train", remember)
+    model = Knowing(Corpus(TASK, 0, "train"))
+    ExtractableCapacity(0, 0, biography_share=0.25).measure(model, TASK, 0)
+    assert trained["free"] and trained["data"].shares == (0.25, 0.75)
+    assert trained["data"].parts == (TASK, make_question_task(TASK, "first"))
+    ExtractableCapacity(0, 0).measure(model, TASK, 0)
+    assert trained["data"] == make_question_task(TASK, "first")
+
+
 def test_a_part_of_the_people_and_the_cost() -> None:
     model = Knowing(asked("second"))
     assert qa_losses(model, make_question_task(TASK, "second"), 0, people=4)[1] == 1
@@ -144,3 +161,7 @@ def test_what_cannot_be_asked_is_named() -> None:
         make_question_task(get_task("bioD", people=40), "first")
     with pytest.raises(UserError, match="at least 1"):
         ExtractableCapacity(qa_steps=0)
+    with pytest.raises(UserError, match="give both ranks 0 for all weights"):
+        ExtractableCapacity(lora_rank=0)
+    with pytest.raises(UserError, match="leaves no questions"):
+        ExtractableCapacity(biography_share=1.0)
