@@ -5,12 +5,14 @@ look would take longer than the scale may.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from experiments.harness.execution.execute import has_result, read_rows
 from experiments.harness.executors import ExecutorConfig, JobSpec, run_all
 from experiments.harness.executors.job_spec import default_jobs
 from experiments.harness.experiment import Experiment
+from experiments.harness.reporting.diverged import judge_measured
 from experiments.harness.reporting.live import LiveReport
 from experiments.harness.reporting.looks import configurations_of, undecided_lines
 from experiments.harness.reporting.outputs import make_claims
@@ -67,7 +69,8 @@ def _undecided(
     configurations: dict[str, set[str]] = {}
     for run in runs:
         configurations.setdefault(configuration_id(run), set()).add(run_id(run))
-    return lines, configurations_of(lines, table, experiment.load_module().claims, configurations) if lines else set()
+    judge = partial(judge_measured, experiment.load_module())
+    return lines, configurations_of(lines, table, judge, configurations) if lines else set()
 
 
 def _minutes(runs: Sequence[Run], new: Sequence[Run], runs_dir: "Path", jobs: int) -> float:

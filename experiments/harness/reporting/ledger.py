@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -62,10 +62,12 @@ class IndexEntry:
 @dataclass(frozen=True)
 class Ledger:
     """verdicts: for every claim of the papers its entry, the line that decides it, and the experiment that made it
-    (None if none has); lines: all lines by experiment, in the order in which they were made."""
+    (None if none has); lines: all lines by experiment, in the order in which they were made; broken: the experiments
+    whose tables cannot be judged, and why."""
 
     verdicts: tuple[tuple[IndexEntry, Claim, Experiment | None], ...]
     lines: tuple[tuple[Experiment, tuple[Claim, ...]], ...]
+    broken: tuple[tuple[Experiment, str], ...] = ()
 
 
 @cache
@@ -106,14 +108,26 @@ def check_claims(claims: Sequence[Claim], experiment: Experiment) -> None:
 
 
 def build_ledger(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> Ledger:
-    """The verdict on every claim, and all lines. Raises UserError as `check_claims`."""
-    experiments = discover(folder)
-    lines = [(experiment, tuple(committed_claims(experiment, results_dir))) for experiment in experiments]
-    for experiment, claims in lines:
+    """The verdict on every claim, and all lines. An experiment whose table cannot be judged, being damaged or of an
+    older version, is marked and ends nobody else's. Raises UserError as `check_claims`."""
+    lines, broken = [], []
+    for experiment in discover(folder):
+        try:
+            claims = tuple(committed_claims(experiment, results_dir))
+        except UserError as error:
+            broken.append((experiment, one_line(str(error))))
+            continue
         check_claims(claims, experiment)
+        lines.append((experiment, claims))
     made = {experiment.number: (experiment, claims) for experiment, claims in lines if experiment.numbered}
     verdicts = [_verdict(entry, *made.get(entry.exp, (None, ()))) for entry in claims_index()]
-    return Ledger(tuple(verdicts), tuple((experiment, claims) for experiment, claims in lines if claims))
+    reasons = {experiment.number: reason for experiment, reason in broken}
+    marked = [(entry, _mark(claim, reasons.get(entry.exp)), experiment) for entry, claim, experiment in verdicts]
+    return Ledger(tuple(marked), tuple((experiment, claims) for experiment, claims in lines if claims), tuple(broken))
+
+
+def _mark(claim: Claim, reason: str | None) -> Claim:
+    return claim if reason is None else replace(claim, verdict="not run", note=f"its table cannot be judged: {reason}")
 
 
 def _verdict(
@@ -154,6 +168,7 @@ def to_markdown(results_dir: Path, folder: Path = EXPERIMENTS_DIR) -> str:
         rows = [_first_row(*found, lines) for found in ledger.verdicts if found[0].id.startswith(f"{key}.")]
         parts += [f"## {title}\n", *_markdown_table(FIRST_TABLE, rows)] if rows else []
     parts.append("# All lines, by experiment\n")
+    parts += [f"## {experiment.number} cannot be judged: {_escape_cell(why)}\n" for experiment, why in ledger.broken]
     for experiment, claims in ledger.lines:
         for scale in dict.fromkeys(claim.scale for claim in claims):
             parts.append(f"## {experiment.number} at scale {scale}: {_escape_cell(experiment.title)}\n")
@@ -229,9 +244,11 @@ def to_text(results_dir: Path, folder: Path = EXPERIMENTS_DIR, chosen: Sequence[
     ledger = build_ledger(results_dir, folder)
     if chosen:
         lines = [claims_text(claims) for experiment, claims in ledger.lines if experiment.number in chosen]
+        lines += [f"{one.number} cannot be judged: {why}" for one, why in ledger.broken if one.number in chosen]
         return "\n\n".join(lines) or f"no table of {', '.join(chosen)}; run it first"
     rows = [_text_row(claim, entry.claim, entry.paper) for entry, claim, _ in ledger.verdicts]
-    return _align(rows) + "\n\nThe lines of an experiment: python -m experiments claims NN"
+    broken = "".join(f"\n{experiment.number} cannot be judged: {why}" for experiment, why in ledger.broken)
+    return _align(rows) + f"\n{broken}\nThe lines of an experiment: python -m experiments claims NN"
 
 
 def claims_text(claims: Sequence[Claim]) -> str:

@@ -1,12 +1,14 @@
 """Figure and claims of an experiment, from its table."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.harness.experiment import TABLE_NAME, Experiment, as_user_error
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import Claim
+from experiments.harness.reporting.diverged import draw_measured, judge_measured
 from experiments.harness.reporting.looks import claims_over_looks
 from experiments.harness.reporting.table import read_grid, read_table
 
@@ -23,7 +25,7 @@ def draw_figure(experiment: Experiment, source: Path, folder: Path, note: str = 
     """
     table, module = read_table(source), experiment.load_module()
     with figures.style(), as_user_error(experiment.path, f"{experiment.path.name} cannot draw {source}"):
-        return figures.save(module.figure(table), folder, note)
+        return figures.save(draw_measured(module, table), folder, note)
 
 
 def claims_from_table(experiment: Experiment, scale: str, results: Path) -> list[Claim]:
@@ -35,7 +37,7 @@ def make_claims(experiment: Experiment, source: Path, scale: str) -> list[Claim]
     """The experiment's claims about the table `source` of a scale. Raises UserError as `draw_figure`."""
     table, module = read_table(source), experiment.load_module()
     with as_user_error(experiment.path, f"{experiment.path.name} cannot make claims of {source}"):
-        claims = claims_over_looks(table, module.claims)
+        claims = claims_over_looks(table, partial(judge_measured, module))
     edge = _grid_edges(table)
     claims = [replace(claim, exp=experiment.number, scale=scale) for claim in claims]
     return [replace(claim, note=_joined(claim.note, edge)) if claim.primary else claim for claim in claims]
