@@ -86,8 +86,7 @@ def test_the_rule_says_why() -> None:
 
 def test_a_table_that_cannot_be_judged_is_marked_and_the_others_are_judged(tmp_path: Path) -> None:
     for name in ("04_cfg_robustness", "15_canon_playground"):
-        (tmp_path / name / "laptop").mkdir(parents=True)
-        shutil.copy(ROOT / "results" / name / "laptop" / "table.csv", tmp_path / name / "laptop")
+        shutil.copytree(ROOT / "results" / name / "laptop", tmp_path / name / "laptop")
     whole = build_ledger(tmp_path)
     (tmp_path / "04_cfg_robustness" / "laptop" / "table.csv").write_text("run,scale\nx,laptop\n")
     broken = build_ledger(tmp_path)
