@@ -1,7 +1,8 @@
-"""Train a decoder on a task, or sample from one.
+"""Train a decoder on a task, score one, or sample from one.
 
     python -m lm train mano --ops 2 --modulus 5 --output-dir runs/first --train.steps 500 --model.positions rotary
     python -m lm train --config run.yaml --train.lr 2e-3
+    python -m lm eval --output-dir runs/first
     python -m lm sample --output-dir runs/first --num-samples 4
 
 TASK is a name from `python -m synth list`, or path/to/file.py:Class; its fields are options too, and
@@ -27,10 +28,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tyro
-
 from lm.config import ModelConfig, TrainConfig
+from lm.inference.commands import PROG, TASK_FILE, Eval, Sample, TrustedCode
 from synth.atomic_io import read_at_most, write_bytes
 from synth.commands.command_line import (
     changed_fields,
@@ -39,20 +38,16 @@ from synth.commands.command_line import (
     parse,
     parse_with_task,
     split_task,
-    task_from_fields,
     words_from_mapping,
 )
 from synth.errors import UserError
 from synth.registry import task_class
 from synth.task import Task
 from synth.user_code import is_file_spec, require_trust, spec_path, trust
-from synth.vocab import Vocab
 
-PROG = "python -m lm"
-TASK_FILE = "task.json"  # beside the model: the task as it was named, its fields that were set, its key, the data seed
+EVALUATED = 200  # test documents that are scored after a training
 SECONDS = 10.0  # between lines of progress
 MAX_FILE_BYTES = 1_000_000  # of a configuration file or a task file
-TrustedCode = tyro.conf.UseAppendAction[tuple[Path, ...]]
 
 
 @dataclass(frozen=True)
@@ -80,8 +75,9 @@ class Train:
 
     def run(self, task: Task, spec: str, default: Task) -> None:
         """Train, save the model, and write the task beside it. default: the task as `spec` alone has it."""
+        from lm.inference.evaluation import describe_skill
         from lm.model import build
-        from lm.pretrained import save
+        from lm.pretrained import load, save
         from lm.training.loop import train
         from lm.training.trackers import open_tracker
 
@@ -107,6 +103,7 @@ class Train:
             raise UserError(f"cannot write {home / TASK_FILE} ({error.strerror}); free space and run again") from error
         print(f"loss {history[-1]['loss']:.4f} nats after {history.tokens} tokens; the model is in {home}")
         if self.model.causal:
+            print(describe_skill(load(home), task, self.data_seed, EVALUATED))
             code = sorted({str(spec_path(each)) for each in (spec, self.model.mixer) if is_file_spec(each)})
             trusted = "".join(f" --trust-code {path}" for path in code)
             print(f"samples:      {PROG} sample --output-dir {self.output_dir}{trusted}")
@@ -129,64 +126,6 @@ class Lines:
         if now - self.last_line >= SECONDS:
             self.last_line = now
             print(f"step {step} of {steps}, loss {loss:.4f}, {now - self.start:.0f} s", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Print documents drawn from a trained model, one a line.
-
-    Where a task has prompts: those of its test split, |, and what the model wrote. An unfinished document ends in ...
-    """
-
-    output_dir: Path
-    """the folder given to `train`"""
-    num_samples: int = 10
-    """documents to draw"""
-    max_new_tokens: int = 512
-    """tokens after which an unfinished document is cut"""
-    temperature: float = 1.0
-    """divides the logits; 0 takes the likeliest token"""
-    seed: int = 0
-    """seed of the sampling"""
-    trust_code: TrustedCode = ()
-    """file of your own code that the model or its task is made of, one each time; it runs only if named here"""
-
-    def run(self) -> None:
-        from lm.inference.sampling import generate
-        from lm.pretrained import load
-        from synth.corpus import Corpus
-
-        if self.num_samples < 1:
-            raise UserError(f"--num-samples {self.num_samples} asks for no documents; give at least 1")
-        for path in self.trust_code:
-            trust(path)
-        model, path = load(self.output_dir / "model"), self.output_dir / "model" / TASK_FILE
-        try:
-            record = json.loads(read_at_most(path, MAX_FILE_BYTES))
-            spec, set_fields, data_seed = str(record["task"]), dict(record["fields"]), int(record["data_seed"])
-        except (OSError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
-            raise UserError(f"{path} does not name a task; train with `{PROG} train`") from error
-        if is_file_spec(spec):
-            require_trust(spec_path(spec), path)
-        task = task_from_fields(spec, set_fields, path)
-        if task.key != record.get("key"):
-            raise UserError(f"{path} names {spec} as it was when the model was trained; give that version of its files")
-        corpus = Corpus(task, data_seed, "test")
-        if model.vocab_size < (needed := model.config.model_vocab_size(corpus.vocab)):
-            raise UserError(f"{self.output_dir} has a model of {model.vocab_size} ids and {spec} needs {needed}; "
-                            "it is not the task that it was trained on")  # fmt: skip
-        block = corpus.documents(0, self.num_samples)
-        prompts = [block[i].prompt for i in range(self.num_samples)]
-        completions = generate(model, prompts, self.max_new_tokens, self.temperature, corpus.vocab.eos, self.seed)
-        for prompt, tokens in zip(prompts, completions, strict=True):
-            print(_text(corpus.vocab, prompt, tokens))
-
-
-def _text(vocab: Vocab, prompt: np.ndarray, tokens: np.ndarray) -> str:
-    """A document as symbol names, without special tokens."""
-    prompt_ids, ids = ([t for t in each.tolist() if 0 < t < vocab.eos] for each in (prompt, tokens))
-    words = vocab.decode(ids) if vocab.eos in tokens else [*vocab.decode(ids), "..."]
-    return " ".join([*vocab.decode(prompt_ids), "|", *words] if prompt_ids else words)
 
 
 def _train(prog: str, argv: Sequence[str]) -> None:
@@ -261,7 +200,7 @@ def _load_yaml(path: Path) -> dict[Any, Any]:
     return record
 
 
-COMMANDS: dict[str, type[Any]] = {"train": Train, "sample": Sample}
+COMMANDS: dict[str, type[Any]] = {"train": Train, "eval": Eval, "sample": Sample}
 
 
 def _run(argv: Sequence[str] | None = None) -> None:
@@ -269,7 +208,7 @@ def _run(argv: Sequence[str] | None = None) -> None:
     if name == "train":
         _train(f"{PROG} train", rest)
     else:
-        parse(Sample, f"{PROG} {name}", rest).run()
+        parse(COMMANDS[name], f"{PROG} {name}", rest).run()
 
 
 def main() -> int:

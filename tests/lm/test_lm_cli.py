@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_train_and_sample(
     train(reverse, folder)
     out, err = capsys.readouterr()
     assert f"the model is in {folder}/model" in out and "import lm.hf" in out and "step 3 of 3, loss" in err
-    lm.__main__.Sample(folder, 5, 6).run()
+    lm.__main__.Sample(folder, num_samples=5, max_new_tokens=6).run()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(" = |" in line and "<" not in line for line in lines)
 
@@ -223,3 +224,29 @@ def test_code_that_only_a_configuration_file_names_does_not_run(
     assert found == 2 and f"give --trust-code {code}" in err and not (tmp_path / "owned").exists()
     found, err = status(capsys, monkeypatch, *line, "--trust-code", str(code))
     assert found == 2 and (tmp_path / "owned").exists()  # it runs, and defines nothing
+
+
+def test_a_training_ends_with_how_good_the_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """copy of 3 symbols is learned in seconds; what `sample --json` prints, `synth score` reads."""
+    from synth.__main__ import main as synth_main
+
+    small = ["--length", "3", "--model.d-model", "32", "--model.n-layers", "2", "--model.max-seq-len", "64"]
+    train = ["--train.steps", "400", "--train.seq-len", "32", "--train.lr", "5e-3", "--train.packing", "none"]
+    command = ["train", "copy", *small, "--model.positions", "learned", "--output-dir", tmp_path / "run", *train]
+    assert run_cli(monkeypatch, *command) == 0
+    told = capsys.readouterr().out
+    (line,) = re.findall(r"on 200 test documents: loss (\S+) nats \(floor 0\), correct (\S+) \(chance (\S+)\)", told)
+    assert float(line[1]) > 0.95 and float(line[0]) < 1 and float(line[2]) == pytest.approx(1 / 6, abs=0.01)
+    assert run_cli(monkeypatch, "eval", "--output-dir", tmp_path / "run", "--num-samples", "50") == 0
+    assert capsys.readouterr().out.startswith("on 50 test documents: loss ")
+    assert run_cli(monkeypatch, "sample", "--output-dir", tmp_path / "run", "--temperature", "0") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10 and sum(line.endswith("[right]") for line in lines) >= 9 and "..." not in lines[0]
+    assert run_cli(monkeypatch, "sample", "--output-dir", tmp_path / "run", "--temperature", "0", "--json") == 0
+    (tmp_path / "said.jsonl").write_text(capsys.readouterr().out)
+    synth_main(["score", "copy", "--length", "3", "--input", str(tmp_path / "said.jsonl")])
+    scores = [json.loads(line)["correct"] for line in capsys.readouterr().out.splitlines()]
+    said = [json.loads(line)["correct"] for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert scores == said and sum(scores) >= 9
