@@ -18,7 +18,7 @@ setup: $(STAMP) ## build .venv and install the suite into it
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say where: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,adapt,system,cluster,track]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,adapt,endpoint,system,cluster,track]'
 	$(BIN)/python -m lm.native.build
 	@touch $@
 

@@ -1,6 +1,7 @@
 """Grading of short free-text answers, by rules that can be checked by hand.
 
-1. Ignored: text within <think>...</think>, text from a further "Question:" on, and a leading "Answer:". Graded: without
+1. Ignored: thoughts, which end with the last closing mark (</think>, [/THINK], the final channel of gpt-oss, ...) and
+   without one reach to the end, text from a further "Question:" on, and a leading "Answer:". Graded: without
    steps the first non-empty line; with steps the text after the last "So:", or the last line if there is none.
 2. A name is correct if the line is that name, or mentions it and no other candidate. Case, accents, punctuation and
    "th" are ignored; other spellings are those of data/aliases.csv. Symbols and months, which may be common words, need
@@ -15,6 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probing.world_facts.facts import CandidateNames, normalize_words
+
+THOUGHT = "think|thinking|thought|reasoning"
+CLOSING = re.compile(rf"</(?:{THOUGHT})>|\[/THINK\]|<\|channel\|>\s*final\s*<\|message\|>|<\|end_of_thought\|>", re.I)
+OPENING = re.compile(rf"<(?:{THOUGHT})>|\[THINK\]|<\|channel\|>\s*(?:analysis|commentary)|<\|begin_of_thought\|>", re.I)
+SPECIAL = re.compile(r"<\|(?:return|end|im_end|endoftext|eot_id|message)\|>", re.I)  # that a server left in its text
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ def grade_response(
 
 def _strip_thinking_and_echo(response: str) -> str:
     """The response without thinking, without a question that the model continues with, and without "Answer:"."""
-    response = re.sub(r"<think>.*?(</think>|\Z)", "", response, flags=re.S)
-    response = re.split(r"\n\W*Question:", response)[0].strip()
+    response = CLOSING.split(response)[-1]  # a template may have opened the thought, so that only its end is there
+    response = OPENING.split(response)[0]
+    response = SPECIAL.sub(" ", response)
+    response = re.split(r"\n[^\w\n]*Question:", response)[0].strip()
     return re.sub(r"^\W*Answer:", "", response).strip()
 
 

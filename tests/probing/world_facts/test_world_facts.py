@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -142,6 +145,17 @@ NESTED = CandidateNames(("Guinea", "Papua New Guinea"))
         ("He was the 16th president", value_candidates(PRESIDENT), "16"),
         ("<think>27? 28?</think>\n\n26", value_candidates(NUMBER), "26"),
         ("<think>26", value_candidates(NUMBER), None),
+        ("Is it 27? No.\n</think>\n\n26", value_candidates(NUMBER), "26"),  # the chat template opened the thought
+        ("[THINK]27[/THINK]26", value_candidates(NUMBER), "26"),
+        ("<thinking>27</thinking> 26", value_candidates(NUMBER), "26"),
+        ("<think>a</think>27<think>b</think>26", value_candidates(NUMBER), "26"),
+        (
+            "<|channel|>analysis<|message|>27<|end|><|start|>assistant<|channel|>final<|message|>26<|return|>",
+            value_candidates(NUMBER),
+            "26",
+        ),
+        ("<|channel|>analysis<|message|>Surely 26", value_candidates(NUMBER), None),
+        ("26<|im_end|>", value_candidates(NUMBER), "26"),
         ("Answer: 26", value_candidates(NUMBER), "26"),
         ("26\n\nQuestion: What is the atomic number of Gold?\nAnswer: 79", value_candidates(NUMBER), "26"),
         ("", value_candidates(NUMBER), None),
@@ -184,6 +198,7 @@ def test_what_an_answer_says(said: str, names: CandidateNames | None, read: str 
         ("Iron: 25. Gold: 79. So: No", "No", False),
         ("No", "No", False),
         ("Iron: 26. Gold: 79. So:", None, True),
+        ("Iron: 26. Gold: 79. So: Yes</think>No", "No", False),  # facts in thoughts do not count
     ],
 )
 def test_what_an_answer_with_steps_says(said: str, read: str | None, stated: bool) -> None:
@@ -347,7 +362,12 @@ def test_what_the_server_asks_to_wait_is_waited(serve: Callable[..., Server], mo
         ((200, {"choices": [{"message": "26"}]}), r"has no choices\[0\].message.content; there is a str"),
         ((200, [1]), "has no choices; there is a list"),
         ((200, None), "has no choices; there is a NoneType"),
-        (chat(None), r"has no text at choices\[0\].message.content; .* more --max-new-tokens"),
+        (
+            (200, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}),
+            r"has no text at choices\[0\].message.content; .* more --max-new-tokens",
+        ),
+        ((200, b'{"choices": [{"mess'), "sends JSON that is cut, 2 times; try again later"),
+        ((522, b"x"), "answered with status 522, 2 times; try again later"),
         ((401, {"error": {"message": f"bad key {SECRET}"}}), r"status 401 \(bad key \[key\]\); set OPENAI_API_KEY"),
         ((404, b"nothing"), "status 404; check the address and --name"),
         ((400, {"error": "no\ntemperature"}), r"status 400 \(no temperature\)"),
@@ -362,6 +382,101 @@ def test_a_server_that_lies_is_named_in_one_line(
     with pytest.raises(UserError, match=message) as caught:
         list(asking(serve(lambda *_: reply), tries=2).generate(["a"]))
     assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
+
+
+THINKS = {"message": {"content": ""}, "finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "taken"),
+    [
+        ({"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}, "I cannot."),
+        ({"message": {"refusal": "I cannot."}}, "I cannot."),
+        ({"message": {"content": None}, "finish_reason": "content_filter"}, ""),
+        ({"message": {"content": "  "}}, ""),
+        ({"message": {"content": [{"type": "text", "text": "2"}, {"type": "image"}, {"text": "6"}]}}, "26"),
+        ({"message": {"content": f"my key is {SECRET}"}}, "my key is [key]"),
+    ],
+)
+def test_a_question_without_text_has_an_empty_answer(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, reply: dict, taken: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    server = serve(lambda *_: (200, {"choices": [reply]}))
+    assert list(asking(server, tries=2).generate(["a"])) == [(0, taken)]
+    assert len(server.asked) == (1 if taken else 2), "what is empty is asked again"
+
+
+def test_thoughts_beyond_the_limit_are_an_error_only_if_nothing_ever_comes(serve: Callable[..., Server]) -> None:
+    server = serve(lambda prompt, _: (200, {"choices": [THINKS]}) if prompt == "hard" else chat("26"))
+    told = asking(server, tries=1, max_concurrency=1)
+    assert sorted(told.generate(["easy", "hard"])) == [(0, "26"), (1, "")]
+    with pytest.raises(UserError, match="more --max-new-tokens"):
+        list(asking(server, tries=1).generate(["hard"]))
+
+
+def test_options_that_a_server_does_not_take_are_changed(serve: Callable[..., Server]) -> None:
+    def reply(_: str, n: int) -> Reply:
+        body = server.seen[-1][2]
+        if "max_tokens" in body:
+            return 400, {"error": {"message": "Unsupported parameter: use 'max_completion_tokens' instead."}}
+        if "temperature" in body:
+            return 400, {"error": {"message": "'temperature' does not support 0 with this model."}}
+        return chat("26")
+
+    server = serve(reply)
+    told = asking(server, max_concurrency=1)
+    assert list(told.generate(["a", "b"])) == [(0, "26"), (1, "26")] and len(server.asked) == 4
+    assert server.seen[-1][2]["max_completion_tokens"] == 64
+
+
+def test_an_address_of_azure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    server = serve(lambda *_: chat("26"))
+    told = OpenAIBackend(f"{server.url}/deployments/m?api-version=2024-10-21", "m")
+    assert list(told.generate(["a"])) == [(0, "26")]
+    assert server.seen[0][0] == "/v1/deployments/m/chat/completions?api-version=2024-10-21"
+    for url in (f"{server.url}?key={SECRET}", f"{server.url}?api-version=1&key={SECRET}"):
+        with pytest.raises(UserError, match="at most with [?]api-version=") as caught:
+            OpenAIBackend(url, "m")
+        assert SECRET not in str(caught.value)
+
+
+def test_an_error_with_status_200_is_asked_again(serve: Callable[..., Server]) -> None:
+    server = serve(lambda _, n: (200, {"error": {"message": "overloaded"}}) if n == 1 else chat("26"))
+    assert list(asking(server).generate(["a"])) == [(0, "26")] and len(server.asked) == 2
+
+
+def test_single_bytes_do_not_outlive_the_deadline_and_an_interruption_is_heard() -> None:
+    def drip(listener: socket.socket, rest: bytes) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    for byte in rest:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(0.05)
+
+    for rest in (b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 400, b"HTTP/1.1 100 Continue\r\n\r\n" * 40):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=drip, args=(listener, rest), daemon=True).start()
+            url, began = f"http://127.0.0.1:{listener.getsockname()[1]}", time.monotonic()
+            with pytest.raises(UserError, match="did not answer within 0.5 s, 1 times"):
+                list(OpenAIBackend(url, "m", timeout=0.5, tries=1).generate(["a"]))
+            assert time.monotonic() - began < 3
+            told = OpenAIBackend(url, "m", timeout=60.0).generate(["a"])
+            began = time.monotonic()
+            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                next(told)
+            assert time.monotonic() - began < 5
+
+
+def test_answers_of_many_lines_are_graded_at_once() -> None:
+    began = time.monotonic()
+    grade_response("\n" * 100_000 + "26", "26", value_candidates(NUMBER))
+    assert time.monotonic() - began < 2
 
 
 def test_redirections_do_not_carry_the_key_away(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
