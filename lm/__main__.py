@@ -81,6 +81,8 @@ class Train:
         from lm.training.loop import train
         from lm.training.trackers import open_tracker
 
+        if self.checkpoint_every < 1:
+            raise UserError(f"--checkpoint-every {self.checkpoint_every} steps never come; give at least 1")
         set_fields = changed_fields(default, task)
         model = build(self.model, self.model.model_vocab_size(task.vocab()), self.init_seed)
         first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate or torchrun started

@@ -3,6 +3,7 @@
 Protocol of Part 1 (arXiv 2305.13673, section 4): multinomial sampling at temperature 1, no beam search.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 
@@ -68,8 +69,8 @@ def no_progress(done: int, total: int) -> None:
 def _checked(model: Decoder, prompts: Prompts, max_new_tokens: int, temperature: float) -> list[np.ndarray]:
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens={max_new_tokens} asks for nothing; give at least 1")
-    if temperature < 0:
-        raise UserError(f"temperature={temperature} is negative; give 0 for the most likely token, 1 to sample")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise UserError(f"temperature={temperature} samples nothing; give 0 for the most likely token, 1 to sample")
     ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
     for number, prompt in enumerate(ids):
         if prompt.ndim != 1 or len(prompt) == 0:

@@ -228,6 +228,11 @@ def guarded(command: Callable[[], None], on_interrupt: str, explain: Callable[[O
             return 0
         complain(f"the output: {error.strerror}; write it elsewhere" if lost else (explain or _explain)(error))
         return 2
+    except MemoryError as error:
+        complain(
+            f"out of memory{f' ({error})' if str(error) else ''}; take a smaller model, batch or number of samples"
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"\nstopped; {on_interrupt}", file=sys.stderr)
         return 130
@@ -248,8 +253,12 @@ def one_line(message: object) -> str:
 
 
 def complain(error: object) -> None:
-    """Print an error on standard error, as one line."""
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    """Print an error on standard error, as one line. What the terminal cannot write is escaped; if standard error is
+    closed, the exit status alone tells."""
+    text = f"error: {one_line(error)}"
+    with suppress(OSError, ValueError, AttributeError):
+        encoding = sys.stderr.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

@@ -371,3 +371,23 @@ def test_ambiguity_and_memorised_sentences_are_told(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["statistics"]["among 1,000,000 drawn"] < 1e-6
     main(["show", "cfg-perturbed", "--num-samples", "50", "--json"])
     assert json.loads(capsys.readouterr().out)["statistics"] == {}
+
+
+def test_the_last_resort_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    assert guarded(full, "") == 2
+    assert capsys.readouterr().err == (
+        "error: out of memory (Unable to allocate 7 TiB); take a smaller model, batch or number of samples\n"
+    )
+
+    def fail() -> None:
+        raise UserError("no grammar “Ünï”")
+
+    for stream, said in ((io.TextIOWrapper(io.BytesIO(), "ascii"), "no grammar"), (None, None)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert guarded(fail, "") == 2
+        if stream is not None:
+            stream.flush()
+            assert said in stream.buffer.getvalue().decode() and "\\u201c" in stream.buffer.getvalue().decode()

@@ -124,8 +124,9 @@ def test_generate_refuses_what_it_cannot_do() -> None:
             generate(model, prompts, 6)
     with pytest.raises(UserError, match="max_new_tokens"):
         generate(model, [[0]], 0)
-    with pytest.raises(UserError, match="temperature"):
-        generate(model, [[0]], 1, temperature=-1.0)
+    for temperature in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="temperature"):
+            generate(model, [[0]], 1, temperature=temperature)
     assert generate(model, [], 5) == []
 
 
