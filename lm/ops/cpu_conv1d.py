@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from synth.compiled_code import njit
 
 
 def _compiled(function: Callable[..., None]) -> Any:
     """Compile with numba, without the wrapper of a runtime type checker."""
     # contract: fused multiply-add; other fastmath flags would hide NaNs
-    return njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")(unwrap(function))
+    return njit(fastmath={"contract"}, error_model="numpy")(unwrap(function))
 
 
 @_compiled

@@ -3,14 +3,14 @@
 from typing import Any, no_type_check
 
 import numpy as np
-from numba import njit
 
 from lm.ops.chunked_delta_rule import EPS
+from synth.compiled_code import njit
 
 LANES = 64  # sequences and heads at a time; constant, so that the innermost loops are vectorised
 CHECKPOINT_EVERY = 8  # tokens between states stored for the backward pass
 # no_type_check: the tests' runtime type checker must not wrap functions that numba compiles
-compiled = njit(fastmath={"contract", "reassoc", "nsz"}, nogil=True, cache=True, error_model="numpy")
+compiled = njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
 
 @compiled

@@ -1,17 +1,17 @@
 """Compiled loops that write biographies token by token from tables of ids."""
 
 import numpy as np
-from numba import njit
 
 from synth.bio.tables import BY_NAME, BY_PRONOUN
 from synth.bio.world import NAME_PART, VALUE_PART
+from synth.compiled_code import njit
 from synth.random.numba_rng import bounded_integer
 
 VALUE_SLOT = -6
 GENDER_LABEL = 6  # the label of the pronoun, after the six attributes
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def write_biographies(
     names, genders, values, sentences, attributes, mentions, texts, text_starts, value_texts, value_starts,
     pronouns, role_phrases, role_starts, possessive, eos, tokens, part, attribute, offsets, name_end, first_value,
@@ -71,7 +71,7 @@ def write_biographies(
     return at
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _copy(source, start, stop, target, at):
     for k in range(start, stop):
         target[at] = source[k]
@@ -79,7 +79,7 @@ def _copy(source, start, stop, target, at):
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def compose_prose(
     random, order, sizes, forms, starts, counts, phrase_starts, phrase_counts, people, later_mention,
     pieces, about, mentions, nats,

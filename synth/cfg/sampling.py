@@ -6,10 +6,10 @@ Sentence i is a pure function of a 128-bit key and of i, so a longer call begins
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from synth.cfg.compiled import Compiled
 from synth.cfg.grammar import Grammar
+from synth.compiled_code import njit
 from synth.errors import UserError
 from synth.random.numba_rng import GOLDEN_GAMMA, mix64
 
@@ -77,7 +77,7 @@ def sample_derivations(
     return tokens, offsets, truth, log_probability
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _seed(key, i, state):
     """Set the xoshiro256++ state of sentence i."""
     x = mix64(key[0] + GOLDEN_GAMMA * np.uint64(i + 1)) ^ key[1]
@@ -86,7 +86,7 @@ def _seed(key, i, state):
         state[word] = mix64(x)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _next(state):
     """The next 64 random bits of xoshiro256++."""
     total = state[0] + state[3]
@@ -101,7 +101,7 @@ def _next(state):
     return bits
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _choose(rule_first, even, below, symbol, bits):
     """A random rule of the symbol; the bias is below 1e-9 per rule."""
     rule = np.int64(rule_first[symbol])
@@ -115,14 +115,14 @@ def _choose(rule_first, even, below, symbol, bits):
     return rule
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _enlarge(buffer, needed):
     larger = np.empty((2, 2 * needed), np.int32)
     larger[:, : buffer.shape[1]] = buffer
     return larger
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _replace_symbols(symbols, count, first, size, state, strength, images):
     """Replace each of `count` symbols with probability `strength` by its image, or uniformly from the level."""
     for node in range(count):
@@ -133,7 +133,7 @@ def _replace_symbols(symbols, count, first, size, state, strength, images):
                 symbols[node] = first + np.int64(((_next(state) >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _lengths(g: Compiled, key, n, noise: Noise):
     """Lengths (n,) of the sentences: the same draws as in `_fill`, down to the last level of nonterminals."""
     lengths = np.zeros(n, np.int64)
@@ -169,7 +169,7 @@ def _lengths(g: Compiled, key, n, noise: Noise):
     return lengths
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise: Noise):
     """Write tokens and, unless they are empty, labels; return the derivations' log probabilities (n,)."""
     n = len(offsets) - 1
@@ -212,7 +212,7 @@ def _fill(g: Compiled, key, offsets, tokens, ancestor, subtree, boundary, noise:
     return logs
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _label(level_first, symbols, parents, start, stop, ancestor, subtree, boundary):
     """Write the labels of one sentence; a subtree ends where the next position has another ancestor node."""
     depth = len(symbols)

@@ -8,8 +8,8 @@ algorithm from the queried node, read backwards, with a uniform choice among the
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from synth.compiled_code import njit
 from synth.random.size_distribution import cumulative_probabilities
 
 MAX_DEGREE = 4  # of parents and of children of a node
@@ -84,7 +84,7 @@ def sample_graphs(
     return GraphBatch(tokens[:total].copy(), offsets, prompts, counts, surprise)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write(rng, sums, least, last, names, marks, tokens, offsets, prompts, counts, surprise):
     """Fill the arrays of a GraphBatch; return the total length."""
     most = least + len(sums) - 1
@@ -124,7 +124,7 @@ def _write(rng, sums, least, last, names, marks, tokens, offsets, prompts, count
     return offsets[-1]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _number(degree, edges):
     """List edges as MAX_DEGREE * child + index of the parent; return their number."""
     count = 0
@@ -135,7 +135,7 @@ def _number(degree, edges):
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_question(queried, edges, parents, words, sizes, marks, tokens, at):
     """Write <bos> edges query name answer; return the position after it."""
     tokens[at] = 0
@@ -150,7 +150,7 @@ def _write_question(queried, edges, parents, words, sizes, marks, tokens, at):
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_answer(pops, words, sizes, marks, tokens, at):
     """Write the nodes in reverse and <eos>; return the end of the document."""
     for node in pops[::-1]:
@@ -159,12 +159,12 @@ def _write_answer(pops, words, sizes, marks, tokens, at):
     return at + 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _random_below(rng, bound):
     return np.int64(rng.random() * bound)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _shuffle(rng, values, count, chosen):
     """Move `chosen` of the first `count` values, drawn without replacement, to the front in random order."""
     for i in range(chosen):
@@ -172,7 +172,7 @@ def _shuffle(rng, values, count, chosen):
         values[i], values[j] = values[j], values[i]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _grow(rng, n, parents, degree, children, free):
     """Draw a graph: parents (n, 4), of which degree (n,) are used, and the numbers of children (n,).
 
@@ -195,7 +195,7 @@ def _grow(rng, n, parents, degree, children, free):
         open_ += 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _spell(rng, n, names, words, sizes, codes):
     """Draw n distinct words: a uniform length, then uniform letters; a repeated word is drawn again."""
     for node in range(n):
@@ -212,7 +212,7 @@ def _spell(rng, n, names, words, sizes, codes):
         words[node, sizes[node] - 1] += names.alphabet
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _solve(rng, queried, parents, degree, order, waiting):
     """Fill `order` with the dependencies, the queried node first; return their number and the order's nats."""
     waiting[: queried + 1] = -1  # dependents of each needed node that are not yet in the order
@@ -237,7 +237,7 @@ def _solve(rng, queried, parents, degree, order, waiting):
     return done, surprise
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _depth(queried, parents, degree, distance):
     """Least number of edges from the queried node to a leaf."""
     for node in range(queried + 1):
@@ -247,7 +247,7 @@ def _depth(queried, parents, degree, distance):
     return distance[queried]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _write_name(words, sizes, node, tokens, at):
     for j in range(sizes[node]):
         tokens[at] = words[node, j]

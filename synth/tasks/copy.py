@@ -5,8 +5,8 @@ from math import exp, lgamma
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 
+from synth.compiled_code import njit
 from synth.errors import UserError
 from synth.random.numba_rng import draw_key, partial_shuffle, seed_state
 from synth.task import Block, Example, Task
@@ -83,7 +83,7 @@ class CopyTask(Task):
         return {"correct": exp(-lgamma(self.length + 1)), "loss": 0.0}
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_documents(key, tokens):
     """Fill tokens (n, 2 length + 2)."""
     length = tokens.shape[1] // 2 - 1

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 
+from synth.compiled_code import njit
 from synth.errors import UserError
 from synth.random.numba_rng import draw_key, next_bounded, partial_shuffle, sample_categorical, seed_state
 from synth.random.rng import GOLDEN_GAMMA
@@ -168,7 +168,7 @@ class Depo(Task):
         return {"correct": float(self.node_count_probabilities @ guess.mean(axis=1)), "loss": 0.0}
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sample_names(state, n, shape, names, lengths, table):
     """Draw n distinct names into names (nodes, longest) and lengths (nodes,); a repeated name is drawn again."""
     shortest, longest, alphabet = shape[:3]
@@ -192,14 +192,14 @@ def _sample_names(state, n, shape, names, lengths, table):
             done += 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_name(name, length, tokens, at):
     for j in range(length):
         tokens[at + j] = name[j]
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_documents(key, n, least, cumulative, shape, columns):
     """Write n documents into columns; shape: shortest, longest, alphabet, hops, queries."""
     tokens, mask, answer, difficulty, offsets, prompts, nodes, hops = columns

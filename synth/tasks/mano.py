@@ -6,8 +6,8 @@ from math import log
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 
+from synth.compiled_code import njit
 from synth.errors import UserError
 from synth.random.numba_rng import draw_key, next_bounded, seed_state
 from synth.task import Block, Example, Task
@@ -152,7 +152,7 @@ class Mano(Task):
         return {"correct": correct, "loss": nats / float(np.mean(2 * ops + 4)), "bits": nats / log(2)}
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sample_expression(state, ops, modulus, kinds, sizes, operators, operands):
     """Draw an expression: operators (2 ops + 1,), indices into `kinds` or -1 at an operand, and operands (2 ops + 1,),
     0 at an operator. The stack `sizes` has the numbers of operators of the subexpressions still to be written."""
@@ -171,7 +171,7 @@ def _sample_expression(state, ops, modulus, kinds, sizes, operators, operands):
         at += 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _evaluate(count, modulus, kinds, stack, operators, operands):
     """Value of the first `count` tokens, read from the right."""
     depth = 0
@@ -186,7 +186,7 @@ def _evaluate(count, modulus, kinds, stack, operators, operands):
     return stack[0]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _write_documents(key, n, least, most, modulus, kinds, synonyms, tokens, offsets):
     """Write n documents into tokens, of at least n (2 most + 5) places, and offsets (n+1,)."""
     state, forms = np.empty(1, np.uint64), 2 if synonyms else 1

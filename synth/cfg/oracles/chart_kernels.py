@@ -9,18 +9,19 @@ serve as scratch while the items of one start are summed. A value is a probabili
 import math
 
 import numpy as np
-from numba import njit
+
+from synth.compiled_code import njit
 
 # Numbers below this may have lost digits in float64; the caller then starts again with logs.
 UNDERFLOW_LIMIT = 1e-280
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _times(a, b, log):
     return a + b if log else a * b
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _plus(a, b, log):
     if not log:
         total = a + b
@@ -31,14 +32,14 @@ def _plus(a, b, log):
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _double_capacity(values):
     larger = np.empty(2 * len(values), values.dtype)
     larger[: len(values)] = values
     return larger
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def fill_chart(tokens, g, weight, log, space):
     """The chart of one sentence: (first, last, ends, symbols, values, exact).
 
@@ -112,13 +113,13 @@ def fill_chart(tokens, g, weight, log, space):
     return first, last, ends, symbols, values, True
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def allocate_items(size):
     """Empty item lists, which `fill` enlarges as needed."""
     return np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def root_values(tokens, offsets, g, weight, log):
     """Value (n,) of each whole sentence under the root, and whether it is exact (n,)."""
     n = len(offsets) - 1
@@ -136,7 +137,7 @@ def root_values(tokens, offsets, g, weight, log):
     return values, exact
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def next_token_rows(tokens, g, weight, log, space):
     """Next-token rows (T+1, K+1) of one sentence : (rows, exact, space).
 
@@ -213,7 +214,7 @@ def next_token_rows(tokens, g, weight, log, space):
     return rows, exact, (ends, symbols, values)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def fill_next_token_rows(tokens, offsets, g, weight, log_weight, rows):
     """Fills rows (N+n, K+1), sentence by sentence; a sentence that comes near underflow is done again with logs."""
     space = allocate_items(4096)

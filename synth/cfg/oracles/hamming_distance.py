@@ -1,11 +1,11 @@
 """How far a sentence is from the grammar: the least number of terminals to substitute, by a min-plus chart."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from synth.cfg.grammar import Grammar
 from synth.cfg.oracles.ragged import validate_batch
+from synth.compiled_code import njit
 
 UNREACHABLE = 2**29  # more than any number of substitutions, and twice it still fits int32
 
@@ -35,7 +35,7 @@ def _bounds(grammar: Grammar, which: int, limit: int) -> np.ndarray:
     return np.array([min(length, limit + 1) for length in lengths], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _edits(tokens, g, shortest, longest):
     """One sentence. Tables of a level are (symbol, start, length - shortest length of the level)."""
     n, depth, level_first = len(tokens), len(g.level_first) - 1, g.level_first
@@ -63,7 +63,7 @@ def _edits(tokens, g, shortest, longest):
     return cost if cost < UNREACHABLE else -1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _rule(rhs, first, below, least, shortest, longest, n, starts, table, low):
     """Lowers table (start, length - low) to the cost of a right-hand side, child after child."""
     floor, ceiling = 0, 0
