@@ -117,7 +117,7 @@ def _execute_in_pool(spec: JobSpec, runs: list[Run], jobs: int, bar: Any) -> Ite
                 lambda futures: _as_completed(futures, workers.counter, bar, begun),
             )
         except BaseException as error:
-            _stop(multiprocessing.active_children())
+            _stop(list(workers.pool._processes.values()))  # and no other process that the caller has started
             _end_workers()
             if isinstance(error, BrokenProcessPool):
                 problem = "a worker process was killed (out of memory?)"
