@@ -3,6 +3,9 @@
 python -m probing plan --people 10000                 people as in Part 3.3: 47.6 bits each, and their names
 python -m probing plan --people 500 --names 1e6 --values 12 28 100 --tokens-per-subject 15 --vocab-size 200
 python -m probing plan --facts table.csv              a line a subject: name, attribute, attribute, ...
+python -m probing plan --facts table.csv --exposures 300    between the exposures that were measured
+python -m probing facts --output-dir runs/mine        what a model of the task facts stores and answers
+python -m probing facts --output-dir runs/mine --ask "What is the symbol of Neon?"
 python -m probing plan --facts triples.jsonl --json   [subject, attribute, value] a line
 python -m probing show --run ID --sentence "((A+B)*(C-D))"    a web page: the tree that a model keeps, and the true one
 python -m probing ask --run ID "Who was born on October 2, 1996?"    the answer, and which way it was found
@@ -14,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,11 +43,14 @@ class Plan:
     """tokens of one document about one subject (bioS: 80)"""
     vocab_size: int | None = None
     """distinct tokens (bioS: 3275)"""
+    exposures: tuple[int, ...] = ()
+    """exposures of each fact, within those measured; if not given those measured"""
     json: bool = False
     """print one JSON object instead of the table"""
 
     def run(self) -> str:
-        from probing.capacity.planner import ModelRequirement, load_scaling_law, people_fact_set, read_fact_set
+        from probing.capacity.planner import ModelRequirement, people_fact_set, read_fact_set, training_task
+        from probing.capacity.scaling_law import interpolate, load_scaling_law
         from synth.errors import UserError
 
         settings: dict[str, Any] = {"tokens_per_subject": self.tokens_per_subject}
@@ -60,13 +66,41 @@ class Plan:
             facts = read_fact_set(self.facts, self.names, self.tokens_per_subject)
         else:
             raise UserError("which facts? give either --people N or --facts FILE")
-        needs = [ModelRequirement(law, facts) for law in load_scaling_law()]
+        law = load_scaling_law()
+        points = [interpolate(law, times) for times in self.exposures] or law
+        task = training_task(self.people, self.facts, custom=bool(self.names or self.values or self.vocab_size))
+        if task is not None and self.facts is not None and self.tokens_per_subject is None:
+            facts = replace(facts, tokens_per_subject=task.document_tokens)
+        needs = [ModelRequirement(point, facts, task) for point in points]
         if self.json:
             rows = [need.row() for need in needs]
             return json.dumps({"bits": facts.bits, "subjects": facts.subjects, "needs": rows})
         from probing.capacity.planner_report import format_plan
 
         return format_plan(facts, needs)
+
+
+@dataclass
+class Facts:
+    """Measure what a model trained on the task `facts` stores and what questions bring out, or ask it one."""
+
+    output_dir: Path
+    """the folder given to `python -m lm train facts`"""
+    ask: str | None = None
+    """a question to answer instead, in the words of those that it was trained on"""
+    json: bool = False
+    """print all columns as one JSON object"""
+
+    def run(self) -> str:
+        from lm.inference.commands import Trained
+        from probing.capacity.own_facts import answer, format_facts, measure_facts, require_facts
+
+        model, corpus = Trained(self.output_dir).read()
+        task = require_facts(corpus.task)
+        if self.ask is not None:
+            return answer(model, task, self.ask)
+        row = measure_facts(model, task, corpus.seed)
+        return json.dumps(row) if self.json else format_facts(task, row)
 
 
 @dataclass
@@ -218,7 +252,7 @@ def _trust(paths: Sequence[Path]) -> None:
         trust(path)
 
 
-COMMANDS: dict[str, type[Any]] = {"plan": Plan, "show": Show, "ask": Ask, "world-facts": WorldFacts}
+COMMANDS: dict[str, type[Any]] = {"plan": Plan, "facts": Facts, "show": Show, "ask": Ask, "world-facts": WorldFacts}
 
 
 def run(argv: Sequence[str] | None = None) -> str:

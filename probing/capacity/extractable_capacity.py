@@ -11,7 +11,7 @@ The mean over the people asked about is taken for all people.
 import copy
 from dataclasses import dataclass, field, replace
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,11 +23,19 @@ from synth.errors import UserError
 from synth.mixture import Mixture
 from synth.task import TrainingData
 from synth.tasks.bioqa import BioQuestions
-from synth.tasks.bios import BioS, biographies_of
+from synth.tasks.bios import biographies_of
 
 if TYPE_CHECKING:
     from lm.config import TrainConfig
     from lm.model import Decoder
+    from synth.bio import InformationContent
+
+
+@runtime_checkable
+class CountsFacts(Protocol):
+    """A task that says how many bits its facts hold."""
+
+    def information_content(self) -> "InformationContent": ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def qa_losses(
 
 
 def extractable_metrics(
-    task: BioS, stored: dict[str, Any], nats: dict[str, float], parameters: int
+    task: CountsFacts, stored: dict[str, Any], nats: dict[str, float], parameters: int
 ) -> dict[str, float]:
     """Extractable capacity. stored: the columns of Capacity. nats: the losses of `qa_losses`.
 

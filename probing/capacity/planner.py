@@ -1,30 +1,36 @@
 """The model size and training that a set of facts needs: the inverse of Part 3.3's scaling law (arXiv 2404.05405).
 
 Bits are counted as for R_max; scaling_law.csv holds the bits per parameter that a model stores after 100 and 1000
-exposures, with interval and source. With fewer exposures the bits depend on the number of facts as well, and no law of
-models alone says how many. Everything but the expected time is arithmetic without torch.
+exposures, with interval and source. Everything but the expected time is arithmetic without torch.
 """
 
 import csv
 import io
 import json
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite, log2
+from math import ceil, isfinite, log2
 from pathlib import Path
 
 from lm.throughput import efficiency, measure_matmul_flops
+from probing.capacity.scaling_law import ScalingLawPoint
 from synth.atomic_io import read_at_most
+from synth.corpus import mean_length
 from synth.errors import UserError
+from synth.facts import log2_combinations
+from synth.tasks.bios import BioS
+from synth.tasks.facts import Facts
 
 MAX_FILE_BYTES = 200_000_000  # of a file of facts: some million people, which take several GB of memory
-SCALING_LAW_CSV = Path(__file__).with_name("scaling_law.csv")
 BIOS_NAMES = 400 * 400 * 1000
 BIOS_VALUES = (12 * 28 * 200, 200, 300, 100, 263, 2)  # date, city, university, major, employer, pronoun
 BIOS_TOKENS, BIOS_VOCABULARY = 80.0, 3275  # of a biography; of bioS under GPT-2's tokenizer
 SEQ_LEN = 512  # the paper's; shorter if four biographies are shorter
+BATCH, MIN_STEPS = 48, 4000  # rows of a step, as in the paper; fewer where steps would be few, as in experiment 10
+MIN_WIDTH = 16  # narrower models were seen to spend themselves on the wording of sentences
 DEPTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -44,18 +50,6 @@ class FactSet:
     @property
     def bits(self) -> float:
         return self.name_bits + self.value_bits + self.list_bits
-
-
-@dataclass(frozen=True)
-class ScalingLawPoint:
-    """Bits per parameter, with the interval low..high, after `exposures` of each fact. origin: paper, fit or guess."""
-
-    exposures: int
-    bits_per_parameter: float
-    low: float
-    high: float
-    origin: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,8 @@ class ModelRequirement:
 
     point: ScalingLawPoint
     facts: FactSet
+    task: "TrainingTask | None" = None
+    """The task that tells these facts; None if none does."""
 
     @property
     def parameters(self) -> float:
@@ -117,7 +113,38 @@ class ModelRequirement:
         """Expected training time on one CPU core of this machine."""
         return self.flops / (measure_matmul_flops() * efficiency(self.shape.width))
 
-    def row(self) -> dict[str, float | str]:
+    @property
+    def extrapolation(self) -> float:
+        """How many times beyond the measured sizes the model is; 1 within."""
+        size = self.shape.parameters
+        return max(1.0, size / self.point.largest, self.point.smallest / size)
+
+    @property
+    def command(self) -> str | None:
+        """The `lm train` command line of this model and number of exposures; None if no task gives the facts.
+
+        Heads, decay and schedule are those of experiment 10, whose law this is. The rate is a start and not tuned:
+        1/width, through the paper's 1e-3 at width 768, and at most 1e-2, which the experiment chose for small models.
+        """
+        if self.task is None:
+            return None
+        width, tokens = self.shape.width, self.facts.subjects * self.task.document_tokens * self.point.exposures
+        seq_len = min(SEQ_LEN, 8 * ceil(4 * self.task.document_tokens / 8))
+        batch = max(1, min(BATCH, int(tokens / (MIN_STEPS * seq_len))))
+        steps = max(1, round(tokens / (seq_len * batch)))
+        heads = next(h for h in range(max(2, width // 64), 0, -1) if width % (2 * h) == 0)  # rotary turns pairs
+        options = {
+            "output-dir": f"runs/plan-{self.point.exposures}",
+            "model.n-layers": self.shape.layers, "model.n-heads": heads, "model.d-model": width,
+            "model.init-std": 0.1 if width < 64 else 0.02,
+            "train.steps": steps, "train.batch-size": batch, "train.seq-len": seq_len,
+            "train.lr": f"{min(1e-2, 0.768 / width):.1e}", "train.weight-decay": 0.01, "train.schedule": "cosine",
+            "train.min-lr-ratio": 0.1, "train.warmup-steps": max(1, steps // 20),
+        }  # fmt: skip
+        words = " ".join(f"--{name} {value}" for name, value in options.items())
+        return f"python -m lm train {self.task.words} {words}"
+
+    def row(self) -> dict[str, float | str | None]:
         """All quantities as a dict for JSON."""
         return {
             "exposures": self.point.exposures, "bits_per_parameter": self.point.bits_per_parameter,
@@ -125,12 +152,14 @@ class ModelRequirement:
             "parameters_high": self.parameters_high, "layers": self.shape.layers, "width": self.shape.width,
             "shape_parameters": self.shape.parameters, "tokens": self.tokens, "flops": self.flops,
             "seconds": self.seconds, "origin": self.point.origin, "source": self.point.source,
+            "low": self.point.low, "high": self.point.high, "extrapolation": self.extrapolation,
+            "command": self.command,
         }  # fmt: skip
 
 
 def _narrowest(parameters: float, layers: int, vocabulary: int) -> GPT2Shape:
-    """The shape of this depth with the smallest width, a multiple of 8, that has at least this many parameters."""
-    low, high = 1, 1
+    """The shape of this depth with the smallest width (16, 24, 32, ...) that has at least this many parameters."""
+    low = high = MIN_WIDTH // 8
     while GPT2Shape(layers, 8 * high, vocabulary).parameters < parameters:
         high *= 2
     while low < high:
@@ -140,16 +169,26 @@ def _narrowest(parameters: float, layers: int, vocabulary: int) -> GPT2Shape:
     return GPT2Shape(layers, 8 * low, vocabulary)
 
 
-def load_scaling_law(path: Path = SCALING_LAW_CSV) -> list[ScalingLawPoint]:
-    """The points of a scaling law file, in order of increasing exposures."""
-    with open(path, newline="") as file:
-        points = [_parse_point(row) for row in csv.DictReader(file)]
-    return sorted(points, key=lambda point: point.exposures)
+@dataclass(frozen=True)
+class TrainingTask:
+    """A task that tells the facts: its name and options for `lm train`, and the mean tokens of its documents, so that a
+    training counts its exposures."""
+
+    words: str
+    document_tokens: float
 
 
-def _parse_point(row: Mapping[str, str]) -> ScalingLawPoint:
-    rate, low, high = (float(row[name]) for name in ("bits_per_parameter", "low", "high"))
-    return ScalingLawPoint(int(row["exposures"]), rate, low, high, row["origin"], row["source"])
+def training_task(people: int | None, path: Path | None, custom: bool) -> TrainingTask | None:
+    """bioS for people as in the paper, facts for a table without gaps. None for a world of other sizes, for triples and
+    for a table that the task does not read."""
+    if path is None:
+        task = BioS(people or 1)
+        return None if custom else TrainingTask(f"bioS --people {people}", mean_length(task))
+    try:
+        length = mean_length(Facts(str(path)))
+    except UserError:
+        return None
+    return TrainingTask(f"facts --path {shlex.quote(str(path))}", length) if path.suffix != ".jsonl" else None
 
 
 def people_fact_set(
@@ -200,16 +239,16 @@ def read_fact_set(path: Path, names: float | None = None, tokens_per_subject: fl
         for attribute, value in values.items():
             columns.setdefault(attribute, []).append(value)
     n = len(table)
-    pool = names or _combinations(table)
-    if pool < n:
-        raise UserError(f"{n} subjects cannot have distinct names out of {pool:g}; give a larger --names")
+    if names is not None and names < n:
+        raise UserError(f"{n} subjects cannot have distinct names out of {names:g}; give a larger --names")
+    log2_names = log2_combinations(tuple(name.split()) for name in table) if names is None else log2(names)
     words = {word for text in [*table, *columns] for word in text.split()}
     words |= {word for column in columns.values() for value in column for word in value.split()}
     tokens = sum(len(text.split()) for column in columns.values() for text in column)
     tokens += sum(len(name.split()) for name in table) + sum(len(column) for column in columns.values())
     entropy = sum(_entropy(column) * len(column) for column in columns.values())
     lists = sum(_list_bits(column) for column in columns.values())
-    return FactSet(n, n * log2(pool / n), entropy, lists, tokens_per_subject or tokens / n + 2, len(words) + 3)
+    return FactSet(n, n * (log2_names - log2(n)), entropy, lists, tokens_per_subject or tokens / n + 2, len(words) + 3)
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:
@@ -252,17 +291,6 @@ def _parse_csv(lines: Iterable[str], suffix: str) -> Iterable[tuple[str, str, st
             raise ValueError(f"line {number} names {row[0]!r} again; a subject has one line")
         seen.add(row[0])
         yield from ((row[0], attribute, cell) for attribute, cell in zip(header[1:], row[1:], strict=True) if cell)
-
-
-def _combinations(names: Mapping[str, object]) -> float:
-    """Number of names that the words of these names can form: for each length, the product over positions of the number
-    of distinct words there."""
-    by_length: dict[int, list[set[str]]] = {}
-    for name in names:
-        words = name.split()
-        for position, word in zip(by_length.setdefault(len(words), [set() for _ in words]), words, strict=True):
-            position.add(word)
-    return sum(2 ** sum(log2(len(position)) for position in positions) for positions in by_length.values())
 
 
 def _entropy(column: Sequence[str]) -> float:

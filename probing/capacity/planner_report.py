@@ -9,7 +9,10 @@ ORIGINS = {
     "paper": "the paper's law, not our own fit",
     "guess": "a guess, neither the paper's nor our own fit",
     "fit": "fitted to our own runs",
+    "interpolated": "interpolated in the logarithm of exposures",
 }
+
+MOST_BEYOND = 10.0  # times the measured sizes
 
 
 def format_plan(facts: FactSet, requirements: Sequence[ModelRequirement]) -> str:
@@ -23,7 +26,17 @@ def format_plan(facts: FactSet, requirements: Sequence[ModelRequirement]) -> str
     rows = [head, *(_format_cells(need) for need in requirements)]
     points = [need.point for need in requirements]
     sources = [f"{p.exposures} exposures: {ORIGINS[p.origin]} ({p.source})" for p in points]
-    return "\n".join([*lines, *align_rows(rows), "", *sources, *_notes(facts, requirements)])
+    return "\n".join(
+        [*lines, *align_rows(rows), "", *sources, *_notes(facts, requirements), "", *_commands(requirements)]
+    )
+
+
+def _commands(requirements: Sequence[ModelRequirement]) -> list[str]:
+    """The command that trains each model, or why there is none."""
+    commands = [need.command for need in requirements]
+    if None in commands:
+        return ["No task tells these facts: `lm train` takes bioS's own lists, or a CSV table without empty cells."]
+    return ["To train it (the rate is a start; try a few beside it):", *(f"    {command}" for command in commands)]
 
 
 def _format_cells(need: ModelRequirement) -> list[str]:
@@ -43,6 +56,24 @@ def _format_cells(need: ModelRequirement) -> list[str]:
 
 def _notes(facts: FactSet, requirements: Sequence[ModelRequirement]) -> list[str]:
     """Warnings where the conditions of the scaling law do not hold."""
+    return [*_extrapolated(requirements), *_large_tables(facts, requirements)]
+
+
+def _extrapolated(requirements: Sequence[ModelRequirement]) -> list[str]:
+    """A line where models are over ten times beyond the sizes that the law was measured on."""
+    far = [need for need in requirements if need.extrapolation > MOST_BEYOND]
+    if not far:
+        return []
+    sizes = [f"{format_number(need.point.smallest)} to {format_number(need.point.largest)}" for need in far]
+    most = max(need.extrapolation for need in far)
+    return [
+        f"An extrapolation: the law was measured on models of {sizes[0]} parameters, and these are up to "
+        f"{most:,.0f} times beyond."
+    ]
+
+
+def _large_tables(facts: FactSet, requirements: Sequence[ModelRequirement]) -> list[str]:
+    """A line where the table of tokens is over half of a model."""
     half = [need for need in requirements if facts.vocab_size * need.shape.width > need.shape.parameters / 2]
     if not half:
         return []

@@ -9,12 +9,12 @@ import pytest
 from planted_tables import module, parts
 
 from experiments.harness.experiment import select
-from experiments.harness.papers import part3_capacity
+from experiments.harness.papers import part3_capacity, scaling_law
 from experiments.harness.reporting.table import read_table
 from experiments.harness.run import SCALES, evaluation_settings
 from experiments.harness.statistics.estimates import Interval, mean_of
 from lm.model_size import num_parameters
-from probing.capacity.planner import SCALING_LAW_CSV
+from probing.capacity.scaling_law import SCALING_LAW_CSV
 from synth.corpus import mean_length
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -265,6 +265,12 @@ def test_steps_of_large_runs_follow_from_exposures() -> None:
     train = part3_capacity.paper_train_config(task, 20_000, 1000)
     told = train.steps * train.batch_size * train.seq_len / (20_000 * mean_length(task, documents=256))
     assert told == pytest.approx(1000, rel=1e-3) and (train.batch_size, train.weight_decay) == (48, 0.02)
+
+
+def test_the_planners_law_is_written_by_its_command() -> None:
+    assert SCALING_LAW_CSV.read_text() == scaling_law.committed_law(), (
+        "python -m experiments.harness.papers.scaling_law"
+    )
 
 
 def test_the_planners_law_is_what_experiment_10_found() -> None:

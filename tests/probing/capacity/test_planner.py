@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -11,19 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from lm.__main__ import Train
 from lm.config import ModelConfig
 from lm.model import Decoder
 from lm.model_size import count_parameters, flops_per_token
 from probing.__main__ import run
-from probing.capacity.planner import (
-    GPT2Shape,
-    ModelRequirement,
-    ScalingLawPoint,
-    load_scaling_law,
-    people_fact_set,
-    read_fact_set,
-)
+from probing.capacity.planner import GPT2Shape, ModelRequirement, people_fact_set, read_fact_set
+from probing.capacity.scaling_law import ScalingLawPoint, interpolate, load_scaling_law
+from synth import Corpus
 from synth.bio import InformationContent
+from synth.commands.command_line import parse_with_task
 from synth.errors import UserError
 
 TABLE = """name,job,town
@@ -80,7 +78,7 @@ def test_the_model_is_the_smallest_of_its_depth(n: int) -> None:
     need = ModelRequirement(ScalingLawPoint(1000, 2.0, 1.9, 2.3, "fit", ""), people_fact_set(n))
     shape = need.shape
     assert shape.parameters >= need.parameters == people_fact_set(n).bits / 2
-    assert shape.width == 8 or GPT2Shape(shape.layers, shape.width - 8, shape.vocabulary).parameters < need.parameters
+    assert shape.width == 16 or GPT2Shape(shape.layers, shape.width - 8, shape.vocabulary).parameters < need.parameters
     assert need.parameters_low < need.parameters < need.parameters_high
     assert need.tokens == n * 80 * 1000 and need.flops > 6 * need.tokens * need.shape.width**2
 
@@ -98,6 +96,56 @@ def test_the_output_says_whose_law_it_is() -> None:
     assert "10,000 subjects hold 616k bits, 61.6 each" in text
     assert ("not our own fit" in text) == ("paper" in origins) and ("a guess" in text) == ("guess" in origins)
     assert "smaller vocabulary" in text and "smaller vocabulary" not in plan("--people", 10_000, "--vocab-size", 50)
+
+
+def test_between_measured_exposures() -> None:
+    """Halfway in the logarithm from 100 to 1000 is 316.2."""
+    law = [
+        ScalingLawPoint(100, 1.0, 0.5, 1.5, "fit", "", 1e3, 1e5),
+        ScalingLawPoint(1000, 2.0, 1.5, 2.1, "fit", "", 2e3, 9e4),
+    ]
+    assert interpolate(law, 100) == law[0] and interpolate(law, 1000) == law[1]
+    found = interpolate(law, 316)
+    assert (found.bits_per_parameter, found.low, found.high) == pytest.approx((1.5, 1.0, 1.8), abs=1e-3)
+    assert (found.smallest, found.largest, found.origin) == (2e3, 9e4, "interpolated")
+    for outside in (99, 1001, 0, -5):
+        with pytest.raises(UserError, match=f"--exposures {outside} is outside what was measured; give 100 to 1000"):
+            interpolate(law, outside)
+    assert "interpolated in the logarithm" in plan("--people", 500, "--exposures", 300)
+
+
+def test_far_beyond_the_measured_sizes_it_says_so_in_a_line() -> None:
+    sizes = load_scaling_law()[-1]
+    within = sizes.largest * sizes.bits_per_parameter * 5 / people_fact_set(1000).bits * 1000
+    for people, said in ((10 * within, True), (within / 5, False)):
+        text = plan("--people", int(people), "--exposures", 1000, "--vocab-size", 60)
+        assert [line.startswith("An extrapolation: ") for line in text.splitlines()].count(True) == said
+
+
+@pytest.mark.parametrize("given", ["people", "facts"])
+def test_the_printed_command_is_one_that_trains(given: str, tmp_path: Path) -> None:
+    path = tmp_path / "my facts.csv"
+    path.write_text(TABLE.replace("cook,\n", "cook,Rome\n"))
+    text = plan(*(("--people", 2000) if given == "people" else ("--facts", path)), "--exposures", 500)
+    (line,) = (line for line in text.splitlines() if "lm train" in line)
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "lm", "train"]
+    options, task, _ = parse_with_task(Train, "lm train", words[4], words[5:])
+    subjects = task.num_items(task.world(0))
+    assert subjects == (2000 if given == "people" else 4)
+    assert f"{options.model.n_layers} layers of {options.model.d_model}" in text
+    tokens = options.train.steps * options.train.batch_size * options.train.seq_len
+    exposures = tokens / (subjects * Corpus(task, 1).documents(0, 500).lengths.mean())
+    assert exposures == pytest.approx(500, rel=0.05)
+    if given == "people":  # a dry run: the model is built without memory
+        with torch.device("meta"):
+            assert count_parameters(Decoder(options.model, 3275))["total"] >= people_fact_set(2000).bits / 2.3
+
+
+def test_no_command_where_no_task_tells_the_facts(tmp_path: Path) -> None:
+    (tmp_path / "gaps.csv").write_text(TABLE)
+    for arguments in (("--people", 500, "--values", 12), ("--facts", tmp_path / "gaps.csv")):
+        assert "lm train facts" not in plan(*arguments) and "No task tells these facts" in plan(*arguments)
 
 
 def test_json_holds_the_same() -> None:
