@@ -184,11 +184,11 @@ def worlds(rates: float = 3.0, **stored: list[float]) -> list[dict]:
 
 
 def test_the_world_that_stores_least_is_held_against_the_first_at_its_best_size() -> None:
-    found = judged("11", worlds(base=[2.2, 2.3, 2.2], four=[1.5, 2.1, 2.2]))
+    found = judged("11", worlds(base=[2.2, 2.3, 2.2], four=[1.5, 2.12, 2.2]))
     assert found[OVER_FIRST].verdict == "reproduced" and found[OVER_FIRST].primary
     assert found[OVER_FIRST].value == pytest.approx(2.2 / 2.3, abs=1e-3)
     assert found[f"{WORST}, at its best size"].value == pytest.approx(2.2)
-    fewer = judged("11", worlds(base=[2.2, 2.2, 2.2], four=[1.5, 1.6, 1.7]))
+    fewer = judged("11", worlds(base=[2.2, 2.2, 2.2], four=[1.5, 1.65, 1.7]))
     assert fewer[OVER_FIRST].verdict == fewer[f"{WORST}, at its best size"].verdict == "contradicted"
     assert fewer[f"{FRESH}, over the first world"].verdict == "contradicted"
     growth = fewer[f"{FRESH}, the largest model over the smallest"]
@@ -199,7 +199,7 @@ def test_the_world_that_stores_least_is_held_against_the_first_at_its_best_size(
     (worlds(base=[2.2], four=[1.5]), "sizes of model tried in every world 1, needs at least 3"),
     (worlds(rates=1.0, base=[2.2] * 3, four=[1.5] * 3), "learning rates tried at every size 1, needs at least 3"),
     (worlds(base=[1.2] * 3, four=[0.4] * 3), "bits per parameter of the first world 1.2, needs at least 1.8"),
-    (worlds(base=[2.2] * 3, four=[1.0, 1.3, 1.6]), "the world that stores least (K=4 C=3) 1.23, needs at most 1.1"),
+    (worlds(base=[2.2] * 3, four=[1.0, 1.3, 1.6]), "the world that stores least (K=4 C=3) 1.23, needs at most 1.05"),
 ])  # fmt: skip
 def test_what_experiment_11_cannot_tell(table: list[dict], gate: str) -> None:
     found = judged("11", table)[OVER_FIRST]
