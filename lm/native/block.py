@@ -90,8 +90,8 @@ def modules_of(block: Any) -> list[nn.Module]:
 
 
 def is_fp32(weight: Tensor) -> bool:
-    """Whether a weight is fp32 on a CPU."""
-    return weight.dtype == torch.float32 and weight.device.type == "cpu"
+    """Whether a weight is fp32 on a CPU, its numbers one after the other."""
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and weight.is_contiguous()
 
 
 def have_hooks(*modules: nn.Module) -> bool:

@@ -1,12 +1,18 @@
 """Compile the kernels of this folder for this processor, once, and load them."""
 
+import atexit
 import ctypes
 import hashlib
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,22 +50,39 @@ def _compiled() -> Path:
     torch_libraries = Path(torch.__file__).parent / "lib"
     compiler = os.environ.get("CXX", "g++")
     sources = sorted(FOLDER.glob("*.cpp"))
-    texts = [path.read_text() for path in [*sources, *sorted(FOLDER.glob("*.h"))]]
+    texts = [path.read_text(encoding="utf-8") for path in [*sources, *sorted(FOLDER.glob("*.h"))]]
     parts = [*FLAGS, compiler, torch.__version__, _processor(), *map(str, sources), *texts]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "physics-of-lms"
+    folder = _cache_folder()
     path = folder / f"kernels-{key}.so"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         scratch = folder / f".{path.name}.{os.getpid()}"
         link = [f"-L{torch_libraries}", "-l:libtorch_cpu.so", f"-Wl,-rpath,{torch_libraries}"]
         try:
-            command = [compiler, *FLAGS, *map(str, sources), "-o", str(scratch), *link]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            command = [*shlex.split(compiler), *FLAGS, *map(str, sources), "-o", str(scratch), *link]
+            words: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}  # also where the locale is ASCII
+            subprocess.run(command, check=True, capture_output=True, timeout=300, **words)
             write_bytes(path, scratch.read_bytes())  # atomically: several processes may compile at once
         finally:
             scratch.unlink(missing_ok=True)
     return path
+
+
+def _cache_folder() -> Path:
+    """The folder in the user's cache; a temporary one, of this process alone, where that cannot be written."""
+    with suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "physics-of-lms"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK) or any(folder.glob("kernels-*.so")):
+            return folder
+    return _temporary_folder()
+
+
+@cache
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="physics-of-lms-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def main() -> None:

@@ -69,17 +69,31 @@ def knows_decoder(model: Any) -> bool:
     known = config.causal and config.positions in POSITIONS and type(model.embed) is nn.Embedding and len(blocks) > 0
     known = known and type(model.norm) in (nn.LayerNorm, nn.RMSNorm)
     known = known and (config.tie_embeddings or type(model.head) is nn.Linear)
-    return bool(known) and is_fp32(model.embed.weight) and all(map(is_known, blocks)) and library() is not None
+    known = bool(known) and all(map(is_known, blocks)) and all(map(is_fp32, _weights_of(model)))
+    return known and library() is not None
+
+
+def _weights_of(model: Any) -> list[Tensor]:
+    """All weights of a model whose blocks are known."""
+    inside = (each for block in model.blocks for each in parameters_of(block))
+    return [each for each in (*tables_of(model), *inside) if each is not None]
 
 
 def have_no_hooks(model: Any) -> bool:
-    """Whether no module of a known decoder has a hook, which the kernels would pass over."""
-    return not any(_hooks_of(model))
+    """Whether no module of a known decoder has a hook or a `forward` of its own, which the kernels would pass over."""
+    return not any(_hooks_of(model)) and not any("forward" in own for own in _attributes_of(model))
+
+
+def _modules_of(model: Any) -> list[nn.Module]:
+    return [model, model.norm, *model.tables(), *(m for block in model.blocks for m in modules_of(block))]
 
 
 def _hooks_of(model: Any) -> list[dict[int, Any]]:
-    modules = [model, model.norm, *model.tables(), *(m for block in model.blocks for m in modules_of(block))]
-    return [getattr(module, name) for module in modules for name in MODULE_HOOKS]
+    return [getattr(module, name) for module in _modules_of(model) for name in MODULE_HOOKS]
+
+
+def _attributes_of(model: Any) -> list[dict[str, Any]]:
+    return [vars(module) for module in _modules_of(model)]
 
 
 def tables_of(model: Any) -> list[Tensor | None]:
@@ -106,7 +120,8 @@ class FusedObjective:
     def __init__(self, model: Any, bf16: bool) -> None:
         self.model, self.bf16 = model, bf16
         self.held = [*tables_of(model), *(parameter for block in model.blocks for parameter in parameters_of(block))]
-        self.hooks = _hooks_of(model)  # the dictionaries themselves: later hooks show in them
+        # the dictionaries themselves: later hooks, and a later `forward`, show in them
+        self.hooks, self.attributes = _hooks_of(model), _attributes_of(model)
         sizes = [0 if each is None else -(-each.numel() // ALIGNMENT) * ALIGNMENT for each in self.held]
         self.flat = torch.empty(sum(sizes))
         parts = self.flat.split(sizes)
@@ -120,8 +135,13 @@ class FusedObjective:
         self.contexts: dict[int, SequenceContext] = {}
 
     def applies(self) -> bool:
-        """Whether nothing has come up since that the kernels would pass over: hooks, autocast."""
-        return not any(self.hooks) and can_use_cpu_kernels(self.model.embed.weight) and torch.is_grad_enabled()
+        """Whether nothing has come up since that the kernels would pass over: hooks of modules or of gradients, a
+        replaced `forward`, autocast."""
+        return not (
+            any(self.hooks)
+            or any("forward" in own for own in self.attributes)
+            or any(each._backward_hooks or each._post_accumulate_grad_hooks for each, _ in self.trained)
+        ) and bool(can_use_cpu_kernels(self.model.embed.weight) and torch.is_grad_enabled())
 
     def __call__(
         self, inputs: Tensor, targets: Tensor, documents: Tensor | None, scale: float, add: bool = False
@@ -129,7 +149,9 @@ class FusedObjective:
         """Cross-entropy (nats) summed over the targets (B, T) that are not negative, times `scale`.
 
         Sets p.grad of every trained parameter to the gradients of that. add: to their sum with those of the last call.
+        Raises IndexError for a token that the model does not have, as torch does.
         """
+        self._check_ids(inputs, targets)
         if not add:
             self.flat.zero_()
         context = self._context(inputs.shape[1], documents)
@@ -141,6 +163,14 @@ class FusedObjective:
         for parameter, gradient in self.trained:
             parameter.grad = gradient
         return loss * scale
+
+    def _check_ids(self, inputs: Tensor, targets: Tensor) -> None:
+        """The kernels read whatever a wrong number points to."""
+        low, high = torch.aminmax(inputs)
+        most = max(int(high), int(targets.max()))
+        if int(low) < 0 or most >= self.model.vocab_size:
+            wrong = int(low) if int(low) < 0 else most
+            raise IndexError(f"token {wrong} is outside the model's {self.model.vocab_size} tokens")
 
     def _context(self, length: int, documents: Tensor | None) -> SequenceContext:
         if documents is not None:  # the kernels need no mask, which is a large array

@@ -103,10 +103,17 @@ def make_differentiate(model: Decoder, config: TrainConfig, place: DistContext) 
             "CPU; use fp32, or bf16 on a GPU"
         )
 
+    compiled = False
+
     def differentiate(
         inputs: Tensor, targets: Tensor, documents: Tensor | None, scale: float, is_first: bool, is_last: bool
     ) -> Tensor | float:
-        if fused is not None and fused.applies():
+        nonlocal compiled
+        if is_first:  # the parts of a step are all computed by the same path
+            compiled = fused is not None and fused.applies()
+            if rounded and not compiled:
+                raise UserError("precision=bf16-matmul goes with the compiled kernels only; remove the model's hooks")
+        if fused is not None and compiled:
             return fused(inputs, targets, documents, scale, add=not is_first)
         with nullcontext() if is_last else hold():
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,8 +165,25 @@ def test_hooks_and_changed_modules_take_the_plain_path() -> None:
     assert seen
     handle.remove()
     assert objective.applies()
+    handle = model.blocks[0].mlp.up.weight.register_hook(lambda gradient: 2 * gradient)
+    assert not objective.applies()
+    handle.remove()
+    up = model.blocks[1].mlp.up
+    up.forward = lambda x: torch.nn.functional.linear(x, up.weight, up.bias)
+    assert not objective.applies()
+    del up.forward
+    assert objective.applies()
     model.blocks[1].mlp.up = torch.nn.Sequential(model.blocks[1].mlp.up)
     assert fuse_objective(model) is None
+    for name, spoil in (
+        ("blocks.1.mlp.down.weight", lambda w: w.T.contiguous().T),
+        ("blocks.0.mixer.qkv.bias", torch.Tensor.double),
+        ("norm.weight", torch.Tensor.bfloat16),
+    ):
+        model = lively(BASE)
+        module = model.get_submodule(name.rpartition(".")[0])
+        setattr(module, name.rpartition(".")[2], torch.nn.Parameter(spoil(model.get_parameter(name).detach())))
+        assert fuse_objective(model) is None, name
     for other in ({"qk_norm": True}, {"positions": "alibi"}, {"causal": False}, {"n_experts": 2}, {"mixer": "gla"}):
         assert fuse_objective(build(replace(BASE, **other), VOCAB, 0)) is None
 
@@ -241,6 +259,25 @@ def test_a_parameter_without_gradient_leaves_the_update_to_torch() -> None:
     model = lively(BASE)
     update = make_update(list(model.parameters()), make_optimizer(model, TrainConfig(steps=1)))
     assert update is not None and not update(1.0)
+
+
+@pytest.mark.parametrize(("where", "token"), [("inputs", VOCAB), ("inputs", -1), ("targets", VOCAB + 7)])
+def test_tokens_that_the_model_lacks_are_refused(where: str, token: int) -> None:
+    """As torch refuses them; the kernels would read whatever lies there."""
+    inputs, targets, _ = batch(2, 10)
+    {"inputs": inputs, "targets": targets}[where][1, 3] = token
+    with pytest.raises(IndexError, match=f"token {token} is outside"):
+        fuse(lively(BASE))(inputs, targets, None, 1.0)
+
+
+def test_a_locale_of_ascii_and_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file stands where the cache's folder would be."""
+    (tmp_path / "no-folder").write_text("")
+    code = "from lm.native.build import library; print(library() is not None)"
+    given = {SWITCH: "", "XDG_CACHE_HOME": str(tmp_path / "no-folder"), "LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n" and not done.stderr
 
 
 def test_without_a_compiler_training_goes_on(tmp_path) -> None:
