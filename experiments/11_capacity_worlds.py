@@ -195,8 +195,8 @@ PAPER_BITS = paper_number("3.3", "Result 3", "bioD, whole grid", "bits a paramet
 BASE = LAPTOP_WORLDS[0]
 MIN_SIZES = 3  # a peak over sizes takes three; fewer cannot say what a world could store
 MIN_RATES = 3  # a world is at its best where it has the best of so many
-# A size that stores a twentieth more per parameter than the next smaller is not yet the peak. A tenth was written first;
-# laptop's weakest world rose by 9.9% (the first world by 2.8%), and the limit was lowered, which only withholds.
+# A size that stores a twentieth more per parameter than the next smaller is not yet the peak. A tenth was written
+# first; laptop's weakest world rose by 9.9% (the first by 2.8%), and the limit was lowered, which only withholds.
 STILL_RISING = 1.05
 AS_MUCH = 0.9  # a world that stores nine tenths of what the world compared with does is taken as no worse
 
