@@ -345,9 +345,11 @@ def add_extraction(made: ClaimList, asked) -> None:
         losses.append(ratio_of(seeds["stored"].mean(), seeds["extracted"].mean()))
     answers = asked.loc[asked["parameters"] == asked["parameters"].max(), "extract_exact_trained"].mean()
     most = asked.groupby("configuration")["stored"].mean().max()
+    least = asked.groupby("configuration")["extracted"].mean().min()  # below 0 a ratio says nothing
     gates = [
         Gate("sizes of model asked", float(len(sizes)), at_least=part3_capacity.MIN_SIZES_OF_A_LAW),
         Gate("bits stored per parameter, of the size with most", most, at_least=1.0),
+        Gate("bits brought out per parameter, of the size with least", least, at_least=MIN_TEN),
         Gate("answers about the people of its questions, largest model", answers, at_least=ANSWERED),
     ]
     name = "bits stored over bits that questions bring out, of the size that loses most, 1000 exposures"

@@ -18,6 +18,7 @@ and biographies, also in bytes, with 1.3M to 5.4M parameters.
 """
 
 from functools import partial
+from math import inf
 from pathlib import Path
 
 if __name__ == "__main__":  # from a plain checkout the repository is not on the path
@@ -279,10 +280,11 @@ def rising_gates(table) -> list[Gate]:
         return []
     least = min(peaks, key=lambda world: peaks[world].mean)
     bits = table[table["world"] == least].groupby("size", sort=False)["stored"].mean()
-    if len(bits) < 2 or bits.iloc[-2] <= 0:
+    if len(bits) < 2:
         return []
     name = f"bits per parameter of the largest model over the next smaller, the world that stores least ({least})"
-    return [Gate(name, bits.iloc[-1] / bits.iloc[-2], at_most=STILL_RISING)]
+    rise = bits.iloc[-1] / bits.iloc[-2] if bits.iloc[-2] > 0 else inf
+    return [Gate(name, rise, at_most=STILL_RISING)]
 
 
 def peak_of(table, world: str) -> Estimate | None:

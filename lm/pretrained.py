@@ -6,6 +6,7 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import safetensors.torch
@@ -25,7 +26,8 @@ CONFIG, WEIGHTS, REFERENCE = "config.json", "model.safetensors", "reference.json
 GENERATION = "generation_config.json"
 BESIDE = ("tokenizer.json", "tokenizer_config.json", "README.md")
 MAX_REFERENCE_TOKENS = 64  # in reference.json
-TOLERANCE = 1e-3  # share of the largest reference logit; machines round differently
+TOLERANCE = 1e-3  # share of the largest reference logit; machines round differently, half precision more so
+ROUNDINGS = 8  # of the weights' precision that are tolerated besides
 
 
 def save(model: nn.Module, folder: str | Path, data: TrainingData | None = None) -> None:
@@ -42,11 +44,11 @@ def save(model: nn.Module, folder: str | Path, data: TrainingData | None = None)
     if not isinstance(plain, Decoder):
         raise UserError(f"a {type(model).__name__} is no Decoder; save it with the library that made it")
     _check_weights(plain)
-    _save(plain, Path(folder), data)
+    _save(plain, Path(folder).resolve(), data)
 
 
 def _save(model: Decoder, folder: Path, data: TrainingData | None) -> None:
-    scratch = folder.with_name(f".{folder.name}.part")
+    scratch = folder.with_name(f".{folder.name}.{token_hex(4)}.part")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         _write_layout(model, scratch, data)
@@ -58,6 +60,8 @@ def _save(model: Decoder, folder: Path, data: TrainingData | None) -> None:
         for name in (WEIGHTS, CONFIG, REFERENCE, GENERATION, *BESIDE):
             if (scratch / name).exists():
                 (scratch / name).replace(folder / name)
+            elif name in BESIDE[:2]:  # a tokenizer of an older model there would give wrong ids
+                (folder / name).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot save the model to {folder} ({error}); free space or use another folder") from error
     finally:
@@ -103,7 +107,8 @@ def load(folder: str | Path) -> Decoder:
     except READ_ERRORS as error:
         raise _damaged(folder, WEIGHTS) from error
     # not (... <= ...), so that NaN fails
-    if wanted.shape != logits.shape or not (logits - wanted).abs().max() <= TOLERANCE * wanted.abs().max():
+    tolerance = max(TOLERANCE, ROUNDINGS * torch.finfo(model.embed.weight.dtype).eps)
+    if wanted.shape != logits.shape or not (logits - wanted).abs().max() <= tolerance * wanted.abs().max():
         raise UserError(f"{folder} computes other logits than when it was saved; use the version of the suite of then")
     return model.requires_grad_(True).eval()
 

@@ -126,7 +126,7 @@ class PhysForCausalLM(PreTrainedModel, GenerationMixin):
         documents = _documents(attention_mask)
         given: Any = inputs_embeds if input_ids is None else input_ids
         context = self.decoder.make_context(given.shape[1], documents)
-        _check_positions(position_ids, context.index)
+        _check_positions(position_ids, context.index, attention_mask)
         names = self._recorded(output_hidden_states, output_attentions)
         points = find_hook_points(self.decoder).points if names else {}
         with record_outputs({name: points[name] for name in names}) as outputs:
@@ -187,9 +187,14 @@ def _documents(attention_mask: Tensor | None) -> Tensor | None:
     return attention_mask.long()
 
 
-def _check_positions(position_ids: Tensor | None, index: Tensor) -> None:
-    """Raise UserError for positions other than those that the model takes."""
-    if position_ids is not None and not torch.equal(position_ids, index.expand_as(position_ids)):
+def _check_positions(position_ids: Tensor | None, index: Tensor, attention_mask: Tensor | None) -> None:
+    """Raise UserError for positions other than those that the model takes, padding aside."""
+    if position_ids is None:
+        return
+    same = position_ids == index
+    if attention_mask is not None:
+        same = same | (attention_mask == 0)
+    if not bool(same.all()):
         raise UserError("position_ids other than 0, 1, 2, ... in each document are not taken; leave them out")
 
 

@@ -11,6 +11,7 @@ from lm.inference.batching import pad_documents, ragged_batches
 from lm.inference.hooks import eval_mode
 from lm.inference.sampling import generate, no_progress
 from lm.model import Decoder
+from lm.options import TABLE_POSITIONS
 from synth.corpus import Corpus
 from synth.errors import UserError
 from synth.task import Task
@@ -41,8 +42,11 @@ def complete(
     vocab, block = corpus.vocab, corpus.documents(0, samples)
     prompts, answers = [block[i].prompt for i in range(samples)], block.lengths - block.prompt_lengths
     has_eos = vocab.eos in block.tokens
-    room = model.config.max_seq_len - int(block.prompt_lengths.max())
-    most = max_new_tokens or max(1, min(int(answers.max()) * (2 if has_eos else 1), max(room, int(answers.max()))))
+    most = max_new_tokens
+    if most is None:
+        most = int(answers.max()) * (2 if has_eos else 1)
+        if model.config.positions in TABLE_POSITIONS:
+            most = max(1, min(most, model.config.max_seq_len - int(block.prompt_lengths.max())))
     drawn = generate(model, prompts, most, temperature, vocab.eos, seed, progress=no_progress)
     if not has_eos:
         drawn = [tokens[:length] for tokens, length in zip(drawn, answers, strict=True)]
@@ -85,12 +89,13 @@ def describe_skill(model: Decoder, task: Task, data_seed: int, samples: int) -> 
     """Scores of a model's completions of test documents beside chance, and its loss on them beside the floor, in
     words."""
     corpus = Corpus(task, data_seed, "test")
-    floors = corpus.task.floors(corpus.world)
+    floors, longest = corpus.task.floors(corpus.world), int(corpus.documents(0, samples).lengths.max())
+    if model.config.positions in TABLE_POSITIONS and longest > model.config.max_seq_len:
+        return f"a test document of {longest} tokens does not fit the model's {model.config.max_seq_len} positions"
     parts = [f"loss {held_out_loss(model, corpus, samples):.4f} nats" + _beside("floor", floors.get("loss"))]
-    if int(corpus.documents(0, samples).lengths.max()) <= model.config.max_seq_len:
-        is_asked = int(corpus.documents(0, samples).prompt_lengths.max()) > 1  # then the likeliest answer counts
-        scores = mean_scores(complete(model, corpus, samples, temperature=0.0 if is_asked else 1.0))
-        parts += [f"{name} {value:.3f}" + _beside("chance", floors.get(name)) for name, value in scores.items()]
+    is_asked = int(corpus.documents(0, samples).prompt_lengths.max()) > 1  # then the likeliest answer counts
+    scores = mean_scores(complete(model, corpus, samples, temperature=0.0 if is_asked else 1.0))
+    parts += [f"{name} {value:.3f}" + _beside("chance", floors.get(name)) for name, value in scores.items()]
     return f"on {samples} {corpus.split} documents: {', '.join(parts)}"
 
 

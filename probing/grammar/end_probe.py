@@ -79,7 +79,8 @@ class EndProbe:
         target = ProbeTarget(ends_only=True, shuffled=self.shuffled)
         sampler = HiddenStateSampler(model, task, data_seed, self.layers, target, BATCH_SIZE, CHUNK)
         classes = target.classes(task)
-        training = self._collect(sampler.training_batches(self.max_ends), len(classes), self.max_ends)
+        most = -(-2 * self.max_ends // BATCH_SIZE)  # nearly every sentence has an end of every level within it
+        training = self._collect(sampler.training_batches(most), len(classes), self.max_ends)
         test = self._collect(sampler.test_batches(self.sentences), len(classes))
         return [
             {"layer": name, "level": level + 2, **row}
@@ -93,8 +94,9 @@ class EndProbe:
         counts, first = np.zeros(levels, int), 0
         for batch in batches:
             for level in range(levels):
-                parts[level].append(self._ends(batch, level, first))
-                counts[level] += len(parts[level][-1].labels)
+                if most is None or counts[level] < most:
+                    parts[level].append(self._ends(batch, level, first))
+                    counts[level] += len(parts[level][-1].labels)
             first += len(batch.lengths)
             if most is not None and counts.min() >= most:
                 break

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CHAT, PLAIN = "/chat/completions", "/completions"
 RETRY_STATUSES = (408, 425, 429, 500, 502, 503, 504, 529, *range(520, 526))  # the last six: a proxy before the server
 MAX_REPLY_BYTES = 1 << 22  # a normal reply has a few hundred bytes
+MIN_SECRET = 16  # letters
 LONGEST_PAUSE = 60.0  # seconds, also where a server asks for more
 STATUS_HINTS = {
     401: "set OPENAI_API_KEY to a key that it takes",
@@ -156,14 +157,18 @@ class OpenAIBackend:
         try:
             async with asyncio.timeout(self.timeout):  # of all of it: a server may send single bytes without end
                 for _ in range(1 + len(self._options)):
+                    sent = dict(self._options)
                     async with client.stream("POST", self.url, json=self._body(prompt), headers=headers) as reply:
                         data = await self._read_body(reply)
                     if reply.status_code == 200:
                         return data
-                    if not self._adapt_options(reply.status_code, data):
+                    # another request may have changed them in the meantime
+                    if sent == self._options and not self._adapt_options(reply.status_code, data):
                         break
         except TimeoutError as error:
             raise _TransientError(f"did not answer within {self.timeout:g} s") from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise UserError(f"--endpoint {self.url!r} is no address ({error}); check its host") from error
         except httpx.HTTPError as error:
             raise _TransientError(f"cannot be reached ({error or type(error).__name__})") from error
         raise self._error_from_status(reply, data)
@@ -232,7 +237,8 @@ class OpenAIBackend:
         text = _join_parts(value) or _refusal(data["choices"][0])
         if not text.strip():
             raise self._error_without_text(data["choices"][0], path)
-        return text.replace(self.key, "[key]") if self.key else text
+        # what local servers take for a key may be a word, or a letter, of any answer
+        return text.replace(self.key, "[key]") if len(self.key) >= MIN_SECRET else text
 
     def _error_without_text(self, choice: Any, path: str) -> Exception:
         """For a reply without text: that of a model that thinks beyond its limit is an error until it has answered

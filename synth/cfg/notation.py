@@ -50,7 +50,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
     number = 0
     for number, part in enumerate(re.split(r"\r\n?|\n", text), 1):
         part = part.strip()
-        joined = part.endswith("\\")
+        joined = part.endswith("\\") and not (part.startswith("#") and not pending)  # a comment ends with its line
         pending.append(part[:-1].rstrip() if joined else part)
         if not joined:
             lines.append((number, " ".join(pending)))

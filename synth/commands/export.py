@@ -41,7 +41,8 @@ def to_rows(corpus: Corpus, start: int, stop: int, labels: bool) -> Iterator[dic
             **{name: getattr(value, "item", lambda v=value: v)() for name, value in example.slices.items()},
         }
         if labels:
-            row |= {name: values.tolist() for name, values in example.labels.items()}
+            labelled = {name: values.tolist() for name, values in example.labels.items()}
+            row |= {f"label_{name}" if name in row else name: values for name, values in labelled.items()}
         yield row
 
 

@@ -20,7 +20,7 @@ ELEMENTS = "elements"  # the table that comes with the suite: chemical elements 
 BUNDLED = {ELEMENTS: Path(__file__).with_name("elements.csv")}
 MAX_FILE_BYTES = 50_000_000
 RESERVED = (BOS, EOS, PAD)
-TOTALS = ("name", "value", "diversity")  # bits of these are columns of the capacity's results
+TOTALS = ("name", "value", "diversity", "frequency")  # bits of these are columns of the capacity's results
 
 Columns = tuple[tuple[Words, ...], ...]
 
@@ -113,7 +113,8 @@ def _check_header(header: list[str], path: str, name_column: str | None) -> None
         raise UserError(f"{path} is empty; give a header and a line for each subject")
     if "" in header:
         raise UserError(f"{path}: column {header.index('') + 1} has no name in the header; give it one")
-    if twice := [cell for cell in header if header.count(cell) > 1]:
+    spelt = [cell.replace(" ", "_") for cell in header]  # as columns of results are
+    if twice := [cell for cell, name in zip(header, spelt, strict=True) if spelt.count(name) > 1]:
         raise UserError(f"{path}: two columns are called {twice[0]!r}; give each its own name")
     if name_column is not None and " ".join(words_of(name_column)) not in header:
         raise UserError(f"{path} has no column {name_column!r} for the names; its columns: {', '.join(header)}")

@@ -206,7 +206,7 @@ class Facts(Task):
             tokens += ids
             part += [kind] * len(ids)
         parts = np.array(part, np.int8)
-        return np.array(tokens, np.int32), parts, np.where(parts == VALUE_PART, about, -1).astype(np.int8)
+        return np.array(tokens, np.int32), parts, np.where(parts == VALUE_PART, about, -1).astype(np.int16)
 
     # ---- scores ------------------------------------------------------------------------------------------------
     def score(self, world: FactWorld, example: Example | None, completion: np.ndarray) -> dict[str, float]:

@@ -391,3 +391,10 @@ def test_the_last_resort_is_one_line(capsys: pytest.CaptureFixture[str], monkeyp
         if stream is not None:
             stream.flush()
             assert said in stream.buffer.getvalue().decode() and "\\u201c" in stream.buffer.getvalue().decode()
+
+
+def test_labels_do_not_hide_what_finds_a_document_again(tmp_path: Path) -> None:
+    out = tmp_path / "x.jsonl"
+    main(["export", "bioS-qa", "--num-samples", "2", "--labels", "--output", str(out)])
+    row = json.loads(out.read_text().splitlines()[0])
+    assert isinstance(row["attribute"], str) and isinstance(row["label_attribute"], list) and row["split"] == "train"

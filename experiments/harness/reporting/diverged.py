@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from experiments.harness.reporting import figures
 from experiments.harness.reporting.claims import DECIDED, Claim
+from experiments.harness.run import configuration_id, run_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,14 +42,23 @@ def judge_measured(module: ModuleType, table: "DataFrame") -> list[Claim]:
     if not lost.any():
         return claims
     runs, n = table.loc[lost, "run"].nunique(), table["run"].nunique()
-    seeds = table["seed_init"].nunique()
+    seeds, reason = table["seed_init"].nunique(), f"seeds lost: {runs} of {n} trainings diverged"
     if _keeps_diverged(module):
-        reason = f"{runs} of {n} trainings diverged" if runs > MOST_DIVERGED * n else ""
-        return [_withhold(claim, reason) for claim in claims]
-    return [
-        _withhold(claim, f"seeds lost: {runs} of {n} trainings diverged" if (claim.n or seeds) < seeds else "")
-        for claim in claims
-    ]
+        most = f"{runs} of {n} trainings diverged" if runs > MOST_DIVERGED * n else ""
+        return [_withhold(claim, most) for claim in claims]
+    # the least or most of several configurations does not show that one of them is gone
+    gone = _has_lost_configuration(module, table)
+    return [_withhold(claim, reason if gone or (claim.n or seeds) < seeds else "") for claim in claims]
+
+
+def _has_lost_configuration(module: ModuleType, table: "DataFrame") -> bool:
+    """Whether all seeds of a configuration diverged."""
+    runs = getattr(module, "runs", None)
+    if runs is None:
+        return False
+    configurations = {run_id(run): configuration_id(run) for run in runs(str(table["scale"].iloc[0]))}
+    rows = table.assign(configuration=table["run"].map(configurations), lost=_is_diverged(table))
+    return bool(rows.dropna(subset=["configuration"]).groupby("configuration")["lost"].all().any())
 
 
 def _withhold(claim: Claim, reason: str) -> Claim:

@@ -51,7 +51,9 @@ def posterior(grammar: Grammar, evidence: ArrayLike, offsets: ArrayLike, prefix:
 
     Raises UserError for evidence of another number of terminals, negative or not finite.
     """
-    weights, bounds = _check(grammar, evidence, offsets)
+    given, bounds = _check(grammar, evidence, offsets)
+    largest = given.max(1, initial=0)  # weights count up to a factor, which is taken out against underflow
+    weights = given / np.where(largest > 0, largest, 1)[:, None]
     widest = max(map(len, grammar.levels))
     found = np.full((2, len(weights), grammar.depth, widest), np.nan)
     log = np.full(len(bounds) - 1, -np.inf)
@@ -66,7 +68,9 @@ def posterior(grammar: Grammar, evidence: ArrayLike, offsets: ArrayLike, prefix:
         if prefix:
             continue
         log[first] = log_values
-    return Posterior(found[0], found[1], posterior_log(grammar, weights, bounds) if prefix else log)
+    log = posterior_log(grammar, weights, bounds) if prefix else log
+    factors = np.concatenate([[0.0], np.cumsum(np.log(np.where(largest > 0, largest, 1)))])
+    return Posterior(found[0], found[1], log + np.diff(factors[bounds]))
 
 
 def posterior_log(grammar: Grammar, evidence: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def spoil(experiment: Experiment, table: pandas.DataFrame, lost: list[str]) -> p
     kept |= {name for run in runs for each in run.evaluations for name in evaluation_settings(each)}
     rows = table[table["run"].isin(lost)].drop_duplicates(["run", "evaluation"]).copy()
     for column in set(rows.columns) - kept - set(ORIGIN):
-        rows[column] = None
+        rows[column] = float("nan")
     rows = rows.assign(diverged=True, diverged_at=7)
     parts = [table[~table["run"].isin(lost)].assign(diverged=False), rows]
     return pandas.concat([part for part in parts if len(part)]).sort_index(kind="stable").reset_index(drop=True)
@@ -95,3 +95,11 @@ def test_a_table_that_cannot_be_judged_is_marked_and_the_others_are_judged(tmp_p
     assert verdicts["1.9"].verdict == "not run" and "cannot be judged" in verdicts["1.9"].note
     assert verdicts["4.1"] == {entry.id: claim for entry, claim, _ in whole.verdicts}["4.1"]
     assert "04 cannot be judged" in to_text(tmp_path) and "## 04 cannot be judged" in to_markdown(tmp_path)
+
+
+def test_a_configuration_that_is_gone_is_missed_by_no_extreme() -> None:
+    experiment = next(one for one in EXPERIMENTS if one.number == "10")
+    table, module = committed(experiment), experiment.load_module()
+    gone = table[(table["times"] == 1000) & (table["width"] == 8)]["run"].unique().tolist()
+    after = judge_measured(module, spoil(experiment, table, gone))
+    assert len(gone) == 5 and {claim.verdict for claim in after} <= {"not testable", "not run"}

@@ -430,6 +430,24 @@ def test_options_that_a_server_does_not_take_are_changed(serve: Callable[..., Se
     assert server.seen[-1][2]["max_completion_tokens"] == 64
 
 
+def test_options_are_changed_for_requests_under_way_too(serve: Callable[..., Server]) -> None:
+    def reply(_: str, n: int) -> Reply:
+        time.sleep(0.2 if n <= 4 else 0)  # so that four have been sent before the first is refused
+        if "max_tokens" in server.seen[n - 1][2]:
+            return 400, {"error": {"message": "use 'max_completion_tokens' instead."}}
+        return chat("26")
+
+    server = serve(reply)
+    assert len(list(asking(server, max_concurrency=4).generate([*"abcdefgh"]))) == 8
+
+
+def test_a_key_that_is_a_word_is_not_cut_from_answers(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    assert list(asking(serve(lambda *_: chat("Mexico"))).generate(["a"])) == [(0, "Mexico")]
+
+
 def test_an_address_of_azure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     server = serve(lambda *_: chat("26"))

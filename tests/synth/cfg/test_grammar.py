@@ -132,6 +132,11 @@ def test_a_byte_order_mark_is_no_part_of_a_grammar(tmp_path) -> None:
     assert cfg.load(path).terminals == ("a", "x")
 
 
+def test_a_comment_ends_with_its_line() -> None:
+    grammar = cfg.Grammar.from_text("# old \\\nS -> 'a' | 'c'\n")
+    assert grammar.terminals == ("a", "c")
+
+
 def test_content_decides_equality() -> None:
     one = cfg.Grammar.from_text("S -> A B\nA -> 'a'\nB -> 'b'", "one")
     two = cfg.Grammar.from_text("S -> A B\nB -> 'b'\nA -> 'a'", "two")

@@ -113,3 +113,12 @@ def test_the_other_oracles_say_the_same_and_a_thousand_sentences_take_seconds() 
 def test_bad_evidence_is_one_line(evidence: np.ndarray, offsets: list[int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         posterior(cfg.Grammar.from_text("S -> A A\nA -> 'a' | 'b'"), evidence, offsets)
+
+
+def test_evidence_counts_up_to_a_factor() -> None:
+    grammar = cfg.load("cfg3f").with_root("16")
+    tokens, offsets, _ = cfg.sample(grammar, np.random.default_rng(1), 3)
+    evidence, _ = one_hot_evidence(grammar, tokens, offsets)
+    plain, tiny = posterior(grammar, evidence, offsets), posterior(grammar, 1e-9 * evidence, offsets)
+    np.testing.assert_allclose(tiny.ancestors, plain.ancestors, atol=1e-12)
+    np.testing.assert_allclose(tiny.log, plain.log + np.diff(offsets) * np.log(1e-9))
