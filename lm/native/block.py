@@ -74,11 +74,11 @@ def is_known(block: Any) -> bool:
     canons = [each for each in canons_of(block) if each is not None]
     linears, norms = (mixer.qkv, mixer.out, mlp.up, mlp.down), (block.mixer_norm, block.mlp_norm)
     return (
-        all("forward" not in vars(each) for each in (block, mixer, mlp))  # lm.inference.ablation replaces it
-        and all(type(each) is nn.Linear for each in linears)
+        all(type(each) is nn.Linear for each in linears)
         and all(type(each) in (nn.LayerNorm, nn.RMSNorm) for each in norms)
         and all(type(each) is Canon and not each.activation for each in canons)
-        and is_fp32(mixer.qkv.weight)
+        and all("forward" not in vars(each) for each in modules_of(block))  # lm.inference.ablation replaces it
+        and all(each is None or is_fp32(each) for each in parameters_of(block))
     )
 
 

@@ -19,6 +19,7 @@ import lm.native.objective as native_objective
 from lm.config import TrainConfig
 from lm.data.mlm import IGNORE_INDEX
 from lm.model import Decoder, build
+from lm.native.block import is_known
 from lm.native.build import FOLDER, SWITCH, load_library
 from lm.native.objective import FusedObjective, fuse_objective
 from lm.native.optimizer import make_update
@@ -184,6 +185,10 @@ def test_hooks_and_changed_modules_take_the_plain_path() -> None:
         module = model.get_submodule(name.rpartition(".")[0])
         setattr(module, name.rpartition(".")[2], torch.nn.Parameter(spoil(model.get_parameter(name).detach())))
         assert fuse_objective(model) is None, name
+        assert name.startswith("norm") or not is_known(model.get_submodule(name[:8])), "nor block by block"
+    model = lively(BASE)
+    model.blocks[0].mlp.up.forward = lambda x: x
+    assert not is_known(model.blocks[0]) and is_known(model.blocks[1])
     for other in ({"qk_norm": True}, {"positions": "alibi"}, {"causal": False}, {"n_experts": 2}, {"mixer": "gla"}):
         assert fuse_objective(build(replace(BASE, **other), VOCAB, 0)) is None
 
