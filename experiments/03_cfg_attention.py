@@ -2,9 +2,9 @@
 
 Part 1 (arXiv 2305.13673), results 6 to 9, Figures 8 and 9: attention is split into what the positions of query and key
 alone explain, the mean over sentences, and the rest (the residual), which is averaged over pairs of different subtree
-ends. Upper row: the mean by distance of every head of one model; the residual to the adjacent end of every head of the
-same model; the residual from end to end in all. Lower row: the residual to a key by its offset from an end; between two
-ends, by the levels of query and key; between two ends, by how many subtrees of the key's level lie between them.
+ends. From left to right: the mean by distance of every head of one model; the residual to the adjacent end of every
+head of the same model; the residual from end to end in all; to a key by its offset from an end; between two ends, by
+the levels of query and key, and by how many subtrees of the key's level lie between them.
 
 What one should see: heads attend to different distances; the residual peaks exactly at ends of subtrees; between ends
 it is positive, and largest for adjacent ones, as in a parser that joins neighbouring parts. The paper gives figures and
@@ -100,7 +100,7 @@ def figure(table):
     table = name_states(table)
     kinds = list(dict.fromkeys(zip(table["grammar"], table["architecture"], strict=True)))
     plots = (plot_by_distance, plot_map, plot_summary, plot_to_ends, plot_by_level, plot_by_adjacency)
-    fig, panels = figures.subplots(columns=3, rows=2 * len(kinds), width=5.4, height=4.2)
+    fig, panels = figures.subplots(columns=len(plots), rows=len(kinds), width=3.5, height=4.2)
     for row, (grammar, architecture) in enumerate(kinds):
         part = select_rows(table, grammar=grammar, architecture=architecture)
         axes = panels[len(plots) * row : len(plots) * (row + 1)]
@@ -152,7 +152,7 @@ SUMMARIES = {"adjacent": "to the\nadjacent end", "farther": "to farther\nends", 
 def plot_summary(axes, part) -> None:
     """The residual from end to end, all levels together, of the trained model and both controls."""
     part = select_rows(part, statistic="summary")
-    axes.set(title="From end to end, all levels")
+    axes.set(title="End to end, all levels")
     if len(part):
         states = [state for state in (TRAINED, SWAPPED, UNTRAINED) if state in set(part["state"])]
         part = part.set_index("state").loc[states].reset_index()  # groups are drawn in the order of the rows
@@ -174,7 +174,7 @@ def plot_by_level(axes, part) -> None:
     keys = ("seed_init", "state", "depth", "query_level", "key_level")
     part = mean_residual(pairs_of_ends(part), *keys).rename("value").reset_index()
     part = part.assign(pair=[f"{query_name(row)} to {key_name(row)}" for row in part.itertuples()])
-    axes.set(title="From end to another end, by level")
+    axes.set(title="End to end, by level")
     if len(part):
         order, trained = sorted(set(part["pair"])), select_rows(part, state=TRAINED)
         figures.plot_means_with_ci(axes, trained, "pair", "value", order=order)
@@ -198,7 +198,7 @@ def plot_by_adjacency(axes, part) -> None:
     part = select_rows(part, statistic="adjacent")
     part = part[part["apart"].between(1, MAX_APART_DRAWN)]
     sums = mean_residual(part, "key_level", "state", "seed_init", "apart", "depth").rename("value").reset_index()
-    axes.set(title="From end to end, by adjacency", xlabel="subtrees from query back to key, 1: adjacent")
+    axes.set(title="End to end, by adjacency", xlabel="subtrees back to the key")
     plot_by_key_level(axes, sums, "apart")
 
 
